@@ -1,0 +1,224 @@
+//! Candidates on a sample: smartcore's k-means from several starts, each polished to the nearest optimum.
+//!
+//! smartcore keeps its centroids to itself, gives NaN where rows are fewer than clusters, and tries one k-means++ start a
+//! fit; so labels are asked of it, means are made of them, Lloyd's algorithm goes on from there, and the best of the
+//! starts is kept.
+
+use std::collections::HashSet;
+
+use smartcore::{
+    cluster::kmeans::{KMeans, KMeansParameters},
+    linalg::basic::matrix::DenseMatrix,
+};
+
+use crate::{
+    Matrix,
+    lloyd::{Centroids, LloydError, Pass, assign_block, step},
+};
+
+/// Passes of polishing at most, and the shift (in units of the data) at which it ends.
+const POLISH: usize = 300;
+const SHIFT: f64 = 1e-4;
+
+/// A candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// The means.
+    pub centroids: Centroids,
+    /// Cluster of each row.
+    pub labels: Vec<u32>,
+    /// Within-cluster sum of squares.
+    pub inertia: f64,
+    /// The seed of the start that was kept.
+    pub seed: u64,
+}
+
+/// Why a sample has no such clusters.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum KMeansError {
+    /// Some clusters would have to be empty.
+    #[error("{distinct} different rows cannot make {k} clusters")]
+    FewerDistinctRows {
+        /// Different rows of the sample.
+        distinct: usize,
+        /// Clusters asked for.
+        k: usize,
+    },
+    /// No start was given.
+    #[error("at least one seed is needed")]
+    NoSeed,
+    /// smartcore refused.
+    #[error("smartcore: {0}")]
+    Fit(String),
+    /// The polishing refused.
+    #[error(transparent)]
+    Lloyd(#[from] LloydError),
+}
+
+/// The number of different rows.
+#[must_use]
+pub fn distinct_rows(sample: &Matrix) -> usize {
+    let rows = (0..sample.rows()).map(|i| sample.row(i).iter().map(|x| (x + 0.0).to_bits()).collect::<Vec<_>>());
+    rows.collect::<HashSet<_>>().len()
+}
+
+/// The best of the starts; ties to the smaller seed.
+///
+/// # Errors
+/// When the sample has fewer different rows than clusters, or smartcore refuses.
+pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64], iterations: usize) -> Result<Fit, KMeansError> {
+    let distinct = distinct_rows(sample);
+    if distinct < k.max(1) {
+        return Err(KMeansError::FewerDistinctRows { distinct, k });
+    }
+    let columns = sample.columns();
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let keys: Vec<u64> = (0..sample.rows() as u64).collect();
+    let mut best: Option<Fit> = None;
+    for seed in seeds {
+        let start = if k == 1 { mean(sample)? } else { start(sample, k, *seed, iterations)? };
+        let (centroids, inertia) = polish(start, &columns, &keys)?;
+        let better = best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && *seed < b.seed));
+        if better {
+            let labels = assign_block(&columns, &centroids)?.ids;
+            best = Some(Fit { centroids, labels, inertia, seed: *seed });
+        }
+    }
+    best.ok_or(KMeansError::NoSeed)
+}
+
+/// Lloyd's algorithm to rest.
+fn polish(mut centroids: Centroids, columns: &[&[f64]], keys: &[u64]) -> Result<(Centroids, f64), KMeansError> {
+    let mut inertia = f64::INFINITY;
+    for _ in 0..POLISH {
+        let mut pass = Pass::new(&centroids);
+        pass.update(&centroids, columns, keys)?;
+        inertia = pass.inertia();
+        let (next, shift) = step(&centroids, &pass)?;
+        if shift <= SHIFT {
+            break;
+        }
+        centroids = next;
+    }
+    Ok((centroids, inertia))
+}
+
+fn start(sample: &Matrix, k: usize, seed: u64, iterations: usize) -> Result<Centroids, KMeansError> {
+    let failed = |e: smartcore::error::Failed| KMeansError::Fit(e.to_string());
+    let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false).map_err(failed)?;
+    let parameters = KMeansParameters { k, max_iter: iterations.max(1), seed: Some(seed) };
+    let labels: Vec<u32> = KMeans::<f64, u32, DenseMatrix<f64>, Vec<u32>>::fit(&x, parameters)
+        .and_then(|model| model.predict(&x))
+        .map_err(failed)?;
+    means(sample, &labels, k)
+}
+
+/// The means of labelled rows. A label without rows takes the row farthest from the mean of all that none has taken.
+fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, KMeansError> {
+    let dims = sample.cols();
+    let mut sums = vec![0.0; k * dims];
+    let mut counts = vec![0_usize; k];
+    for (i, label) in labels.iter().enumerate() {
+        let id = (*label as usize).min(k - 1);
+        counts[id] += 1;
+        sums[id * dims..(id + 1) * dims].iter_mut().zip(sample.row(i)).for_each(|(s, x)| *s += x);
+    }
+    let all = mean(sample)?;
+    let mut far: Vec<usize> = (0..sample.rows()).collect();
+    if counts.contains(&0) {
+        let squared = |i: usize| crate::matrix::squared_distance(sample.row(i), all.row(0));
+        far.sort_by(|a, b| squared(*b).total_cmp(&squared(*a)).then(a.cmp(b)));
+        far.dedup_by(|a, b| sample.row(*a) == sample.row(*b));
+    }
+    let mut far = far.into_iter();
+    for id in 0..k {
+        let row = &mut sums[id * dims..(id + 1) * dims];
+        match counts[id] {
+            0 => row.copy_from_slice(sample.row(far.next().unwrap_or(0))),
+            n => row.iter_mut().for_each(|s| *s /= n as f64),
+        }
+    }
+    Ok(Centroids::new(k, dims, sums)?)
+}
+
+fn mean(sample: &Matrix) -> Result<Centroids, KMeansError> {
+    let n = sample.rows().max(1) as f64;
+    let mut data = vec![0.0; sample.cols()];
+    for i in 0..sample.rows() {
+        data.iter_mut().zip(sample.row(i)).for_each(|(s, x)| *s += x / n);
+    }
+    Ok(Centroids::new(1, sample.cols(), data)?)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::agreement::adjusted_rand;
+
+    /// Uniform doubles in [0, 1) from a counter (SplitMix64).
+    pub(crate) fn uniform(seed: u64) -> impl FnMut() -> f64 {
+        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        move || {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
+    }
+
+    /// `k` clouds of `n` rows around far-apart centres, with their labels.
+    pub(crate) fn blobs(k: usize, n: usize, dims: usize, seed: u64) -> (Matrix, Vec<u32>) {
+        let mut next = uniform(seed);
+        let centres: Vec<Vec<f64>> = (0..k)
+            .map(|c| (0..dims).map(|d| if d == c % dims { 12.0 * (1 + c / dims) as f64 } else { 0.0 }).collect())
+            .collect();
+        let mut data = Vec::new();
+        let mut labels = Vec::new();
+        for (c, centre) in centres.iter().enumerate() {
+            for _ in 0..n {
+                // The sum of four uniforms is near enough to a normal.
+                data.extend(centre.iter().map(|x| x + (next() + next() + next() + next() - 2.0)));
+                labels.push(c as u32);
+            }
+        }
+        (Matrix::new(k * n, dims, data).expect("finite"), labels)
+    }
+
+    #[test]
+    fn well_separated_clouds_are_found_for_fifty_seeds() {
+        for seed in 0..50 {
+            let (sample, truth) = blobs(4, 60, 4, seed);
+            let fit = fit_best(&sample, 4, &[seed, seed + 1, seed + 2, seed + 3, seed + 4], 50).expect("four clouds");
+            assert_eq!(adjusted_rand(&truth, &fit.labels), Some(1.0), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn fewer_different_rows_than_clusters_is_told() {
+        let sample = Matrix::new(4, 1, vec![1.0, 1.0, 2.0, 2.0]).expect("finite");
+        assert_eq!(fit_best(&sample, 3, &[1], 10), Err(KMeansError::FewerDistinctRows { distinct: 2, k: 3 }));
+        let fit = fit_best(&sample, 2, &[1, 2, 3], 10).expect("two places");
+        assert_eq!(fit.inertia, 0.0);
+        assert_eq!(fit_best(&sample, 2, &[], 10), Err(KMeansError::NoSeed));
+    }
+
+    #[test]
+    fn one_cluster_is_the_mean() {
+        let sample = Matrix::new(3, 1, vec![0.0, 3.0, 6.0]).expect("finite");
+        let fit = fit_best(&sample, 1, &[7], 10).expect("one cluster");
+        assert_eq!((fit.centroids.row(0), fit.inertia), ([3.0].as_slice(), 18.0));
+    }
+
+    #[test]
+    fn duplicates_leave_no_cluster_empty() {
+        let mut data = vec![0.0; 200];
+        data.extend([5.0, 6.0, 7.0]);
+        let sample = Matrix::new(203, 1, data).expect("finite");
+        for seed in 0..20 {
+            let fit = fit_best(&sample, 4, &[seed], 20).expect("four places");
+            let used: HashSet<_> = fit.labels.iter().collect();
+            assert_eq!(used.len(), 4, "seed {seed}");
+        }
+    }
+}

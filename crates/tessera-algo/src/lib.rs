@@ -1,0 +1,22 @@
+//! Numbers in, numbers out: clustering, its validity, and the intervals of figures.
+//!
+//! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
+
+pub mod agreement;
+pub mod fixed;
+pub mod interval;
+pub mod kmeans;
+pub mod lloyd;
+pub mod matrix;
+pub mod parallel;
+pub mod scorecard;
+pub mod stability;
+pub mod validity;
+
+pub use matrix::{Matrix, MatrixError};
+
+/// 128 bits of hash (XXH3) of some bytes, as 32 hex digits.
+#[must_use]
+pub fn hash_hex(bytes: &[u8]) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(bytes))
+}

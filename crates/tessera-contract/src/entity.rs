@@ -1,0 +1,270 @@
+//! The canonical entities: what a source may be mapped to.
+
+use std::fmt;
+
+use crate::table::{Column, Kind};
+
+/// A canonical input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    /// People who may buy.
+    Customers,
+    /// Order lines.
+    Transactions,
+    /// Visits, e-mails, support cases …
+    Interactions,
+    /// Who was contacted by which campaign, or deliberately not.
+    CampaignContacts,
+    /// Answers to surveys.
+    SurveyResponses,
+    /// What marketing cost, by day and channel.
+    MarketingCosts,
+}
+
+/// A column of an entity.
+#[derive(Debug, Clone, Copy)]
+pub struct EntityColumn {
+    /// Its canonical name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// Whether a source of the entity must map it.
+    pub required: bool,
+    /// What it means.
+    pub description: &'static str,
+}
+
+const fn column(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
+    EntityColumn { name, kind, required: false, description }
+}
+
+const fn required(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
+    EntityColumn { name, kind, required: true, description }
+}
+
+impl Entity {
+    /// All of them, in the order in which a night reads them.
+    pub const ALL: [Self; 6] = [
+        Self::Customers,
+        Self::Transactions,
+        Self::Interactions,
+        Self::CampaignContacts,
+        Self::SurveyResponses,
+        Self::MarketingCosts,
+    ];
+
+    /// Its name in the project file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Customers => "customers",
+            Self::Transactions => "transactions",
+            Self::Interactions => "interactions",
+            Self::CampaignContacts => "campaign_contacts",
+            Self::SurveyResponses => "survey_responses",
+            Self::MarketingCosts => "marketing_costs",
+        }
+    }
+
+    /// The entity of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|e| e.name() == name)
+    }
+
+    /// The name of the table of its clean rows.
+    #[must_use]
+    pub fn clean_table(self) -> String {
+        format!("clean_{}", self.name())
+    }
+
+    /// SQL of whether a row happened at or after the as-of instant, so that the night does not know it yet.
+    #[must_use]
+    pub fn after(self) -> &'static str {
+        match self {
+            // Of two instants the later one counts; an absent one is passed over.
+            Self::Customers => "greatest(signup_at, updated_at) >= as_of",
+            Self::Transactions => "ordered_at >= as_of",
+            Self::Interactions => "occurred_at >= as_of",
+            Self::CampaignContacts => "contacted_at >= as_of",
+            Self::SurveyResponses => "answered_at >= as_of",
+            Self::MarketingCosts => "spent_on >= as_of_date",
+        }
+    }
+
+    /// The column that says when a row happened.
+    #[must_use]
+    pub fn event_time(self) -> &'static str {
+        match self {
+            Self::Customers => "signup_at",
+            Self::Transactions => "ordered_at",
+            Self::Interactions => "occurred_at",
+            Self::CampaignContacts => "contacted_at",
+            Self::SurveyResponses => "answered_at",
+            Self::MarketingCosts => "spent_on",
+        }
+    }
+
+    /// Columns of things that may happen to a row later: at or after the as-of instant they read as null.
+    #[must_use]
+    pub fn later_times(self) -> &'static [&'static str] {
+        match self {
+            Self::CampaignContacts => &["responded_at", "converted_at"],
+            _ => &[],
+        }
+    }
+
+    /// The SQL expression over canonical columns of the money that a row carries, for the ledger.
+    #[must_use]
+    pub fn amount(self) -> Option<&'static str> {
+        match self {
+            Self::Transactions => Some("CASE WHEN is_return THEN -amount ELSE amount END"),
+            Self::CampaignContacts => Some("cost"),
+            Self::MarketingCosts => Some("amount"),
+            _ => None,
+        }
+    }
+
+    /// Whether rows belong to a customer.
+    #[must_use]
+    pub fn has_customer(self) -> bool {
+        self != Self::MarketingCosts
+    }
+
+    /// Its canonical columns.
+    #[must_use]
+    pub fn columns(self) -> &'static [EntityColumn] {
+        match self {
+            Self::Customers => CUSTOMERS,
+            Self::Transactions => TRANSACTIONS,
+            Self::Interactions => INTERACTIONS,
+            Self::CampaignContacts => CAMPAIGN_CONTACTS,
+            Self::SurveyResponses => SURVEY_RESPONSES,
+            Self::MarketingCosts => MARKETING_COSTS,
+        }
+    }
+
+    /// The canonical column of that name.
+    #[must_use]
+    pub fn column(self, name: &str) -> Option<&'static EntityColumn> {
+        self.columns().iter().find(|c| c.name == name)
+    }
+
+    /// The columns of the clean table: the customer key in place of the customer id, then the canonical columns, then
+    /// what was repaired. Transactions carry their exact amounts beside.
+    #[must_use]
+    pub fn clean_columns(self) -> Vec<Column> {
+        let mut columns = Vec::new();
+        if self.has_customer() {
+            columns.push(Column::new("customer_key", Kind::Text, "Pseudonymous, persistent id of the customer"));
+        }
+        for c in self.columns().iter().filter(|c| c.name != "customer_id") {
+            columns.push(Column::new(c.name, c.kind, c.description));
+        }
+        if self == Self::Transactions {
+            columns.push(Column::new("gross", Kind::Money, "|quantity| × unit_price"));
+            columns.push(Column::new(
+                "amount",
+                Kind::Money,
+                "gross × (1 − discount), never negative for a positive price",
+            ));
+        }
+        columns.push(Column::new(
+            "repaired_by",
+            Kind::TextList,
+            "Names of the repair rules that changed the row; null when none did",
+        ));
+        columns.push(Column::new(
+            "warned_by",
+            Kind::TextList,
+            "Names of the warning rules that the row fails; null when none",
+        ));
+        columns
+    }
+}
+
+impl fmt::Display for Entity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+const CUSTOMERS: &[EntityColumn] = &[
+    required("customer_id", Kind::Text, "The owner's id of the customer"),
+    column("email", Kind::Text, "E-mail address"),
+    column("phone", Kind::Text, "Telephone number"),
+    column("first_name", Kind::Text, "Given name"),
+    column("last_name", Kind::Text, "Family name"),
+    column("birth_date", Kind::Date, "Date of birth"),
+    column("gender", Kind::Text, "Gender as the owner records it"),
+    column("income", Kind::Price, "Yearly income in the project's currency"),
+    column("education", Kind::Text, "Level of education"),
+    column("occupation", Kind::Text, "Occupation"),
+    column("country", Kind::Text, "Country, best as ISO 3166-1 alpha-2"),
+    column("region", Kind::Text, "Region"),
+    column("city", Kind::Text, "City"),
+    column("postal_code", Kind::Text, "Postal code"),
+    column("signup_at", Kind::Instant, "When the customer signed up"),
+    column(
+        "updated_at",
+        Kind::Instant,
+        "When this record of the customer was written; a night does not know later ones",
+    ),
+    column("acquisition_channel", Kind::Text, "The channel that won the customer"),
+    column("acquisition_cost", Kind::Price, "What winning the customer cost"),
+    column("consent_marketing", Kind::Boolean, "Consent to be contacted"),
+    column(
+        "consent_profiling",
+        Kind::Boolean,
+        "Consent to be profiled; false leaves the customer out of features and segments",
+    ),
+];
+
+const TRANSACTIONS: &[EntityColumn] = &[
+    required("order_id", Kind::Text, "Id of the order that the line belongs to"),
+    column("line_id", Kind::Text, "Id of the line within the order"),
+    required("customer_id", Kind::Text, "The owner's id of the customer"),
+    required("ordered_at", Kind::Instant, "When the order was placed"),
+    column("product_id", Kind::Text, "Product"),
+    column("category", Kind::Text, "Product category"),
+    required("quantity", Kind::Quantity, "Units; the sign is dropped, is_return carries it"),
+    required("unit_price", Kind::Price, "Price of one unit before discount"),
+    column("discount", Kind::Fraction, "Discount as a fraction of 0–1; absent means 0"),
+    column("unit_cost", Kind::Price, "What one unit cost the owner"),
+    column("channel", Kind::Text, "Sales channel"),
+    column("is_return", Kind::Boolean, "Whether the line takes goods back; unmapped, a negative quantity says so"),
+];
+
+const INTERACTIONS: &[EntityColumn] = &[
+    required("customer_id", Kind::Text, "The owner's id of the customer"),
+    required("occurred_at", Kind::Instant, "When it happened"),
+    required("kind", Kind::Text, "visit, email_sent, email_open, email_click, social, support …"),
+    column("channel", Kind::Text, "Channel"),
+    column("count", Kind::Integer, "How many the row stands for; absent means 1"),
+];
+
+const CAMPAIGN_CONTACTS: &[EntityColumn] = &[
+    required("campaign_id", Kind::Text, "Campaign"),
+    required("customer_id", Kind::Text, "The owner's id of the customer"),
+    required("contacted_at", Kind::Instant, "When the customer was contacted, or would have been"),
+    column("channel", Kind::Text, "Channel"),
+    column("group", Kind::Text, "`treated` or `holdout`"),
+    column("cost", Kind::Price, "What the contact cost"),
+    column("responded_at", Kind::Instant, "When the customer responded"),
+    column("converted_at", Kind::Instant, "When the customer converted"),
+    column("converted_amount", Kind::Price, "What the conversion was worth"),
+];
+
+const SURVEY_RESPONSES: &[EntityColumn] = &[
+    required("customer_id", Kind::Text, "The owner's id of the customer"),
+    required("answered_at", Kind::Instant, "When the answer was given"),
+    required("instrument", Kind::Text, "`nps`, `csat`, or the name of a psychographic item"),
+    required("score", Kind::Price, "The score on the instrument's scale"),
+    column("text", Kind::Text, "Free text; personal"),
+];
+
+const MARKETING_COSTS: &[EntityColumn] = &[
+    required("spent_on", Kind::Date, "The day"),
+    required("channel", Kind::Text, "Acquisition channel"),
+    required("amount", Kind::Price, "What was spent"),
+];

@@ -1,0 +1,20 @@
+//! What the data means, as data.
+//!
+//! Entities, tables and columns, the catalogue of features, KPIs and quality rules, the project file and the as-of date:
+//! the vocabulary that every other crate speaks. Nothing here reads a file, knows a query engine or looks at a clock.
+
+pub mod as_of;
+pub mod catalogue;
+pub mod entity;
+pub mod project;
+pub mod table;
+pub mod tables;
+
+pub use as_of::{AsOf, AsOfError};
+pub use catalogue::{Criterion, Feature, Interval, Kpi, Rule, Scaling, Severity, ValueType};
+pub use entity::Entity;
+pub use project::{Project, ProjectError};
+pub use table::{Column, Kind, Table};
+
+/// The embedded, commented defaults: every key of the project file with its value when nobody says otherwise.
+pub const DEFAULTS: &str = include_str!("defaults.toml");

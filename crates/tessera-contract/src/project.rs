@@ -1,0 +1,446 @@
+//! The project file: what a team says about its data and its segments, resolved once into plain structs.
+
+mod load;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Override, ProjectError};
+
+use crate::{Entity, Feature, Kpi, Rule, as_of};
+
+/// A project, resolved: flag over project file over defaults.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// Name, time zone, currency.
+    pub project: Identity,
+    /// Where tables are kept.
+    pub lake: LakeSettings,
+    /// How the engine runs; never changes a result.
+    pub engine: EngineSettings,
+    /// Entity name → source.
+    pub sources: IndexMap<String, Source>,
+    /// Rules over source rows.
+    pub quality: Quality,
+    /// Name → feature, in column order.
+    pub features: IndexMap<String, Feature>,
+    /// How segments are found.
+    pub segmentation: Segmentation,
+    /// When a candidate may be published.
+    pub validation: Validation,
+    /// Name → KPI.
+    pub kpis: IndexMap<String, Kpi>,
+    /// Disclosure control.
+    pub privacy: Privacy,
+}
+
+/// `[project]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// A name for people.
+    pub name: String,
+    /// IANA time zone in which nights begin.
+    pub timezone: String,
+    /// ISO 4217 code of the amounts.
+    pub currency: String,
+}
+
+/// `[lake]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LakeSettings {
+    /// A folder (relative to the project file) or an object store URL.
+    pub url: String,
+}
+
+/// `[engine]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineSettings {
+    /// Parallel partitions; 0 is one per core.
+    pub partitions: usize,
+    /// Memory limit such as "4GiB"; "0" is none.
+    pub memory_limit: String,
+    /// Folder to spill to; empty is the system's.
+    pub spill_dir: String,
+}
+
+/// The file format of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Delimited text with a header line; gzip and zstd by extension.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+    /// Apache Parquet.
+    Parquet,
+}
+
+/// The character encoding of a text source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum TextEncoding {
+    /// UTF-8.
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// ISO 8859-1, read as Windows-1252 as browsers do.
+    #[serde(rename = "latin-1")]
+    Latin1,
+}
+
+/// `[sources.<entity>]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// A file, a folder or a glob (relative to the project file), or an object store URL of the same.
+    pub url: String,
+    /// The format; absent, the extension decides.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// The delimiter of a CSV file; absent, the header decides among `,` `;` tab and `|`.
+    #[serde(default)]
+    pub delimiter: Option<char>,
+    /// The encoding of a text file.
+    #[serde(default)]
+    pub encoding: TextEncoding,
+    /// Texts that stand for "no value", besides the empty text.
+    #[serde(default)]
+    pub null_values: Vec<String>,
+    /// Formats in which dates and times may be written (strftime), tried in order, ISO 8601 always last.
+    #[serde(default)]
+    pub date_formats: Vec<String>,
+    /// Zone of times that are written without one; absent, the project's.
+    #[serde(default)]
+    pub timezone: Option<String>,
+    /// Canonical column → source column, or SQL over the source's columns. A source column that already has the
+    /// canonical name needs no entry. For customers, further names are attributes.
+    #[serde(default)]
+    pub columns: IndexMap<String, String>,
+}
+
+/// What becomes of events at or after the as-of instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterAsOf {
+    /// Counted and not read into the night.
+    SetAside,
+    /// Kept in the clean tables.
+    Keep,
+}
+
+/// `[quality]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quality {
+    /// What becomes of events at or after the as-of instant.
+    pub events_after_as_of: AfterAsOf,
+    /// Name → rule.
+    pub rules: IndexMap<String, Rule>,
+}
+
+/// `[segmentation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Segmentation {
+    /// Features that customers are clustered on.
+    pub features: Vec<String>,
+    /// Fewest segments tried.
+    pub min_k: usize,
+    /// Most segments tried.
+    pub max_k: usize,
+    /// Fixes the number of segments; the candidates are still tried and shown.
+    #[serde(default)]
+    pub k: Option<usize>,
+    /// Customers in the sample.
+    pub sample: usize,
+    /// Seed of the candidates.
+    pub seed: u64,
+    /// Starts per candidate.
+    pub starts: usize,
+    /// Largest centroid shift, in standard deviations, at which refinement ends.
+    pub tolerance: f64,
+    /// Most passes over all customers.
+    pub max_passes: usize,
+    /// The feature whose centroids number the segments, largest first.
+    pub order_by: String,
+    /// Margin under which a customer is borderline.
+    pub borderline: f64,
+}
+
+/// `[validation]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Validation {
+    /// Metric → gate.
+    pub gates: IndexMap<String, Gate>,
+}
+
+/// `[validation.gates.<metric>]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// The smallest value that passes.
+    #[serde(default)]
+    pub at_least: Option<f64>,
+    /// The largest value that passes.
+    #[serde(default)]
+    pub at_most: Option<f64>,
+    /// Whether failing it holds the run.
+    pub required: bool,
+    /// What is measured.
+    #[serde(default)]
+    pub description: String,
+}
+
+/// `[privacy]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Privacy {
+    /// Fewest people behind a published aggregate.
+    pub k: u64,
+}
+
+impl Project {
+    /// Reads a project: `text` is the project file (its name in `file` is for messages), `overrides` come from `--set`.
+    ///
+    /// # Errors
+    /// [`ProjectError`] with the place: not TOML, an unknown key (naming the nearest known one), a value of the wrong
+    /// type, or settings that contradict one another.
+    pub fn load(file: &str, text: &str, overrides: &[Override]) -> Result<Self, ProjectError> {
+        let project: Self = load::resolve(file, text, overrides)?;
+        project.check().map_err(|(path, problem)| load::locate(file, text, &path, problem))?;
+        Ok(project)
+    }
+
+    /// The JSON Schema of the project file.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        load::schema()
+    }
+
+    /// Hash of what can change a result: SHA-256, hex, over everything but the engine, the lake and where sources lie.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut meaning = self.clone();
+        meaning.engine = EngineSettings { partitions: 0, memory_limit: String::new(), spill_dir: String::new() };
+        meaning.lake.url.clear();
+        for source in meaning.sources.values_mut() {
+            source.url.clear();
+        }
+        let text = serde_json::to_string(&meaning).unwrap_or_default();
+        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The source of an entity, if it has one.
+    #[must_use]
+    pub fn source(&self, entity: Entity) -> Option<&Source> {
+        self.sources.get(entity.name())
+    }
+
+    /// The enabled rules of an entity in the order in which they act: repairs first, then by `order`.
+    #[must_use]
+    pub fn rules(&self, entity: Entity) -> Vec<(&str, &Rule)> {
+        let mut rules: Vec<_> = self
+            .quality
+            .rules
+            .iter()
+            .filter(|(_, r)| r.enabled && r.entity == entity)
+            .map(|(name, rule)| (name.as_str(), rule))
+            .collect();
+        rules.sort_by_key(|(_, r)| (r.severity != crate::Severity::Repair, r.order));
+        rules
+    }
+
+    /// The enabled features in column order.
+    pub fn enabled_features(&self) -> impl Iterator<Item = (&str, &Feature)> {
+        self.features.iter().filter(|(_, f)| f.enabled).map(|(name, f)| (name.as_str(), f))
+    }
+
+    /// The enabled KPIs.
+    pub fn enabled_kpis(&self) -> impl Iterator<Item = (&str, &Kpi)> {
+        self.kpis.iter().filter(|(_, k)| k.enabled).map(|(name, k)| (name.as_str(), k))
+    }
+
+    /// What the types cannot say: the first contradiction with the path of its key.
+    fn check(&self) -> Result<(), (String, String)> {
+        let fail = |path: &str, problem: String| Err((path.to_owned(), problem));
+        if let Err(error) = as_of::zone(&self.project.timezone) {
+            return fail("project.timezone", error.to_string());
+        }
+        for (name, source) in &self.sources {
+            let Some(entity) = Entity::parse(name) else {
+                let known: Vec<_> = Entity::ALL.iter().map(|e| e.name()).collect();
+                return fail(&format!("sources.{name}"), load::unknown(name, &known, "entity"));
+            };
+            if let Some(zone) = &source.timezone
+                && let Err(error) = as_of::zone(zone)
+            {
+                return fail(&format!("sources.{name}.timezone"), error.to_string());
+            }
+            for column in source.columns.keys() {
+                if entity != Entity::Customers && entity.column(column).is_none() {
+                    let known: Vec<_> = entity.columns().iter().map(|c| c.name).collect();
+                    return fail(&format!("sources.{name}.columns.{column}"), load::unknown(column, &known, "column"));
+                }
+            }
+            if source.delimiter.is_some_and(|d| !d.is_ascii()) {
+                return fail(&format!("sources.{name}.delimiter"), "a delimiter is one ASCII character".into());
+            }
+        }
+        for (name, feature) in &self.features {
+            let known: Vec<_> =
+                Entity::ALL.iter().filter(|e| e.has_customer()).map(|e| e.name()).chain(["features"]).collect();
+            if !known.contains(&feature.over.as_str()) {
+                return fail(&format!("features.{name}.over"), load::unknown(&feature.over, &known, "relation"));
+            }
+        }
+        let names: Vec<_> = self.enabled_features().map(|(name, _)| name).collect();
+        for name in self.segmentation.features.iter().chain([&self.segmentation.order_by]) {
+            if !names.contains(&name.as_str()) {
+                return fail("segmentation.features", load::unknown(name, &names, "feature"));
+            }
+            if self.features[name].value_type == crate::ValueType::Text {
+                return fail("segmentation.features", format!("the feature `{name}` is text; cluster on numbers"));
+            }
+        }
+        let s = &self.segmentation;
+        if s.features.is_empty() {
+            return fail("segmentation.features", "at least one feature is needed".into());
+        }
+        if s.min_k < 2 || s.max_k < s.min_k || s.max_k > 64 {
+            return fail(
+                "segmentation.min_k",
+                format!("2 ≤ min_k ≤ max_k ≤ 64 is needed, not {} and {}", s.min_k, s.max_k),
+            );
+        }
+        if s.k.is_some_and(|k| !(2..=64).contains(&k)) {
+            return fail("segmentation.k", "k must be between 2 and 64".into());
+        }
+        if s.sample < 100 || s.starts == 0 || s.max_passes == 0 || s.tolerance.is_nan() || s.tolerance <= 0.0 {
+            return fail(
+                "segmentation",
+                "sample ≥ 100, starts ≥ 1, max_passes ≥ 1 and tolerance > 0 are needed".into(),
+            );
+        }
+        for (name, gate) in &self.validation.gates {
+            if gate.at_least.is_none() && gate.at_most.is_none() {
+                return fail(&format!("validation.gates.{name}"), "a gate needs at_least or at_most".into());
+            }
+        }
+        for (name, rule) in &self.quality.rules {
+            let path = format!("quality.rules.{name}");
+            if rule.enabled
+                && let Some(problem) = rule.problem()
+            {
+                return fail(&path, problem);
+            }
+        }
+        if parse_bytes(&self.engine.memory_limit).is_none() {
+            return fail(
+                "engine.memory_limit",
+                format!("`{}` is no size: write 512MiB or 4GiB", self.engine.memory_limit),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads a size such as `4GiB`, `512 MB` or `0`; bytes.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kb" => 1e3,
+        "kib" => 1024.0,
+        "m" | "mb" => 1e6,
+        "mib" => 1024.0 * 1024.0,
+        "g" | "gb" => 1e9,
+        "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size that a person typed")]
+    Some((number * unit) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> String {
+        Project::load("tessera.toml", text, &[]).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn defaults_are_a_valid_project() {
+        let project = Project::load("tessera.toml", "", &[]).expect("defaults");
+        assert_eq!(project.segmentation.features.len(), 14);
+        assert!(project.sources.is_empty());
+    }
+
+    #[test]
+    fn a_project_overrides_one_key_of_an_entry_and_keeps_the_rest() {
+        let text = "[features.frequency]\nexpression = \"count(*) FILTER (WHERE purchase)\"\n";
+        let project = Project::load("tessera.toml", text, &[]).expect("valid");
+        assert_eq!(project.features["frequency"].expression, "count(*) FILTER (WHERE purchase)");
+        assert_eq!(project.features["frequency"].unit, "orders");
+    }
+
+    #[test]
+    fn misspelt_keys_name_place_and_neighbour() {
+        assert_eq!(
+            problem("[project]\nname = \"x\"\ntimezon = \"UTC\"\n"),
+            "tessera.toml:3:1: unknown key `project.timezon`; did you mean `timezone`?"
+        );
+        assert_eq!(
+            problem("[sources.transaction]\nurl = \"x.csv\"\n"),
+            "tessera.toml:1:10: unknown entity `transaction`; did you mean `transactions`?"
+        );
+        assert_eq!(
+            problem("[sources.transactions]\nurl = \"x.csv\"\ncolumns = { order_ide = \"a\" }\n"),
+            "tessera.toml:3:13: unknown column `order_ide`; did you mean `order_id`?"
+        );
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_name_the_place() {
+        let text = problem("[segmentation]\nmin_k = \"four\"\n");
+        assert!(text.starts_with("tessera.toml:2:9: segmentation.min_k: "), "{text}");
+        let text = problem("[project]\ntimezone = \"Europe/Atlantis\"\n");
+        assert!(text.starts_with("tessera.toml:2:12: ") && text.contains("unknown time zone"), "{text}");
+        let text = problem("[project\n");
+        assert!(text.starts_with("tessera.toml:1:"), "{text}");
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let flag = "engine.partitions=7".parse().expect("an override");
+        let project = Project::load("t", "[engine]\npartitions = 3\n", &[flag]).expect("valid");
+        assert_eq!(project.engine.partitions, 7);
+        let flag: Override = "engine.partition=7".parse().expect("an override");
+        let error = Project::load("t", "", &[flag]).expect_err("unknown").to_string();
+        assert_eq!(error, "--set engine.partition=7: unknown key `engine.partition`; did you mean `partitions`?");
+    }
+
+    #[test]
+    fn the_engine_and_the_places_do_not_change_the_hash() {
+        let hash = |text: &str| Project::load("t", text, &[]).expect("valid").hash();
+        assert_eq!(hash(""), hash("[engine]\npartitions = 7\n[lake]\nurl = \"elsewhere\"\n"));
+        assert_ne!(hash(""), hash("[segmentation]\nseed = 43\n"));
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_bytes("4GiB"), Some(4 << 30));
+        assert_eq!(parse_bytes("0"), Some(0));
+        assert_eq!(parse_bytes("1.5 MB"), Some(1_500_000));
+        assert_eq!(parse_bytes("lots"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Columns and tables: names, kinds and meanings, and their Arrow schema.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// Digits of a money or quantity sum, and how many of them stand after the point.
+pub const MONEY: (u8, i8) = (38, 6);
+/// The same for one price or cost as it stands in a source row.
+pub const PRICE: (u8, i8) = (18, 4);
+/// The same for a quantity.
+pub const QUANTITY: (u8, i8) = (15, 3);
+/// The same for a fraction such as a discount.
+pub const FRACTION: (u8, i8) = (9, 6);
+
+/// The kind of value that a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// A list of texts.
+    TextList,
+    /// A signed whole number of 64 bits.
+    Integer,
+    /// A signed whole number of 32 bits: ids and ordinals.
+    Small,
+    /// A double.
+    Float,
+    /// True or false.
+    Boolean,
+    /// An instant in microseconds, UTC.
+    Instant,
+    /// A calendar date.
+    Date,
+    /// An exact sum of money: see [`MONEY`].
+    Money,
+    /// An exact price: see [`PRICE`].
+    Price,
+    /// An exact quantity: see [`QUANTITY`].
+    Quantity,
+    /// An exact fraction: see [`FRACTION`].
+    Fraction,
+}
+
+impl Kind {
+    /// The Arrow type that holds it.
+    #[must_use]
+    pub fn arrow(self) -> DataType {
+        match self {
+            Self::Text => DataType::Utf8,
+            Self::TextList => DataType::List(Arc::new(Field::new("element", DataType::Utf8, true))),
+            Self::Integer => DataType::Int64,
+            Self::Small => DataType::Int32,
+            Self::Float => DataType::Float64,
+            Self::Boolean => DataType::Boolean,
+            Self::Instant => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Date => DataType::Date32,
+            Self::Money => DataType::Decimal128(MONEY.0, MONEY.1),
+            Self::Price => DataType::Decimal128(PRICE.0, PRICE.1),
+            Self::Quantity => DataType::Decimal128(QUANTITY.0, QUANTITY.1),
+            Self::Fraction => DataType::Decimal128(FRACTION.0, FRACTION.1),
+        }
+    }
+
+    /// What a person would call it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::TextList => "list of text",
+            Self::Integer => "integer",
+            Self::Small => "small integer",
+            Self::Float => "float",
+            Self::Boolean => "boolean",
+            Self::Instant => "instant (UTC)",
+            Self::Date => "date",
+            Self::Money => "decimal(38,6)",
+            Self::Price => "decimal(18,4)",
+            Self::Quantity => "decimal(15,3)",
+            Self::Fraction => "decimal(9,6)",
+        }
+    }
+}
+
+/// One column of an entity or a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// What it holds.
+    pub kind: Kind,
+    /// What it means, with its unit.
+    pub description: String,
+    /// Whether it says *where* something was found rather than *what* it is (a file, a row number): such columns are
+    /// left out of the content fingerprint, because shuffled input must give the same answer.
+    pub circumstantial: bool,
+}
+
+impl Column {
+    /// A column that counts for the fingerprint.
+    #[must_use]
+    pub fn new(name: &str, kind: Kind, description: &str) -> Self {
+        Self { name: name.to_owned(), kind, description: description.to_owned(), circumstantial: false }
+    }
+
+    /// The same column, left out of the fingerprint.
+    #[must_use]
+    pub fn circumstantial(mut self) -> Self {
+        self.circumstantial = true;
+        self
+    }
+}
+
+/// A table of the lake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name, which is also its folder in the lake.
+    pub name: String,
+    /// One row per what, and what for.
+    pub description: String,
+    /// Whether it holds personal data.
+    pub restricted: bool,
+    /// Its columns after `as_of`, which every table has first.
+    pub columns: Vec<Column>,
+}
+
+impl Table {
+    /// The schema of its data files: every column but the partition column `as_of`.
+    #[must_use]
+    pub fn file_schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
+    }
+
+    /// The schema that readers see: `as_of` first.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        let as_of = Column::new("as_of", Kind::Date, "The night's date; only events before its first instant count");
+        Arc::new(Schema::new(std::iter::once(&as_of).chain(&self.columns).map(field).collect::<Vec<_>>()))
+    }
+
+    /// The names of the columns that count for the content fingerprint, in order.
+    #[must_use]
+    pub fn fingerprinted(&self) -> Vec<String> {
+        self.columns.iter().filter(|c| !c.circumstantial).map(|c| c.name.clone()).collect()
+    }
+}
+
+fn field(column: &Column) -> Field {
+    Field::new(&column.name, column.kind.arrow(), true)
+        .with_metadata([("comment".to_owned(), column.description.clone())].into())
+}

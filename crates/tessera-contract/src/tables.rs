@@ -1,0 +1,272 @@
+//! The tables of the lake: what a night leaves behind.
+
+use crate::{
+    Entity, Project,
+    table::{Column, Kind, Table},
+};
+
+/// Every table that a night of this project writes, in the order of the stages.
+#[must_use]
+pub fn all(project: &Project) -> Vec<Table> {
+    let mut tables: Vec<_> = Entity::ALL.into_iter().map(|e| clean(e, project)).collect();
+    tables.extend([
+        quarantine(),
+        identity(),
+        inputs(),
+        ledger(),
+        features(project),
+        model_candidates(),
+        model(),
+        segments(),
+    ]);
+    tables.extend([segment_profiles(), validation(), kpis()]);
+    tables
+}
+
+/// The table of that name.
+#[must_use]
+pub fn find(project: &Project, name: &str) -> Option<Table> {
+    all(project).into_iter().find(|t| t.name == name)
+}
+
+fn table(name: &str, description: &str, columns: Vec<Column>) -> Table {
+    Table { name: name.to_owned(), description: description.to_owned(), restricted: false, columns }
+}
+
+fn restricted(name: &str, description: &str, columns: Vec<Column>) -> Table {
+    Table { restricted: true, ..table(name, description, columns) }
+}
+
+fn column(name: &str, kind: Kind, description: &str) -> Column {
+    Column::new(name, kind, description)
+}
+
+fn clean(entity: Entity, project: &Project) -> Table {
+    let mut columns = entity.clean_columns();
+    if entity == Entity::Customers
+        && let Some(source) = project.source(entity)
+    {
+        let attributes = source.columns.keys().filter(|name| entity.column(name).is_none());
+        columns.extend(attributes.map(|name| column(name, Kind::Text, "Attribute mapped by the project")));
+    }
+    let description = format!("One row per clean row of {entity}");
+    Table {
+        restricted: matches!(entity, Entity::Customers | Entity::SurveyResponses),
+        ..table(&entity.clean_table(), &description, columns)
+    }
+}
+
+fn quarantine() -> Table {
+    restricted(
+        "quarantine",
+        "One row per source row that is not among the clean ones: rejected, merged as a repeat, or superseded",
+        vec![
+            column("source", Kind::Text, "Entity of the source"),
+            column("file", Kind::Text, "File in which the row stands").circumstantial(),
+            column("row", Kind::Integer, "Number of the row in the file, from 1, the header not counted")
+                .circumstantial(),
+            column("disposition", Kind::Text, "quarantined, merged or superseded"),
+            column("rule", Kind::Text, "The rule at which the row left: the first in the order of the waterfall"),
+            column("rules", Kind::TextList, "All the rules that the row failed, in their order"),
+            column("defect", Kind::Text, "What is wrong with the line itself, if anything"),
+            column("record", Kind::Text, "The source row as JSON; personal"),
+            column(
+                "amount",
+                Kind::Money,
+                "The money the row carries (returns negative); null where it cannot be computed",
+            ),
+        ],
+    )
+}
+
+fn identity() -> Table {
+    restricted(
+        "identity",
+        "One row per source customer id",
+        vec![
+            column("customer_id", Kind::Text, "The owner's id"),
+            column("customer_key", Kind::Text, "Keyed hash (HMAC-SHA-256, 80 bits, base32) of the resolved customer"),
+            column("event", Kind::Text, "born, merged_into or split_from"),
+            column("evidence", Kind::Text, "Why the id belongs to the customer"),
+            column("weight", Kind::Float, "Match weight in bits; null for a declared id"),
+        ],
+    )
+}
+
+fn inputs() -> Table {
+    table(
+        "inputs",
+        "One row per source file, as it was counted before any rule",
+        vec![
+            column("source", Kind::Text, "Entity"),
+            column("file", Kind::Text, "URL of the file").circumstantial(),
+            column("etag", Kind::Text, "Entity tag of the object, where the store has one").circumstantial(),
+            column("bytes", Kind::Integer, "Size in bytes").circumstantial(),
+            column("rows", Kind::Integer, "Rows in the file").circumstantial(),
+            column("amount", Kind::Money, "Money in the rows").circumstantial(),
+            column("rows_after_as_of", Kind::Integer, "Of the rows, those at or after the as-of instant")
+                .circumstantial(),
+            column("amount_after_as_of", Kind::Money, "Money in those").circumstantial(),
+        ],
+    )
+}
+
+fn ledger() -> Table {
+    let mut columns = vec![
+        column("source", Kind::Text, "Entity"),
+        column("step", Kind::Small, "Place in the waterfall; the total of a source is step 0"),
+        column("rule", Kind::Text, "Rule, or `total`, or `after_as_of`"),
+        column("severity", Kind::Text, "What the rule does with a row that fails; null for the total"),
+        column("rows_failed", Kind::Integer, "Rows of the night that fail the rule, whether or not they left earlier"),
+    ];
+    for (what, kind) in [("rows", Kind::Integer), ("amount", Kind::Money)] {
+        let column = |name: &str, text: &str| column(&format!("{what}_{name}"), kind, text);
+        columns.extend([
+            column("in", "What reached the rule; for the total, what stands in the source").circumstantial(),
+            column("clean", "What passed the rule; for the total, what stands in the clean table"),
+            column("repaired", "Of the clean, what a repair changed"),
+            column("quarantined", "What left for the quarantine"),
+            column("merged", "What left as a repeat"),
+            column("superseded", "What left because another row of the same key was preferred"),
+            column("after_as_of", "What the night does not know yet").circumstantial(),
+        ]);
+    }
+    table(
+        "ledger",
+        "One row per source and rule: a waterfall in which in = clean + quarantined + merged + superseded + after_as_of, in rows and in money",
+        columns,
+    )
+}
+
+fn features(project: &Project) -> Table {
+    let mut columns = vec![column("customer_key", Kind::Text, "Customer")];
+    columns.extend(
+        project
+            .enabled_features()
+            .map(|(name, f)| column(name, f.value_type.kind(), &format!("{} [{}]", f.description, f.unit))),
+    );
+    table(
+        "features",
+        "One row per customer with at least one purchase before the night; one column per feature",
+        columns,
+    )
+}
+
+fn model_candidates() -> Table {
+    table(
+        "model_candidates",
+        "One row per candidate tried, judged on the sample",
+        vec![
+            column("algorithm", Kind::Text, "kmeans"),
+            column("k", Kind::Small, "Number of segments"),
+            column("seed", Kind::Integer, "Seed of the best start"),
+            column("inertia", Kind::Float, "Within-cluster sum of squares on the sample"),
+            column("silhouette", Kind::Float, "Mean silhouette (Rousseeuw 1987)"),
+            column("davies_bouldin", Kind::Float, "Davies–Bouldin index (1979); smaller is better"),
+            column("calinski_harabasz", Kind::Float, "Calinski–Harabasz index (1974)"),
+            column("prediction_strength", Kind::Float, "Prediction strength (Tibshirani & Walther 2005)"),
+            column("min_size", Kind::Float, "Smallest segment's share of the sample"),
+            column(
+                "objective_spread",
+                Kind::Float,
+                "Share of the ordering feature's variance that lies between the segments",
+            ),
+            column("score", Kind::Float, "Weighted mean rank; smaller is better"),
+            column("chosen", Kind::Boolean, "Whether it was chosen"),
+            column("reason", Kind::Text, "Why, or why not"),
+        ],
+    )
+}
+
+fn model() -> Table {
+    table(
+        "model",
+        "One row per segment and feature of the model",
+        vec![
+            column("segment_id", Kind::Small, "Segment"),
+            column("feature", Kind::Text, "Feature"),
+            column("model_id", Kind::Text, "Hash of the model"),
+            column("centroid", Kind::Float, "Centroid on the scaled axis, in standard deviations from the mean"),
+            column("mean", Kind::Float, "Mean of the transformed feature over all customers"),
+            column("scale", Kind::Float, "Population standard deviation of the same; 1 where that is 0"),
+            column("transform", Kind::Text, "none or log1p"),
+        ],
+    )
+}
+
+fn segments() -> Table {
+    table(
+        "segments",
+        "One row per customer",
+        vec![
+            column("segment_id", Kind::Small, "Segment, numbered from 0 by the ordering feature"),
+            column("customer_key", Kind::Text, "Customer"),
+            column("segment_name", Kind::Text, "What sets the segment apart"),
+            column("distance", Kind::Float, "Euclidean distance to the centroid, in standard deviations"),
+            column("margin", Kind::Float, "(d2 − d1) / d2 of the two nearest centroids"),
+            column("borderline", Kind::Boolean, "Whether the margin is below the project's threshold"),
+        ],
+    )
+}
+
+fn segment_profiles() -> Table {
+    table(
+        "segment_profiles",
+        "One row per segment and feature",
+        vec![
+            column("segment_id", Kind::Small, "Segment"),
+            column("feature", Kind::Text, "Feature"),
+            column("customers", Kind::Integer, "Members for whom the feature is known"),
+            column("mean", Kind::Float, "Mean over all members"),
+            column("median", Kind::Float, "Median over the members in the sample"),
+            column("p10", Kind::Float, "10 % quantile over the members in the sample"),
+            column("p90", Kind::Float, "90 % quantile over the members in the sample"),
+            column("population_mean", Kind::Float, "Mean over all customers"),
+            column(
+                "effect_size",
+                Kind::Float,
+                "(mean − population mean) / population standard deviation, on the feature's scale for clustering",
+            ),
+        ],
+    )
+}
+
+fn validation() -> Table {
+    table(
+        "validation",
+        "One row per check and scope",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole model"),
+            column("metric", Kind::Text, "What was measured"),
+            column("scope", Kind::Text, "model or segment"),
+            column("value", Kind::Float, "Its value"),
+            column("threshold", Kind::Float, "The gate's threshold; null where there is no gate"),
+            column("state", Kind::Text, "pass, fail or info"),
+            column("gate", Kind::Text, "required, advisory or none"),
+        ],
+    )
+}
+
+fn kpis() -> Table {
+    table(
+        "kpis",
+        "One row per segment and KPI, and per KPI for the whole population with segment_id null",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole population"),
+            column("kpi", Kind::Text, "Name in the catalogue"),
+            column(
+                "value",
+                Kind::Float,
+                "numerator / denominator + offset, or the numerator where there is no denominator",
+            ),
+            column("numerator", Kind::Money, "Exact sum"),
+            column("denominator", Kind::Money, "Exact sum; null for a plain sum"),
+            column("n", Kind::Integer, "Customers behind the value"),
+            column("ci_low", Kind::Float, "Lower end of the 95 % interval"),
+            column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
+            column("previous", Kind::Float, "The value of the last published night before this one"),
+            column("baseline", Kind::Float, "The value of the declared baseline night"),
+            column("state", Kind::Text, "ok, low_n, suppressed, not_available or not_identifiable"),
+        ],
+    )
+}

@@ -1,0 +1,116 @@
+//! From the catalogue's text to SQL.
+//!
+//! Catalogue expressions may use three words that stand for the night: `as_of`, `as_of_date` and `timezone`. They are
+//! replaced by literals token by token, so that a text or a quoted name that contains them stays what it is.
+
+use std::collections::BTreeSet;
+
+use datafusion::{
+    common::{DataFusionError, Result},
+    sql::sqlparser::{
+        dialect::GenericDialect,
+        tokenizer::{Token, Tokenizer},
+    },
+};
+use tessera_contract::AsOf;
+
+/// What the words stand for.
+#[derive(Debug, Clone)]
+pub struct Words {
+    /// The night; absent, a query that uses its words is an error.
+    pub as_of: Option<AsOf>,
+    /// The project's time zone.
+    pub timezone: String,
+}
+
+impl Words {
+    /// The words of a night.
+    #[must_use]
+    pub fn new(as_of: AsOf, timezone: &str) -> Self {
+        Self { as_of: Some(as_of), timezone: timezone.to_owned() }
+    }
+
+    /// No words: every token stays.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { as_of: None, timezone: String::new() }
+    }
+}
+
+/// The text with the words replaced.
+///
+/// # Errors
+/// When the text is not made of SQL tokens.
+pub fn bind(text: &str, words: &Words) -> Result<String> {
+    let Some(as_of) = words.as_of else { return Ok(text.to_owned()) };
+    Ok(tokens(text)?
+        .into_iter()
+        .map(|token| match &token {
+            Token::Word(word) if word.quote_style.is_none() => match word.value.as_str() {
+                "as_of" => format!("arrow_cast({}, 'Timestamp(µs, \"UTC\")')", as_of.micros()),
+                "as_of_date" => format!("DATE '{}'", as_of.date()),
+                "timezone" => format!("'{}'", words.timezone.replace('\'', "''")),
+                _ => token.to_string(),
+            },
+            _ => token.to_string(),
+        })
+        .collect())
+}
+
+/// The unquoted and double-quoted names in an expression: columns, functions and keywords alike.
+///
+/// # Errors
+/// When the text is not made of SQL tokens.
+pub fn names(text: &str) -> Result<BTreeSet<String>> {
+    Ok(tokens(text)?
+        .into_iter()
+        .filter_map(|token| match token {
+            Token::Word(word) => Some(word.value),
+            _ => None,
+        })
+        .collect())
+}
+
+/// A name as SQL writes it.
+#[must_use]
+pub fn quote(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL writes it.
+#[must_use]
+pub fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+fn tokens(text: &str) -> Result<Vec<Token>> {
+    Tokenizer::new(&GenericDialect {}, text)
+        .with_unescape(false)
+        .tokenize()
+        .map_err(|e| DataFusionError::Plan(format!("`{text}` is not SQL: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_replaced_and_texts_are_not() {
+        let words = Words::new(AsOf::parse("2026-11-01", "Europe/Berlin").expect("valid"), "Europe/Berlin");
+        let bound =
+            bind("x < as_of_date AND y = 'as_of' AND \"timezone\" = timezone AND z < as_of", &words).expect("SQL");
+        assert_eq!(
+            bound,
+            "x < DATE '2026-11-01' AND y = 'as_of' AND \"timezone\" = 'Europe/Berlin' AND z < \
+             arrow_cast(1793487600000000, 'Timestamp(µs, \"UTC\")')"
+        );
+        assert_eq!(bind("as_of", &Words::none()).expect("SQL"), "as_of");
+        assert!(bind("'open", &words).is_err());
+    }
+
+    #[test]
+    fn escaped_quotes_survive() {
+        let words = Words::new(AsOf::parse("2026-11-01", "UTC").expect("valid"), "UTC");
+        assert_eq!(bind("x = 'it''s'", &words).expect("SQL"), "x = 'it''s'");
+    }
+}

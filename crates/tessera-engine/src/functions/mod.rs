@@ -1,0 +1,107 @@
+//! Our SQL functions: a file each, and one line in the lists below.
+
+mod assign;
+mod customer_key;
+mod days_between;
+mod grouped;
+mod is_weekend;
+mod line_amount;
+mod lloyd_pass;
+mod moments;
+mod order_stats;
+mod row_hash;
+mod row_json;
+mod rule_names;
+mod share_stats;
+mod try_instant;
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{array::ArrayRef, datatypes::DataType},
+    common::{DataFusionError, Result, ScalarValue},
+    logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF},
+};
+
+use crate::session::Secret;
+
+pub use assign::centroids_literal;
+pub use lloyd_pass::pass_from;
+
+/// The functions of a row. The secret is part of the deployment, not of a query: it never stands in a plan.
+#[must_use]
+pub fn scalars(secret: &Secret) -> Vec<ScalarUDF> {
+    vec![
+        assign::udf(),
+        customer_key::udf(secret),
+        days_between::udf(),
+        is_weekend::udf(),
+        line_amount::udf(line_amount::Part::Gross),
+        line_amount::udf(line_amount::Part::Net),
+        row_hash::udf(),
+        row_json::udf(),
+        rule_names::udf(),
+        try_instant::udf(try_instant::Target::Instant),
+        try_instant::udf(try_instant::Target::Date),
+    ]
+}
+
+/// The functions of many rows; none depends on their order.
+#[must_use]
+pub fn aggregates() -> Vec<AggregateUDF> {
+    vec![
+        lloyd_pass::udaf(),
+        AggregateUDF::from(grouped::Aggregate::<moments::Moments>::new()),
+        AggregateUDF::from(grouped::Aggregate::<order_stats::OrderStats>::new()),
+        AggregateUDF::from(grouped::Aggregate::<share_stats::ShareStats>::new()),
+    ]
+}
+
+/// A scalar function without state from a name, a result type and what it does to whole columns.
+fn stateless(
+    name: &'static str,
+    returns: DataType,
+    eval: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> ScalarUDF {
+    use datafusion::logical_expr::{Signature, Volatility, expr_fn::SimpleScalarUDF};
+    ScalarUDF::from(SimpleScalarUDF::new_with_signature(
+        name,
+        Signature::variadic_any(Volatility::Immutable),
+        returns,
+        Arc::new(move |args: &[ColumnarValue]| {
+            let scalar = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+            let result = eval(&ColumnarValue::values_to_arrays(args)?)?;
+            if scalar {
+                return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+            }
+            Ok(ColumnarValue::Array(result))
+        }),
+    ))
+}
+
+/// The column in the type that the function works on.
+fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if array.data_type() == to {
+        return Ok(Arc::clone(array));
+    }
+    Ok(arrow::compute::cast(array, to)?)
+}
+
+/// The single text of an argument that has to be a literal.
+fn literal_text(array: &ArrayRef, what: &str) -> Result<String> {
+    match ScalarValue::try_from_array(array, 0)?.try_as_str().flatten() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(wrong(format!("{what} must be a text literal"))),
+    }
+}
+
+fn arity(name: &str, args: &[ArrayRef], least: usize) -> Result<()> {
+    if args.len() < least {
+        return Err(wrong(format!("{name} takes at least {least} arguments, not {}", args.len())));
+    }
+    Ok(())
+}
+
+fn wrong(problem: String) -> DataFusionError {
+    DataFusionError::Plan(problem)
+}

@@ -1,0 +1,198 @@
+//! `moments(x)` and `moments(x, y)`: exact sums of values and of their products.
+//!
+//! The result is a struct of `n` (rows in which every argument is known), `sum_x`, `sum_y` (exact decimals), `mean_x`,
+//! `mean_y`, `var_x`, `var_y` and `cov` (population, over n). Values are taken at nine digits after the point and summed
+//! as integers of 256 bits, so that neither order nor cancellation changes a digit.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, StructArray},
+        datatypes::{DataType, Decimal128Type, Field, Fields, i256},
+    },
+    common::{DataFusionError, Result},
+};
+
+use super::{
+    arity, cast,
+    grouped::{State, take},
+};
+
+const DIGITS: i8 = 9;
+const UNIT: f64 = 1e9;
+const SUM: DataType = DataType::Decimal128(38, DIGITS);
+
+/// Sums over the rows of a group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Moments {
+    n: i64,
+    x: i128,
+    y: i128,
+    xx: i256,
+    yy: i256,
+    xy: i256,
+}
+
+/// The columns of a batch; `y` absent is `x`.
+pub(super) struct Pair {
+    x: Decimal128Array,
+    y: Option<Decimal128Array>,
+}
+
+fn fields() -> Fields {
+    let known = |name: &str| Field::new(name, DataType::Float64, true);
+    Fields::from(vec![
+        Field::new("n", DataType::Int64, false),
+        Field::new("sum_x", SUM, false),
+        Field::new("sum_y", SUM, false),
+        known("mean_x"),
+        known("mean_y"),
+        known("var_x"),
+        known("var_y"),
+        known("cov"),
+    ])
+}
+
+impl Moments {
+    fn add(&mut self, x: i128, y: i128) {
+        let (wide_x, wide_y) = (i256::from_i128(x), i256::from_i128(y));
+        self.n += 1;
+        self.x += x;
+        self.y += y;
+        self.xx = self.xx.wrapping_add(wide_x.wrapping_mul(wide_x));
+        self.yy = self.yy.wrapping_add(wide_y.wrapping_mul(wide_y));
+        self.xy = self.xy.wrapping_add(wide_x.wrapping_mul(wide_y));
+    }
+
+    fn mean(&self, sum: i128) -> Option<f64> {
+        (self.n > 0).then(|| sum as f64 / UNIT / self.n as f64)
+    }
+
+    /// (n·Σab − Σa·Σb) / n², the numerator exact.
+    fn covariance(&self, product: i256, a: i128, b: i128) -> Option<f64> {
+        let n = i256::from_i128(i128::from(self.n));
+        let numerator = product.wrapping_mul(n).wrapping_sub(i256::from_i128(a).wrapping_mul(i256::from_i128(b)));
+        (self.n > 0).then(|| to_f64(numerator) / (self.n as f64 * UNIT) / (self.n as f64 * UNIT))
+    }
+}
+
+fn to_f64(value: i256) -> f64 {
+    // By way of the digits, the only correctly rounded way that i256 offers.
+    value.to_string().parse().unwrap_or(f64::NAN)
+}
+
+impl State for Moments {
+    const NAME: &'static str = "moments";
+    type Input = Pair;
+
+    fn returns() -> DataType {
+        DataType::Struct(fields())
+    }
+
+    fn open(values: &[ArrayRef]) -> Result<Pair> {
+        arity(Self::NAME, values, 1)?;
+        let decimal = |array| -> Result<Decimal128Array> {
+            let cast = cast(array, &SUM).map_err(|e| DataFusionError::Context("moments".into(), Box::new(e)))?;
+            if cast.null_count() > array.null_count() {
+                return Err(DataFusionError::Execution(
+                    "a value is beyond the range of exact sums (about 1e29)".into(),
+                ));
+            }
+            Ok(cast.as_primitive::<Decimal128Type>().clone())
+        };
+        Ok(Pair { x: decimal(&values[0])?, y: values.get(1).map(decimal).transpose()? })
+    }
+
+    fn update(&mut self, pair: &Pair, row: usize) -> Result<()> {
+        let y = pair.y.as_ref().unwrap_or(&pair.x);
+        if pair.x.is_valid(row) && y.is_valid(row) {
+            self.add(pair.x.value(row), y.value(row));
+        }
+        Ok(())
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&self.n.to_le_bytes());
+        bytes.extend_from_slice(&self.x.to_le_bytes());
+        bytes.extend_from_slice(&self.y.to_le_bytes());
+        for wide in [self.xx, self.yy, self.xy] {
+            bytes.extend_from_slice(&wide.to_le_bytes());
+        }
+    }
+
+    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.n += i64::from_le_bytes(take(&mut bytes)?);
+        self.x += i128::from_le_bytes(take(&mut bytes)?);
+        self.y += i128::from_le_bytes(take(&mut bytes)?);
+        for wide in [&mut self.xx, &mut self.yy, &mut self.xy] {
+            *wide = wide.wrapping_add(i256::from_le_bytes(take(&mut bytes)?));
+        }
+        Ok(())
+    }
+
+    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
+        let sums = |get: fn(&Self) -> i128| -> Result<ArrayRef> {
+            let sums: Decimal128Array = states.iter().map(|s| Some(get(s))).collect();
+            Ok(Arc::new(sums.with_precision_and_scale(38, DIGITS)?))
+        };
+        let floats =
+            |get: fn(&Self) -> Option<f64>| -> ArrayRef { Arc::new(states.iter().map(get).collect::<Float64Array>()) };
+        Ok(Arc::new(StructArray::new(
+            fields(),
+            vec![
+                Arc::new(states.iter().map(|s| Some(s.n)).collect::<Int64Array>()),
+                sums(|s| s.x)?,
+                sums(|s| s.y)?,
+                floats(|s| s.mean(s.x)),
+                floats(|s| s.mean(s.y)),
+                floats(|s| s.covariance(s.xx, s.x, s.x)),
+                floats(|s| s.covariance(s.yy, s.y, s.y)),
+                floats(|s| s.covariance(s.xy, s.x, s.y)),
+            ],
+            None,
+        )))
+    }
+
+    fn heap(&self) -> usize {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(rows: &[(f64, f64)]) -> Moments {
+        let mut m = Moments::default();
+        for (x, y) in rows {
+            m.add((x * UNIT).round() as i128, (y * UNIT).round() as i128);
+        }
+        m
+    }
+
+    #[test]
+    fn a_large_offset_costs_no_digit() {
+        let unit = 1_000_000_000;
+        let mut m = Moments::default();
+        for (x, y) in [(1, 4), (2, 2), (3, 0)] {
+            m.add((1_000_000_000_000 + x) * unit, y * unit);
+        }
+        assert_eq!(m.mean(m.x), Some(1e12 + 2.0));
+        assert_eq!(m.covariance(m.xx, m.x, m.x), Some(2.0 / 3.0));
+        assert_eq!(m.covariance(m.xy, m.x, m.y), Some(-4.0 / 3.0));
+    }
+
+    #[test]
+    fn any_split_gives_the_same_bits() {
+        let rows: Vec<_> = (0..50).map(|i| (f64::from(i).sin() * 1e6, f64::from(i * i) / 7.0)).collect();
+        let whole = of(&rows);
+        for cut in [0, 1, 17, 50] {
+            let (mut left, right) = (of(&rows[cut..]), of(&rows[..cut]));
+            let mut bytes = Vec::new();
+            right.write(&mut bytes);
+            left.merge(&bytes).expect("written by us");
+            assert_eq!(format!("{left:?}"), format!("{whole:?}"));
+        }
+    }
+}

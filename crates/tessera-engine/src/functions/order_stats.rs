@@ -1,0 +1,172 @@
+//! `order_stats(order_id, ordered_at)`: distinct orders and the gaps between them.
+//!
+//! An order is a distinct id, at the time of its earliest line. The result is a struct of `orders`, `gap_mean_days`
+//! (null below two orders) and `gap_std_days` (n − 1; null below two gaps). Ids are told apart by 64 bits of hash,
+//! which only ever has to separate the orders of one group.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StructArray, TimestampMicrosecondArray},
+        datatypes::{DataType, Field, Fields, TimeUnit, TimestampMicrosecondType},
+    },
+    common::Result,
+};
+
+use super::{
+    arity, cast,
+    grouped::{State, take},
+};
+use crate::fingerprint::row_hashes;
+
+const DAY: f64 = 86_400e6;
+
+/// Hash and time of every line, repeats included until they are many.
+#[derive(Debug, Default)]
+pub(super) struct OrderStats {
+    lines: Vec<(u64, i64)>,
+}
+
+/// The hashes of the ids and the times of a batch.
+pub(super) struct Lines {
+    ids: ArrayRef,
+    hashes: Vec<u64>,
+    times: TimestampMicrosecondArray,
+}
+
+fn fields() -> Fields {
+    Fields::from(vec![
+        Field::new("orders", DataType::Int64, false),
+        Field::new("gap_mean_days", DataType::Float64, true),
+        Field::new("gap_std_days", DataType::Float64, true),
+    ])
+}
+
+impl OrderStats {
+    /// One entry per order, with the earliest of its times.
+    fn orders(&mut self) -> &[(u64, i64)] {
+        self.lines.sort_unstable();
+        self.lines.dedup_by_key(|(id, _)| *id);
+        &self.lines
+    }
+}
+
+impl State for OrderStats {
+    const NAME: &'static str = "order_stats";
+    type Input = Lines;
+
+    fn returns() -> DataType {
+        DataType::Struct(fields())
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a hash is bits, not a number")]
+    fn open(values: &[ArrayRef]) -> Result<Lines> {
+        arity(Self::NAME, values, 2)?;
+        let times = cast(&values[1], &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;
+        Ok(Lines {
+            ids: Arc::clone(&values[0]),
+            hashes: row_hashes(&values[..1], &["order"])?.into_iter().map(|h| h as u64).collect(),
+            times: times.as_primitive::<TimestampMicrosecondType>().clone(),
+        })
+    }
+
+    fn update(&mut self, lines: &Lines, row: usize) -> Result<()> {
+        if lines.ids.is_valid(row) && lines.times.is_valid(row) {
+            let line = (lines.hashes[row], lines.times.value(row));
+            // Lines of an order mostly come together.
+            match self.lines.last_mut() {
+                Some(last) if last.0 == line.0 => last.1 = last.1.min(line.1),
+                _ => self.lines.push(line),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        for (id, time) in &self.lines {
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&time.to_le_bytes());
+        }
+    }
+
+    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
+        self.lines.reserve_exact(bytes.len() / 16);
+        while !bytes.is_empty() {
+            let id = u64::from_le_bytes(take(&mut bytes)?);
+            self.lines.push((id, i64::from_le_bytes(take(&mut bytes)?)));
+        }
+        Ok(())
+    }
+
+    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
+        let mut orders = Vec::with_capacity(states.len());
+        let mut means = Vec::with_capacity(states.len());
+        let mut stds = Vec::with_capacity(states.len());
+        let mut times = Vec::new();
+        for mut state in states {
+            times.clear();
+            times.extend(state.orders().iter().map(|(_, time)| *time));
+            times.sort_unstable();
+            orders.push(i64::try_from(times.len()).unwrap_or(i64::MAX));
+            let (mean, std) = gaps(&times);
+            means.push(mean);
+            stds.push(std);
+        }
+        Ok(Arc::new(StructArray::new(
+            fields(),
+            vec![
+                Arc::new(Int64Array::from(orders)),
+                Arc::new(Float64Array::from(means)),
+                Arc::new(Float64Array::from(stds)),
+            ],
+            None,
+        )))
+    }
+
+    fn heap(&self) -> usize {
+        self.lines.capacity() * size_of::<(u64, i64)>()
+    }
+}
+
+/// Mean and sample standard deviation of the gaps of sorted times, in days.
+fn gaps(times: &[i64]) -> (Option<f64>, Option<f64>) {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else { return (None, None) };
+    let n = times.len() - 1;
+    if n == 0 {
+        return (None, None);
+    }
+    let mean = (last - first) as f64 / n as f64;
+    let squares: f64 = times.windows(2).map(|pair| ((pair[1] - pair[0]) as f64 - mean).powi(2)).sum();
+    let std = (n > 1).then(|| (squares / (n - 1) as f64).sqrt() / DAY);
+    (Some(mean / DAY), std)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const D: i64 = 86_400_000_000;
+
+    #[test]
+    fn gaps_by_hand() {
+        assert_eq!(gaps(&[]), (None, None));
+        assert_eq!(gaps(&[5]), (None, None));
+        assert_eq!(gaps(&[0, 2 * D]), (Some(2.0), None));
+        // Gaps 1 and 3: mean 2, variance ((−1)² + 1²) / 1.
+        assert_eq!(gaps(&[0, D, 4 * D]), (Some(2.0), Some(2.0_f64.sqrt())));
+    }
+
+    #[test]
+    fn an_order_counts_once_at_its_first_line_in_whatever_order_lines_and_states_come() {
+        let lines = [(7, 3 * D), (9, D), (7, 2 * D), (9, 5 * D), (7, 4 * D)];
+        let mut whole = OrderStats { lines: lines.to_vec() };
+        assert_eq!(whole.orders(), [(7, 2 * D), (9, D)]);
+        let (mut left, right) = (OrderStats { lines: lines[..2].to_vec() }, OrderStats { lines: lines[2..].to_vec() });
+        let mut bytes = Vec::new();
+        right.write(&mut bytes);
+        left.merge(&bytes).expect("written by us");
+        assert_eq!(left.orders(), whole.orders());
+        assert!(left.merge(&bytes[1..]).is_err());
+    }
+}

@@ -1,0 +1,244 @@
+//! `try_instant(text, zone, format…)` and `try_date(text, zone, format…)`: what a source wrote as a date or time.
+//!
+//! The formats (strftime) are tried in order, then ISO 8601 with `T` or a blank, with or without time, fraction and
+//! offset. A time without offset is taken on the wall of `zone`: of an hour that clocks show twice the first, of one that
+//! they skip the time as if they had not. What fits nothing is null: a quality rule reports it. Times without a zone that
+//! are no text but timestamps of the engine are taken on the wall too.
+
+use std::{collections::HashMap, sync::Arc};
+
+use datafusion::{
+    arrow::{
+        array::{ArrayRef, AsArray, Date32Array, TimestampMicrosecondArray},
+        datatypes::{DataType, TimeUnit, TimestampMicrosecondType},
+    },
+    common::Result,
+    logical_expr::ScalarUDF,
+};
+use jiff::{
+    Span, Timestamp,
+    civil::{Date, DateTime},
+    fmt::strtime::BrokenDownTime,
+    tz::TimeZone,
+};
+use tessera_contract::{as_of::zone, table::Kind};
+
+use super::{arity, cast, literal_text, stateless, wrong};
+
+/// What is made of the text.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    /// Microseconds, UTC.
+    Instant,
+    /// The calendar date as written.
+    Date,
+}
+
+pub(super) fn udf(target: Target) -> ScalarUDF {
+    match target {
+        Target::Instant => stateless("try_instant", Kind::Instant.arrow(), move |args| try_parse(target, args)),
+        Target::Date => stateless("try_date", DataType::Date32, move |args| try_parse(target, args)),
+    }
+}
+
+fn try_parse(target: Target, args: &[ArrayRef]) -> Result<ArrayRef> {
+    arity("try_instant", args, 2)?;
+    let empty = args[0].is_empty();
+    let name = if empty { "UTC".to_owned() } else { literal_text(&args[1], "the time zone")? };
+    let reader = Reader {
+        zone: zone(&name).map_err(|e| wrong(e.to_string()))?,
+        utc: name == "UTC",
+        formats: match empty {
+            true => Vec::new(),
+            false => args[2..].iter().map(|f| literal_text(f, "a date format")).collect::<Result<_>>()?,
+        },
+    };
+    if let (Target::Instant, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64) =
+        (target, args[0].data_type())
+    {
+        let walls = cast(&args[0], &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+        let mut on_the_wall = Wall { reader: &reader, offsets: HashMap::new() };
+        let instants = walls.as_primitive::<TimestampMicrosecondType>().iter().map(|w| on_the_wall.instant(w?));
+        return Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")));
+    }
+    let texts = cast(&args[0], &DataType::Utf8View)?;
+    let texts = texts.as_string_view();
+    Ok(match target {
+        Target::Instant => Arc::new(
+            texts.iter().map(|t| reader.instant(t?.trim())).collect::<TimestampMicrosecondArray>().with_timezone("UTC"),
+        ),
+        Target::Date => Arc::new(texts.iter().map(|t| reader.date(t?.trim())).collect::<Date32Array>()),
+    })
+}
+
+struct Reader {
+    zone: TimeZone,
+    utc: bool,
+    formats: Vec<String>,
+}
+
+impl Reader {
+    fn instant(&self, text: &str) -> Option<i64> {
+        for format in &self.formats {
+            if let Ok(read) = BrokenDownTime::parse(format, text) {
+                if read.offset().is_some() || read.iana_time_zone().is_some() {
+                    return read.to_timestamp().ok().map(|t| t.as_microsecond());
+                }
+                let wall =
+                    read.to_datetime().or_else(|_| read.to_date().map(|d| d.to_datetime(jiff::civil::Time::MIN)));
+                return self.on_the_wall(wall.ok()?);
+            }
+        }
+        if self.utc
+            && let Some(micros) = plain(text)
+        {
+            return Some(micros);
+        }
+        if let Ok(stamp) = text.parse::<Timestamp>() {
+            return Some(stamp.as_microsecond());
+        }
+        let wall = text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(DateTime::from)).ok()?;
+        self.on_the_wall(wall)
+    }
+
+    fn on_the_wall(&self, wall: DateTime) -> Option<i64> {
+        wall.to_zoned(self.zone.clone()).ok().map(|z| z.timestamp().as_microsecond())
+    }
+
+    fn date(&self, text: &str) -> Option<i32> {
+        let date = self
+            .formats
+            .iter()
+            .find_map(|f| BrokenDownTime::parse(f, text).ok()?.to_date().ok())
+            .or_else(|| text.parse::<DateTime>().map(DateTime::date).ok())
+            .or_else(|| text.parse::<Date>().ok())?;
+        Some((date - Date::constant(1970, 1, 1)).get_days())
+    }
+}
+
+/// Wall-clock times as instants. Since 1972 clocks change at full quarters of an hour, so that one look-up in the time zone
+/// database does for all times of a quarter.
+struct Wall<'a> {
+    reader: &'a Reader,
+    offsets: HashMap<i64, i64>,
+}
+
+impl Wall<'_> {
+    const QUARTER: i64 = 900_000_000;
+    const EPOCH_1973: i64 = 94_694_400_000_000;
+
+    fn instant(&mut self, wall: i64) -> Option<i64> {
+        if self.reader.utc {
+            return Some(wall);
+        }
+        let quarter = wall.div_euclid(Self::QUARTER);
+        if wall >= Self::EPOCH_1973
+            && let Some(offset) = self.offsets.get(&quarter)
+        {
+            return Some(wall - offset);
+        }
+        let time =
+            DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(Span::new().try_microseconds(wall).ok()?).ok()?;
+        let instant = self.reader.on_the_wall(time)?;
+        self.offsets.insert(quarter, wall - instant);
+        Some(instant)
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS` in UTC, the usual case, without the generality of a parser.
+fn plain(text: &str) -> Option<i64> {
+    let b = text.as_bytes();
+    if b.len() != 19
+        || b[4] != b'-'
+        || b[7] != b'-'
+        || (b[10] != b' ' && b[10] != b'T')
+        || b[13] != b':'
+        || b[16] != b':'
+    {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        b[range].iter().try_fold(0_i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok()?;
+    let days = i64::from((date - Date::constant(1970, 1, 1)).get_days());
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader(name: &str, formats: &[&str]) -> Reader {
+        Reader {
+            zone: zone(name).expect("known"),
+            utc: name == "UTC",
+            formats: formats.iter().map(|f| (*f).to_owned()).collect(),
+        }
+    }
+
+    fn iso(micros: Option<i64>) -> String {
+        micros.map_or("null".to_owned(), |m| Timestamp::from_microsecond(m).expect("in range").to_string())
+    }
+
+    #[test]
+    fn the_ways_in_which_people_write_a_time() {
+        let r = reader("Europe/Berlin", &["%d/%m/%Y %H:%M", "%d.%m.%Y"]);
+        for (text, expect) in [
+            ("24/12/2025 18:30", "2025-12-24T17:30:00Z"),
+            ("24.12.2025", "2025-12-23T23:00:00Z"),
+            ("2025-12-24 18:30:00", "2025-12-24T17:30:00Z"),
+            ("2025-12-24T18:30:00.250", "2025-12-24T17:30:00.25Z"),
+            ("2025-12-24", "2025-12-23T23:00:00Z"),
+            ("2025-12-24T18:30:00Z", "2025-12-24T18:30:00Z"),
+            ("2025-12-24T18:30:00+05:30", "2025-12-24T13:00:00Z"),
+            ("2025-02-30 00:00:00", "null"),
+            ("yesterday", "null"),
+            ("", "null"),
+        ] {
+            assert_eq!(iso(r.instant(text)), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_without_a_zone_are_on_the_wall() {
+        let reader = reader("Europe/Berlin", &[]);
+        let mut wall = Wall { reader: &reader, offsets: HashMap::new() };
+        let local = |text: &str| text.parse::<Timestamp>().expect("an instant").as_microsecond();
+        for (text, expect) in [
+            ("2025-07-01T12:00:00Z", "2025-07-01T10:00:00Z"),
+            // Clocks skip from 2 to 3, and go back from 3 to 2.
+            ("2025-03-30T01:59:59Z", "2025-03-30T00:59:59Z"),
+            ("2025-03-30T02:30:00Z", "2025-03-30T01:30:00Z"),
+            ("2025-03-30T03:00:00Z", "2025-03-30T01:00:00Z"),
+            ("2025-10-26T01:59:59Z", "2025-10-25T23:59:59Z"),
+            ("2025-10-26T02:30:00Z", "2025-10-26T00:30:00Z"),
+            ("2025-10-26T03:00:00Z", "2025-10-26T02:00:00Z"),
+        ] {
+            for _ in 0..2 {
+                assert_eq!(iso(wall.instant(local(text))), expect, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_quick_way_agrees_with_the_thorough_one() {
+        let r = reader("UTC", &[]);
+        for text in [
+            "2010-12-01 08:26:00",
+            "1969-12-31T23:59:59",
+            "2000-02-29 00:00:00",
+            "2001-02-29 00:00:00",
+            "2010-12-01 24:00:00",
+        ] {
+            let thorough = text.parse::<DateTime>().ok().and_then(|d| r.on_the_wall(d));
+            assert_eq!(plain(text), thorough, "{text}");
+        }
+        assert_eq!(r.date("2010-12-01"), Some(14_944));
+    }
+}

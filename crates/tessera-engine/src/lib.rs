@@ -1,0 +1,14 @@
+//! The DataFusion vocabulary of Tessera.
+//!
+//! One builder of sessions, the source scan in which no row is lost, the writing node, our functions, and the way from
+//! a catalogue's text to SQL. The engine is only ever a [`session::Engine`]: whoever makes the session decides where
+//! the work runs. Nothing here knows a stage or a Delta table.
+
+pub mod fingerprint;
+pub mod formula;
+pub mod functions;
+pub mod session;
+pub mod source;
+pub mod write;
+
+pub use session::{Engine, Secret, Settings};

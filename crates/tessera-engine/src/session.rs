@@ -1,0 +1,259 @@
+//! The one builder of sessions. Local, in-process cluster and remote differ here and nowhere else.
+
+use std::{collections::HashMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use datafusion::{
+    arrow::{
+        datatypes::{DataType, Schema, SchemaRef},
+        record_batch::RecordBatch,
+    },
+    common::{Result, ScalarValue},
+    datasource::{
+        file_format::parquet::ParquetFormat,
+        listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
+    },
+    execution::{
+        SessionStateBuilder,
+        disk_manager::{DiskManagerBuilder, DiskManagerMode},
+        memory_pool::{FairSpillPool, TrackConsumersPool},
+        runtime_env::RuntimeEnvBuilder,
+    },
+    logical_expr::{cast, ident},
+    prelude::{DataFrame, Expr, SessionConfig, SessionContext, lit},
+};
+use object_store::ObjectStore;
+use tessera_contract::{Column, Table, table::Kind};
+use url::Url;
+
+use crate::{
+    formula::{self, Words},
+    functions,
+    write::{self, WriteSpec},
+};
+
+/// The project's secret, under which customer keys are made. It is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<[u8]>);
+
+impl Secret {
+    /// The secret of these bytes.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A hash that tells one secret from another and gives nothing of it away.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::new().chain_update(b"tessera secret identity").chain_update(&self.0).finalize();
+        digest[..8].iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How the engine runs. Nothing here may change a result.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Parallel partitions.
+    pub partitions: NonZeroUsize,
+    /// Bytes for sorting, joining and aggregating before the engine spills.
+    pub memory_limit: Option<usize>,
+    /// Folder to spill to; absent, the system's.
+    pub spill_dir: Option<PathBuf>,
+}
+
+/// Where an engine puts intermediate results: a folder of a store that it knows.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    /// The store, as registered.
+    pub store: Url,
+    /// Folder in the store, without slashes around it.
+    pub folder: String,
+}
+
+/// A session with our functions, and the few things that stages ask of it.
+#[derive(Clone)]
+pub struct Engine {
+    ctx: SessionContext,
+    scratch: Scratch,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("scratch", &self.scratch).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine in this process.
+    ///
+    /// # Errors
+    /// When the spill folder cannot be used.
+    pub fn local(settings: &Settings, secret: &Secret, scratch: Scratch) -> Result<Self> {
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(bytes) = settings.memory_limit {
+            let consumers = NonZeroUsize::MIN.saturating_add(4);
+            runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
+        }
+        if let Some(folder) = &settings.spill_dir {
+            let mode = DiskManagerMode::Directories(vec![folder.clone()]);
+            runtime = runtime.with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode));
+        }
+        let mut config = SessionConfig::new()
+            .with_target_partitions(settings.partitions.get())
+            .with_information_schema(false)
+            .with_parquet_pruning(true);
+        config.options_mut().execution.time_zone = Some("UTC".into());
+        // Names of sources keep their case.
+        config.options_mut().sql_parser.enable_ident_normalization = false;
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime.build()?))
+            .with_default_features()
+            .with_query_planner(write::query_planner())
+            .build();
+        let ctx = SessionContext::new_with_state(state);
+        for function in functions::scalars(secret) {
+            ctx.register_udf(function);
+        }
+        for function in functions::aggregates() {
+            ctx.register_udaf(function);
+        }
+        Ok(Self { ctx, scratch })
+    }
+
+    /// How many partitions a plan has.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.ctx.state().config().target_partitions()
+    }
+
+    /// Makes a store known under its URL.
+    pub fn register_store(&self, url: &Url, store: Arc<dyn ObjectStore>) {
+        self.ctx.register_object_store(url, store);
+    }
+
+    /// The session itself.
+    #[must_use]
+    pub fn session(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    /// The rows of Parquet files, given by URL. No file is no row.
+    ///
+    /// # Errors
+    /// When a URL is of no known store.
+    pub fn read(&self, schema: SchemaRef, files: &[String]) -> Result<DataFrame> {
+        let schema = for_reading(&schema);
+        if files.is_empty() {
+            return self.ctx.read_batch(RecordBatch::new_empty(schema));
+        }
+        let urls = files.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+        let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
+        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
+        self.ctx.read_table(Arc::new(ListingTable::try_new(config)?))
+    }
+
+    /// The answer to a query over named frames. `words` replaces the words of the catalogue (see [`formula`]).
+    ///
+    /// # Errors
+    /// When the query cannot be planned.
+    pub async fn sql(&self, query: &str, tables: &[(&str, &DataFrame)], words: &Words) -> Result<DataFrame> {
+        // A session of its own for the names; functions, stores and settings are shared.
+        let ctx = SessionContext::new_with_state(self.ctx.state());
+        for (name, frame) in tables {
+            ctx.deregister_table(*name)?;
+            ctx.register_table(*name, (*frame).clone().into_view())?;
+        }
+        let frame = ctx.sql(&formula::bind(query, words)?).await;
+        for (name, _) in tables {
+            ctx.deregister_table(*name)?;
+        }
+        frame
+    }
+
+    /// Writes an intermediate result once, so that several plans may read it. It holds for the life of the scratch folder.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub async fn materialise(&self, frame: DataFrame, name: &str) -> Result<DataFrame> {
+        let spec = WriteSpec::scratch(&self.scratch.store, &format!("{}/{name}", self.scratch.folder), name, &frame);
+        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+        let files = write::write(frame, spec).await?;
+        let urls: Vec<_> = files.iter().map(|f| object_url(&self.scratch.store, &f.path)).collect();
+        self.read(schema, &urls)
+    }
+}
+
+/// The URL of an object of a store.
+#[must_use]
+pub fn object_url(store: &Url, path: &str) -> String {
+    format!("{}/{}", store.as_str().trim_end_matches('/'), path.trim_start_matches('/'))
+}
+
+/// The first row of a result, by column name.
+///
+/// # Errors
+/// When the result has no row.
+pub fn first_row(batches: &[RecordBatch]) -> Result<HashMap<String, ScalarValue>> {
+    let batch = batches.iter().find(|b| b.num_rows() > 0).ok_or_else(|| {
+        datafusion::common::DataFusionError::Execution("a query that has to give a row gave none".into())
+    })?;
+    batch
+        .schema()
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(field, column)| Ok((field.name().clone(), ScalarValue::try_from_array(column, 0)?)))
+        .collect()
+}
+
+/// The frame with exactly the columns of a table's data files, in order and cast; absent ones are null.
+///
+/// # Errors
+/// When a column cannot be cast.
+pub fn conform(frame: DataFrame, table: &Table) -> Result<DataFrame> {
+    let columns: Vec<Expr> = table
+        .columns
+        .iter()
+        .map(|c| {
+            let value = match frame.schema().has_column_with_unqualified_name(&c.name) {
+                true => ident(&c.name),
+                false => lit(ScalarValue::Null),
+            };
+            as_column(value, c)
+        })
+        .collect();
+    frame.select(columns)
+}
+
+/// An expression as a column of a table: of its type and under its name.
+#[must_use]
+pub fn as_column(value: Expr, column: &Column) -> Expr {
+    // Text is written the same whichever way it is held in memory; views are not copied.
+    let kind = if column.kind == Kind::Text { DataType::Utf8View } else { column.kind.arrow() };
+    cast(value, kind).alias(&column.name)
+}
+
+/// The schema in which data files are read: text as views.
+fn for_reading(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|f| match f.data_type() {
+            DataType::Utf8 => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8View)),
+            _ => Arc::clone(f),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}

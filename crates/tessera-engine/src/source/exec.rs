@@ -1,0 +1,280 @@
+//! The scan of a source.
+
+use std::{fmt, sync::Arc};
+
+use datafusion::{
+    arrow::{
+        array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array},
+        datatypes::{DataType, Schema, SchemaRef},
+    },
+    common::{DataFusionError, Result, Statistics, internal_err, stats::Precision, tree_node::TreeNodeRecursion},
+    execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
+    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, StatisticsArgs,
+        execution_plan::{Boundedness, EmissionType},
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
+        stream::RecordBatchStreamAdapter,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DEFECT, Kind, LOCATOR, SourceError, SourceFile, SourceFormat, locator, parquet,
+    stream::Chunks,
+    text::{Records, Rows},
+};
+
+/// A piece of work: a text file, or a row group of a Parquet file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unit {
+    /// Place of the file among the source's.
+    pub file: usize,
+    /// The row group.
+    pub group: usize,
+    /// Rows of the file before it.
+    pub first: u64,
+    /// Its rows, where they are known.
+    pub rows: Option<u64>,
+    /// Its size, by which work is balanced.
+    pub bytes: u64,
+    /// The delimiter of a CSV file.
+    pub delimiter: u8,
+}
+
+/// Reads a source. It holds names and numbers only, so that it can be made anew wherever the store is known.
+#[derive(Debug)]
+pub struct SourceScanExec {
+    store: ObjectStoreUrl,
+    format: SourceFormat,
+    files: Vec<SourceFile>,
+    partitions: Vec<Vec<Unit>>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl SourceScanExec {
+    pub(super) fn new(
+        store: ObjectStoreUrl,
+        format: SourceFormat,
+        files: Vec<SourceFile>,
+        units: &[Unit],
+        schema: SchemaRef,
+        target: usize,
+    ) -> Self {
+        let partitions = pack(units, target);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(partitions.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        let metrics = ExecutionPlanMetricsSet::new();
+        Self { store, format, files, partitions, schema, properties: Arc::new(properties), metrics }
+    }
+}
+
+/// Spreads work over partitions, the largest piece first, each to the partition with the least so far.
+fn pack(units: &[Unit], target: usize) -> Vec<Vec<Unit>> {
+    let count = target.min(units.len()).max(1);
+    let mut order: Vec<usize> = (0..units.len()).collect();
+    order.sort_by_key(|i| (std::cmp::Reverse(units[*i].bytes), *i));
+    let mut partitions: Vec<(u64, Vec<usize>)> = vec![(0, Vec::new()); count];
+    for i in order {
+        if let Some(least) = partitions.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            least.0 += units[i].bytes;
+            least.1.push(i);
+        }
+    }
+    partitions
+        .into_iter()
+        .map(|(_, mut work)| {
+            work.sort_unstable();
+            work.into_iter().map(|i| units[i].clone()).collect()
+        })
+        .collect()
+}
+
+impl DisplayAs for SourceScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        let names: Vec<_> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        write!(
+            f,
+            "SourceScanExec: files={}, format={:?}, partitions={}, projection=[{}]",
+            self.files.len(),
+            self.format.kind,
+            self.partitions.len(),
+            names.join(", ")
+        )
+    }
+}
+
+impl ExecutionPlan for SourceScanExec {
+    fn name(&self) -> &str {
+        "SourceScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        if children.is_empty() { Ok(self) } else { internal_err!("a source has no input") }
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let of: Vec<&Unit> = match args.partition() {
+            Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
+            None => self.partitions.iter().flatten().collect(),
+        };
+        let rows: Option<u64> = of.iter().map(|u| u.rows).sum();
+        let num_rows = rows.and_then(|r| usize::try_from(r).ok()).map_or(Precision::Absent, Precision::Exact);
+        Ok(Arc::new(Statistics { num_rows, ..Statistics::new_unknown(&self.schema) }))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let store = context.runtime_env().object_store(&self.store)?;
+        let batch_size = context.session_config().batch_size();
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let Some(units) = self.partitions.get(partition).cloned() else {
+            return internal_err!("no partition {partition}");
+        };
+        let (format, files, schema) = (self.format.clone(), self.files.clone(), Arc::clone(&self.schema));
+        let rows = stream::iter(units)
+            .then(move |unit| {
+                let (store, format, schema) = (Arc::clone(&store), format.clone(), Arc::clone(&schema));
+                let file = files[unit.file].clone();
+                async move {
+                    match format.kind {
+                        Kind::Parquet => parquet_rows(store, file, unit, schema, batch_size).await,
+                        _ => text_rows(store, file, unit, format, schema, batch_size).await,
+                    }
+                }
+            })
+            .try_flatten()
+            .map_err(|e| DataFusionError::External(Box::new(e)))
+            .inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.boxed())))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}
+
+type Batches = stream::BoxStream<'static, std::result::Result<RecordBatch, SourceError>>;
+
+/// Puts the columns of a batch into the order of the schema, with locators and defects where they are asked for.
+fn assemble(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    locators: &ArrayRef,
+    defects: &ArrayRef,
+    rows: usize,
+) -> std::result::Result<RecordBatch, SourceError> {
+    let mut columns = columns.into_iter();
+    let all: Vec<ArrayRef> = schema
+        .fields()
+        .iter()
+        .filter_map(|f| match f.name().as_str() {
+            LOCATOR => Some(Arc::clone(locators)),
+            DEFECT => Some(Arc::clone(defects)),
+            _ => columns.next(),
+        })
+        .collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), all, &options)
+        .map_err(|e| SourceError::Parquet { file: "a batch".into(), problem: e.to_string() })
+}
+
+fn data_columns(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().filter(|f| f.name() != LOCATOR && f.name() != DEFECT).cloned();
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+async fn parquet_rows(
+    store: Arc<dyn ObjectStore>,
+    file: SourceFile,
+    unit: Unit,
+    schema: SchemaRef,
+    batch_size: usize,
+) -> std::result::Result<Batches, SourceError> {
+    let rows = parquet::rows(&store, &file, unit.group, data_columns(&schema), batch_size).await?;
+    let mut next = unit.first + 1;
+    Ok(rows
+        .and_then(move |batch| {
+            let count = batch.num_rows();
+            let locators: Int64Array = (next..next + count as u64).map(|row| Some(locator(unit.file, row))).collect();
+            next += count as u64;
+            let defects = new_null_array(&DataType::Utf8View, count);
+            futures::future::ready(assemble(
+                &schema,
+                batch.columns().to_vec(),
+                &(Arc::new(locators) as ArrayRef),
+                &defects,
+                count,
+            ))
+        })
+        .boxed())
+}
+
+async fn text_rows(
+    store: Arc<dyn ObjectStore>,
+    file: SourceFile,
+    unit: Unit,
+    format: SourceFormat,
+    schema: SchemaRef,
+    batch_size: usize,
+) -> std::result::Result<Batches, SourceError> {
+    let chunks = Chunks::open(&store, &file).await?;
+    let wanted: Vec<String> = data_columns(&schema).fields().iter().map(|f| f.name().clone()).collect();
+    let rows = Rows::new(wanted.len());
+    let records = Records::new(&format, &file, unit.file, wanted, unit.delimiter);
+    let state = (chunks, records, rows, false);
+    let batches = stream::try_unfold(state, move |(mut chunks, mut records, mut rows, mut ended)| {
+        let schema = Arc::clone(&schema);
+        async move {
+            while !ended && rows.len < batch_size {
+                match chunks.next(records.row()).await? {
+                    // Small steps keep batches near their size.
+                    Some(chunk) => chunk.chunks(1 << 20).try_for_each(|piece| records.feed(piece, &mut rows))?,
+                    None => {
+                        records.finish(&mut rows)?;
+                        ended = true;
+                    }
+                }
+            }
+            if rows.len == 0 {
+                return Ok(None);
+            }
+            let (columns, locators, defects, count) = rows.finish();
+            let batch = assemble(&schema, columns, &locators, &defects, count)?;
+            Ok(Some((batch, (chunks, records, rows, ended))))
+        }
+    });
+    // A chunk of input may hold many batches' worth of rows.
+    Ok(batches
+        .map_ok(move |batch: RecordBatch| {
+            let pieces: Vec<_> = (0..batch.num_rows())
+                .step_by(batch_size)
+                .map(|at| Ok(batch.slice(at, batch_size.min(batch.num_rows() - at))))
+                .collect();
+            stream::iter(pieces)
+        })
+        .try_flatten()
+        .boxed())
+}

@@ -1,0 +1,217 @@
+//! A source as a table: its columns are those of its files together.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::datatypes::{DataType, Field, Schema, SchemaRef},
+    catalog::{Session, TableProvider},
+    common::{Result as EngineResult, Statistics, stats::Precision},
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Expr, TableType},
+    physical_plan::ExecutionPlan,
+};
+use object_store::ObjectStore;
+use url::Url;
+
+use super::{
+    DEFECT, Kind, LOCATOR, SourceError, SourceFile, SourceFormat,
+    exec::{SourceScanExec, Unit},
+    parquet,
+    stream::Chunks,
+    text,
+};
+
+/// Bytes of an NDJSON file that are looked at for its keys.
+const LOOK: usize = 1 << 20;
+
+/// A source whose headers or footers have been read.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    store: ObjectStoreUrl,
+    format: SourceFormat,
+    files: Vec<SourceFile>,
+    units: Vec<Unit>,
+    schema: SchemaRef,
+    warnings: Vec<String>,
+}
+
+/// Reads the headers or footers of a source's files and checks them against one another.
+///
+/// # Errors
+/// When there is no usable file, a header is faulty, or files cannot be one table.
+pub async fn open(
+    store: Arc<dyn ObjectStore>,
+    store_url: &Url,
+    format: SourceFormat,
+    files: Vec<SourceFile>,
+) -> Result<SourceTable, SourceError> {
+    let mut fields: Vec<(Field, String)> = Vec::new();
+    let mut units = Vec::new();
+    let mut warnings = Vec::new();
+    let mut headers: Vec<Vec<String>> = Vec::new();
+    let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
+    for (number, file) in files.iter().enumerate() {
+        if file.bytes == 0 {
+            warnings.push(format!("{} is empty and gives no row", file.url));
+            headers.push(Vec::new());
+            continue;
+        }
+        let named = match format.kind {
+            Kind::Parquet => {
+                let footer = parquet::footer(&store, file).await?;
+                let mut first = 0;
+                for (group, (rows, bytes)) in footer.groups.iter().enumerate() {
+                    units.push(Unit { file: number, group, first, rows: Some(*rows), bytes: *bytes, delimiter: 0 });
+                    first += rows;
+                }
+                footer.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
+            }
+            Kind::Csv => {
+                let line =
+                    beginning(&store, file, |bytes| text::first_line(bytes, quote).map(<[u8]>::len).map(|n| n.max(1)))
+                        .await?;
+                let line = text::first_line(&line, quote)
+                    .unwrap_or(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line))
+                    .to_vec();
+                if line.trim_ascii().is_empty() {
+                    warnings.push(format!("{} is empty and gives no row", file.url));
+                    headers.push(Vec::new());
+                    continue;
+                }
+                let delimiter = match format.delimiter {
+                    Some(d) => u8::try_from(d).unwrap_or(b','),
+                    None => text::sniff(&line, quote),
+                };
+                let names = text::split_header(&line, delimiter, quote);
+                let names = text::header(names.iter().map(Vec::as_slice), &format, file)?;
+                units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter });
+                texts(names)
+            }
+            Kind::Ndjson => {
+                let bytes = beginning(&store, file, |bytes| (bytes.len() >= LOOK).then_some(LOOK)).await?;
+                let mut names = Vec::new();
+                text::keys(&bytes, format.encoding, &mut names);
+                units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter: 0 });
+                texts(names)
+            }
+        };
+        headers.push(named.iter().map(|f: &Field| f.name().clone()).collect());
+        for field in named {
+            match fields.iter_mut().find(|(f, _)| f.name() == field.name()) {
+                None => fields.push((field, file.url.clone())),
+                Some((known, first)) => {
+                    let Some(both) = parquet::wider(known.data_type(), field.data_type()) else {
+                        return Err(SourceError::Types {
+                            column: field.name().clone(),
+                            first: first.clone(),
+                            first_type: known.data_type().to_string(),
+                            second: file.url.clone(),
+                            second_type: field.data_type().to_string(),
+                        });
+                    };
+                    known.set_data_type(both);
+                }
+            }
+        }
+    }
+    if fields.is_empty() {
+        let file = files.first().map(|f| f.url.clone()).unwrap_or_default();
+        return Err(SourceError::Empty { file });
+    }
+    for (file, header) in files.iter().zip(&headers).filter(|(_, header)| !header.is_empty()) {
+        let missing: Vec<_> =
+            fields.iter().map(|(f, _)| f.name()).filter(|n| !header.contains(n)).map(|n| format!("`{n}`")).collect();
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "{} lacks {}, which other files have; it reads as null there",
+                file.url,
+                missing.join(", ")
+            ));
+        }
+    }
+    let mut all: Vec<Field> = fields.into_iter().map(|(f, _)| f).collect();
+    all.push(Field::new(LOCATOR, DataType::Int64, false));
+    all.push(Field::new(DEFECT, DataType::Utf8View, true));
+    let store_url = ObjectStoreUrl::parse(store_url.as_str())
+        .map_err(|e| SourceError::Pattern { pattern: store_url.to_string(), problem: e.to_string() })?;
+    Ok(SourceTable { store: store_url, format, files, units, schema: Arc::new(Schema::new(all)), warnings })
+}
+
+fn texts(names: Vec<String>) -> Vec<Field> {
+    names.into_iter().map(|n| Field::new(n, DataType::Utf8View, true)).collect()
+}
+
+/// The beginning of a file, up to the length that `enough` finds sufficient, or all of it.
+async fn beginning(
+    store: &Arc<dyn ObjectStore>,
+    file: &SourceFile,
+    enough: impl Fn(&[u8]) -> Option<usize>,
+) -> Result<Vec<u8>, SourceError> {
+    let mut chunks = Chunks::open(store, file).await?;
+    let mut bytes = Vec::new();
+    while enough(&bytes).is_none() {
+        match chunks.next(0).await? {
+            Some(chunk) => bytes.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    Ok(bytes)
+}
+
+impl SourceTable {
+    /// The files, in the order in which locators number them.
+    #[must_use]
+    pub fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// What is odd but no error: empty files, columns that some files lack.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn rows(&self) -> Precision<usize> {
+        let rows: Option<u64> = self.units.iter().map(|u| u.rows).sum();
+        rows.and_then(|r| usize::try_from(r).ok()).map_or(Precision::Absent, Precision::Exact)
+    }
+}
+
+#[async_trait]
+impl TableProvider for SourceTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> EngineResult<Arc<dyn ExecutionPlan>> {
+        let schema = match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => Arc::clone(&self.schema),
+        };
+        let partitions = session.config().target_partitions();
+        let exec = SourceScanExec::new(
+            self.store.clone(),
+            self.format.clone(),
+            self.files.clone(),
+            &self.units,
+            schema,
+            partitions,
+        );
+        Ok(Arc::new(exec))
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(Statistics { num_rows: self.rows(), ..Statistics::new_unknown(&self.schema) })
+    }
+}

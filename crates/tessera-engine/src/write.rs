@@ -1,0 +1,172 @@
+//! How rows become data files: one pass over a plan feeds one or several tables, each partition in parallel.
+//!
+//! DataFusion's own writers append to a folder and are one task on a cluster; and a cleaning pass that fills a clean table
+//! and a quarantine would have to run twice. So writing is a node of ours: it routes the rows of each partition to Parquet
+//! files with names of their own, and its result is the list of the files, with rows, bytes, SHA-256 and content
+//! fingerprint. Nothing names a file before it is complete; what a failed attempt left is named by nobody.
+
+mod exec;
+mod file;
+mod node;
+
+use datafusion::{
+    arrow::{
+        array::AsArray,
+        datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type},
+    },
+    common::{DataFusionError, Result},
+    logical_expr::{Extension, LogicalPlan, ident},
+    prelude::{DataFrame, Expr},
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use tessera_contract::Table;
+use url::Url;
+
+pub use node::query_planner;
+
+use crate::{fingerprint::Fingerprint, session::as_column};
+
+/// Rows for one table.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// The table.
+    pub name: String,
+    /// Folder of its files in the store, without slashes around it.
+    pub prefix: String,
+    /// Which rows; absent, all of them.
+    pub filter: Option<Expr>,
+    /// The columns of the file, each under its name. They are computed for the rows that pass only.
+    pub columns: Vec<Expr>,
+    /// The columns that count for the fingerprint.
+    pub fingerprinted: Vec<String>,
+}
+
+impl Route {
+    /// Every row, with the columns of the table as they stand in the frame.
+    #[must_use]
+    pub fn all(name: &str, table: &Table) -> Self {
+        Self {
+            name: name.to_owned(),
+            prefix: String::new(),
+            filter: None,
+            columns: table.columns.iter().map(|c| as_column(ident(&c.name), c)).collect(),
+            fingerprinted: table.fingerprinted(),
+        }
+    }
+}
+
+/// What is written where. The expressions live in the node beside it, so that this can travel as text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Serialize, Deserialize)]
+pub struct RouteSpec {
+    name: String,
+    prefix: String,
+    filtered: bool,
+    columns: Vec<String>,
+    fingerprinted: Vec<String>,
+}
+
+/// How files are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Serialize, Deserialize)]
+pub enum Encoding {
+    /// For keeping: zstd, dictionaries, statistics.
+    Kept,
+    /// For reading once or a few times, soon: not compressed.
+    Scratch,
+}
+
+/// What a writing plan needs to know.
+#[derive(Debug, Clone)]
+pub struct WriteSpec {
+    store: String,
+    routes: Vec<Route>,
+    encoding: Encoding,
+}
+
+impl WriteSpec {
+    /// Tables into the folders of their routes.
+    #[must_use]
+    pub fn new(store: &Url, routes: Vec<Route>) -> Self {
+        Self { store: store.to_string(), routes, encoding: Encoding::Kept }
+    }
+
+    /// An intermediate result: all columns of a frame into one folder.
+    #[must_use]
+    pub fn scratch(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
+        let columns = frame.schema().fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
+        let route = Route {
+            name: name.to_owned(),
+            prefix: prefix.to_owned(),
+            filter: None,
+            columns,
+            fingerprinted: Vec::new(),
+        };
+        Self { store: store.to_string(), routes: vec![route], encoding: Encoding::Scratch }
+    }
+}
+
+/// A file that a plan wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The route's name.
+    pub route: String,
+    /// Path in the store.
+    pub path: String,
+    /// Rows.
+    pub rows: u64,
+    /// Size.
+    pub bytes: u64,
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+    /// Content fingerprint of its rows.
+    pub fingerprint: Fingerprint,
+}
+
+/// The columns of the plan's result.
+pub(crate) fn manifest_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("route", DataType::Utf8, false),
+        Field::new("path", DataType::Utf8, false),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("bytes", DataType::UInt64, false),
+        Field::new("sha256", DataType::Utf8, false),
+        Field::new("fingerprint", DataType::Utf8, false),
+    ]))
+}
+
+/// The frame whose execution writes; its rows are the files.
+///
+/// # Errors
+/// When a route names a column that the frame lacks.
+pub fn write_plan(frame: DataFrame, spec: WriteSpec) -> Result<DataFrame> {
+    let (state, input) = frame.into_parts();
+    let node = node::WriteNode::new(input, spec)?;
+    Ok(DataFrame::new(state, LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+}
+
+/// Writes the rows of a frame. Files come in the order of their paths.
+///
+/// # Errors
+/// When the plan fails or the store refuses; files that are complete by then stay, and nobody names them.
+pub async fn write(frame: DataFrame, spec: WriteSpec) -> Result<Vec<WrittenFile>> {
+    let mut files = Vec::new();
+    for batch in write_plan(frame, spec)?.collect().await? {
+        let text = |i: usize| batch.column(i).as_string::<i32>();
+        let number = |i: usize| batch.column(i).as_primitive::<UInt64Type>();
+        for row in 0..batch.num_rows() {
+            files.push(WrittenFile {
+                route: text(0).value(row).to_owned(),
+                path: text(1).value(row).to_owned(),
+                rows: number(2).value(row),
+                bytes: number(3).value(row),
+                sha256: text(4).value(row).to_owned(),
+                fingerprint: text(5).value(row).parse().map_err(|e| DataFusionError::External(Box::new(e)))?,
+            });
+        }
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! One Parquet file on its way into the store.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use datafusion::{
+    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    common::Result,
+};
+use futures::future::BoxFuture;
+use object_store::{ObjectStore, buffered::BufWriter, path::Path};
+use parquet::{
+    arrow::{AsyncArrowWriter, arrow_writer::ArrowWriterOptions, async_writer::AsyncFileWriter},
+    basic::{Compression, ZstdLevel},
+    file::properties::{EnabledStatistics, WriterProperties, WriterVersion},
+};
+use sha2::{Digest, Sha256};
+
+use super::{Encoding, RouteSpec, WrittenFile};
+use crate::fingerprint::{self, Fingerprint};
+
+/// Bytes at which a file is closed and the next one begun.
+const FULL: usize = 256 << 20;
+/// Rows of a row group: what a reader holds at once, and skips at once.
+const ROW_GROUP: usize = 256 << 10;
+
+pub(super) struct OpenFile {
+    route: String,
+    path: Path,
+    writer: AsyncArrowWriter<Hashing>,
+    seen: Arc<Mutex<Seen>>,
+    fingerprinted: Vec<(usize, String)>,
+    fingerprint: Fingerprint,
+    rows: u64,
+}
+
+impl OpenFile {
+    pub(super) fn create(
+        store: &Arc<dyn ObjectStore>,
+        route: &RouteSpec,
+        schema: SchemaRef,
+        encoding: Encoding,
+    ) -> Result<Self> {
+        let path = Path::from(format!("{}/part-{}.parquet", route.prefix(), uuid::Uuid::new_v4().simple()));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let inner = BufWriter::new(Arc::clone(store), path.clone());
+        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: encoding == Encoding::Kept };
+        let options = ArrowWriterOptions::new().with_properties(properties(encoding));
+        let fingerprinted =
+            route.fingerprinted().iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
+        let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;
+        Ok(Self {
+            route: route.name().to_owned(),
+            path,
+            writer,
+            seen,
+            fingerprinted,
+            fingerprint: Fingerprint::default(),
+            rows: 0,
+        })
+    }
+
+    pub(super) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if !self.fingerprinted.is_empty() {
+            let columns: Vec<_> = self.fingerprinted.iter().map(|(i, _)| Arc::clone(batch.column(*i))).collect();
+            let names: Vec<_> = self.fingerprinted.iter().map(|(_, name)| name.as_str()).collect();
+            self.fingerprint = self.fingerprint + fingerprint::rows_sum(&columns, &names)?;
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(self.writer.write(batch).await?)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.writer.bytes_written() >= FULL
+    }
+
+    /// Completes the upload: from here on the file is there.
+    pub(super) async fn finish(self) -> Result<WrittenFile> {
+        self.writer.close().await?;
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(WrittenFile {
+            route: self.route,
+            path: self.path.to_string(),
+            rows: self.rows,
+            bytes: seen.bytes,
+            sha256: seen.hash.finalize().iter().map(|b| format!("{b:02x}")).collect(),
+            fingerprint: self.fingerprint,
+        })
+    }
+}
+
+fn properties(encoding: Encoding) -> WriterProperties {
+    let properties = WriterProperties::builder()
+        .set_created_by("tessera".to_owned())
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_max_row_group_row_count(Some(ROW_GROUP));
+    match encoding {
+        Encoding::Kept => properties
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .build(),
+        Encoding::Scratch => properties
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_dictionary_enabled(false)
+            .set_statistics_enabled(EnabledStatistics::None)
+            .build(),
+    }
+}
+
+/// What went through a writer.
+#[derive(Default)]
+struct Seen {
+    bytes: u64,
+    hash: Sha256,
+}
+
+/// Counts and hashes the bytes on their way.
+struct Hashing {
+    inner: BufWriter,
+    seen: Arc<Mutex<Seen>>,
+    checksum: bool,
+}
+
+impl AsyncFileWriter for Hashing {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.bytes += bytes.len() as u64;
+            if self.checksum {
+                seen.hash.update(&bytes);
+            }
+        }
+        AsyncFileWriter::write(&mut self.inner, bytes)
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        AsyncFileWriter::complete(&mut self.inner)
+    }
+}

@@ -1,0 +1,176 @@
+//! The logical node, and how it is planned.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::{
+    common::{DFSchema, DFSchemaRef, Result, plan_err},
+    execution::context::QueryPlanner,
+    logical_expr::{
+        Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+        physical_planning_context::PhysicalPlanningContext,
+    },
+    physical_plan::ExecutionPlan,
+    physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+};
+
+use super::{
+    Encoding, Route, RouteSpec, WriteSpec,
+    exec::{PhysicalRoute, WriteExec},
+    manifest_schema,
+};
+
+/// Writes its input.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WriteNode {
+    input: LogicalPlan,
+    store: String,
+    encoding: Encoding,
+    routes: Vec<RouteSpec>,
+    /// Of each route: the filter, if it has one, then the columns.
+    expressions: Vec<Expr>,
+    schema: DFSchemaRef,
+}
+
+impl PartialOrd for WriteNode {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        match self.routes.partial_cmp(&other.routes) {
+            Some(std::cmp::Ordering::Equal) => self.expressions.partial_cmp(&other.expressions),
+            other => other,
+        }
+    }
+}
+
+impl WriteNode {
+    pub(super) fn new(input: LogicalPlan, spec: WriteSpec) -> Result<Self> {
+        let mut routes = Vec::new();
+        let mut expressions = Vec::new();
+        for Route { name, prefix, filter, columns, fingerprinted } in spec.routes {
+            let names = columns.iter().map(|c| c.schema_name().to_string()).collect();
+            routes.push(RouteSpec { name, prefix, filtered: filter.is_some(), columns: names, fingerprinted });
+            expressions.extend(filter);
+            expressions.extend(columns);
+        }
+        // Types are coerced here: the analyser's rules know only the expressions of its own nodes.
+        let input_schema = Arc::clone(input.schema());
+        let context = datafusion::logical_expr::simplify::SimplifyContext::builder()
+            .with_schema(Arc::clone(&input_schema))
+            .build();
+        let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(context);
+        let expressions =
+            expressions.into_iter().map(|e| simplifier.coerce(e, &input_schema)).collect::<Result<Vec<_>>>()?;
+        let schema = Arc::new(DFSchema::try_from(manifest_schema().as_ref().clone())?);
+        Ok(Self { input, store: spec.store, encoding: spec.encoding, routes, expressions, schema })
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WriteNode {
+    fn name(&self) -> &str {
+        "Write"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        self.expressions.clone()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Write: {}", names(&self.routes))
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let (Some(input), true) = (inputs.pop(), inputs.is_empty()) else { return plan_err!("a write has one input") };
+        Ok(Self { input, expressions: exprs, ..self.clone() })
+    }
+
+    fn necessary_children_exprs(&self, _: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let schema = self.input.schema();
+        let used: std::collections::BTreeSet<usize> = self
+            .expressions
+            .iter()
+            .flat_map(Expr::column_refs)
+            .filter_map(|column| schema.maybe_index_of_column(column))
+            .collect();
+        Some(vec![used.into_iter().collect()])
+    }
+}
+
+fn names(routes: &[RouteSpec]) -> String {
+    let show = |r: &RouteSpec| format!("{}{}", r.name, if r.filtered { " (filtered)" } else { "" });
+    routes.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// The planner of queries that may write.
+#[must_use]
+pub fn query_planner() -> Arc<dyn QueryPlanner + Send + Sync> {
+    Arc::new(WritingPlanner)
+}
+
+#[derive(Debug)]
+struct WritingPlanner;
+
+#[async_trait]
+impl QueryPlanner for WritingPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WritePlanner)]);
+        planner.create_physical_plan(plan, session).await
+    }
+}
+
+/// Makes the physical node of a write.
+struct WritePlanner;
+
+#[async_trait]
+impl ExtensionPlanner for WritePlanner {
+    async fn plan_extension(
+        &self,
+        planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        session: &dyn Session,
+        context: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(write) = node.as_any().downcast_ref::<WriteNode>() else { return Ok(None) };
+        let ([logical], [input]) = (logical_inputs, physical_inputs) else { return plan_err!("a write has one input") };
+        let schema = logical.schema();
+        let mut expressions = write.expressions.iter();
+        let mut next = || match expressions.next() {
+            Some(e) => planner.create_physical_expr(e, schema, session, context),
+            None => plan_err!("a write lacks expressions"),
+        };
+        let mut routes = Vec::new();
+        for spec in &write.routes {
+            let filter = spec.filtered.then(&mut next).transpose()?;
+            let columns = spec.columns.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+            routes.push(PhysicalRoute::new(spec.clone(), filter, columns, &input.schema())?);
+        }
+        Ok(Some(Arc::new(WriteExec::new(Arc::clone(input), write.store.clone(), write.encoding, routes))))
+    }
+}
+
+impl RouteSpec {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    pub(super) fn fingerprinted(&self) -> &[String] {
+        &self.fingerprinted
+    }
+}

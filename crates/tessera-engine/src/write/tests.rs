@@ -1,0 +1,136 @@
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::{
+        array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray},
+        util::pretty::pretty_format_batches,
+    },
+    physical_plan::displayable,
+    prelude::{DataFrame, col, lit},
+};
+use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::*;
+use crate::{Engine, Secret, Settings, session::Scratch};
+
+fn store_url() -> Url {
+    Url::parse("memory:///").expect("a URL")
+}
+
+fn engine(partitions: usize, store: &Arc<dyn ObjectStore>) -> Engine {
+    let settings = Settings { partitions: partitions.try_into().expect("some"), memory_limit: None, spill_dir: None };
+    let scratch = Scratch { store: store_url(), folder: "scratch".into() };
+    let engine = Engine::local(&settings, &Secret::new(b"secret"), scratch).expect("an engine");
+    engine.register_store(&store_url(), Arc::clone(store));
+    engine
+}
+
+fn frame(engine: &Engine, rows: i64) -> DataFrame {
+    let ids: ArrayRef = Arc::new((0..rows).collect::<Int64Array>());
+    let names: ArrayRef = Arc::new((0..rows).map(|i| (i % 3 > 0).then(|| format!("n{i}"))).collect::<StringArray>());
+    let money = (0..rows).map(|i| Some(i128::from(i) * 1_010_000)).collect::<Decimal128Array>();
+    let money: ArrayRef = Arc::new(money.with_precision_and_scale(38, 6).expect("fits"));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("name", names), ("amount", money)]).expect("a batch");
+    let frame = engine.session().read_batch(batch).expect("a frame");
+    frame.repartition(datafusion::logical_expr::Partitioning::RoundRobinBatch(engine.partitions())).expect("partitions")
+}
+
+fn routes() -> Vec<Route> {
+    let columns = vec![col("id"), col("name"), (col("amount") * lit(2)).alias("double")];
+    let small = Route {
+        name: "small".into(),
+        prefix: "small".into(),
+        filter: Some(col("id").lt(lit(10_i64))),
+        columns: columns.clone(),
+        fingerprinted: vec!["id".into(), "name".into()],
+    };
+    let large = Route {
+        name: "large".into(),
+        prefix: "large".into(),
+        filter: Some(col("id").gt_eq(lit(10_i64))),
+        ..small.clone()
+    };
+    vec![small, large]
+}
+
+#[tokio::test]
+async fn every_row_goes_one_way_and_the_manifest_is_true() {
+    let mut fingerprints = Vec::new();
+    for partitions in [1, 2, 7] {
+        let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let engine = engine(partitions, &store);
+        let files = write(frame(&engine, 20_000), WriteSpec::new(&store_url(), routes())).await.expect("writes");
+        for file in &files {
+            let bytes = store.get(&Path::from(file.path.as_str())).await.expect("there").bytes().await.expect("reads");
+            assert_eq!(bytes.len() as u64, file.bytes);
+            assert_eq!(hex(&Sha256::digest(&bytes)), file.sha256);
+        }
+        let of = |route: &str| files.iter().filter(|f| f.route == route).collect::<Vec<_>>();
+        assert_eq!(of("small").iter().map(|f| f.rows).sum::<u64>(), 10);
+        assert_eq!(of("large").iter().map(|f| f.rows).sum::<u64>(), 19_990);
+        let sum = |route: &str| of(route).iter().fold(Fingerprint::default(), |sum, f| sum + f.fingerprint);
+        fingerprints.push((sum("small"), sum("large")));
+
+        let urls: Vec<_> = of("small").iter().map(|f| format!("memory:///{}", f.path)).collect();
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("name", DataType::Utf8, true),
+            Field::new("double", DataType::Decimal128(38, 6), true),
+        ]));
+        let read = engine.read(schema, &urls).expect("reads").sort(vec![col("id").sort(true, true)]).expect("sorts");
+        let text = pretty_format_batches(&read.limit(0, Some(3)).expect("limits").collect().await.expect("reads"))
+            .expect("prints");
+        insta::allow_duplicates! {
+        insta::assert_snapshot!(text, @r"
+        +----+------+----------+
+        | id | name | double   |
+        +----+------+----------+
+        | 0  |      | 0.000000 |
+        | 1  | n1   | 2.020000 |
+        | 2  | n2   | 4.040000 |
+        +----+------+----------+
+        ");
+        }
+    }
+    assert_eq!(fingerprints[0], fingerprints[1]);
+    assert_eq!(fingerprints[0], fingerprints[2]);
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[tokio::test]
+async fn a_plan_that_fails_names_no_file() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let engine = engine(2, &store);
+    let failing = frame(&engine, 1000);
+    let query = "SELECT id, CAST('x' || id AS BIGINT) AS name, amount FROM t";
+    let boom = engine.sql(query, &[("t", &failing)], &crate::formula::Words::none()).await.expect("plans");
+    let error = write(boom, WriteSpec::new(&store_url(), routes())).await.expect_err("`x0` is no number");
+    assert!(error.to_string().contains("x0") || error.to_string().contains('x'), "{error}");
+}
+
+#[tokio::test]
+async fn only_the_columns_that_are_written_are_read() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let engine = engine(2, &store);
+    let stored = engine.materialise(frame(&engine, 100), "all").await.expect("writes");
+    let route = Route {
+        name: "ids".into(),
+        prefix: "ids".into(),
+        filter: Some(col("amount").gt(lit(5))),
+        columns: vec![col("id").alias("id")],
+        fingerprinted: Vec::new(),
+    };
+    let plan = write_plan(stored, WriteSpec::new(&store_url(), vec![route]))
+        .expect("plans")
+        .create_physical_plan()
+        .await
+        .expect("plans");
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(text.contains("WriteExec: tables=[ids], encoding=Kept"), "{text}");
+    assert!(text.contains("projection=[id, amount]"), "{text}");
+}

@@ -1,0 +1,220 @@
+//! Making written files visible: one atomic Delta commit replaces one night of one table.
+//!
+//! A commit is planned against the latest version and written as the next one with a conditional
+//! create. If another writer was faster, everything is planned again on what it left; whoever loses
+//! a race therefore never mixes files with the winner. The run is recorded in the same commit, as a
+//! Delta application transaction whose version is the table version it made: a run that commits
+//! again is told that version and changes nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use arrow::array::types::Date32Type;
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::SchemaRef;
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TableReference, TransactionError};
+use deltalake_core::kernel::{Action, Add, EagerSnapshot, Remove, Transaction};
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use object_store::ObjectStoreExt;
+use serde_json::json;
+
+use crate::lake::concurrently;
+use crate::schema::{CHECKPOINT_INTERVAL, Partitioning, TableShape};
+use crate::table::{SHA256_TAG, night};
+use crate::{AS_OF, DataFile, Lake, LakeError};
+
+/// Of two writers that meet, one always gets through, so that this bounds how many may meet.
+pub(crate) const ATTEMPTS: u32 = 64;
+
+impl Lake {
+    /// Replaces the night `as_of` of `table` with `files`, creates the table if there is none, and
+    /// returns the version that this made. Files that exist but were never committed stay invisible.
+    ///
+    /// - `schema`: all columns, `as_of` (Date32) first. `comment` in a field's metadata becomes the
+    ///   column's comment, `description` in the schema's metadata the table's. New columns are added
+    ///   to the table, see [`crate::LakeError::Column`] for what is refused.
+    /// - `files`: lie below `<table>/` and hold every column but `as_of`; none empties the night.
+    /// - `run_id`: committing a table again under the same id returns the version that the first
+    ///   commit made, and changes nothing.
+    pub async fn commit(
+        &self,
+        table: &str,
+        schema: &SchemaRef,
+        as_of: &str,
+        files: &[DataFile],
+        run_id: &str,
+    ) -> Result<i64, LakeError> {
+        parse_date(as_of)?;
+        let shape = TableShape::new(table, schema, Partitioning::AsOf)?;
+        let adds = self.describe(table, as_of, files).await?;
+        for attempt in 1..=ATTEMPTS {
+            let current = self.snapshot(table, None).await?;
+            if let Some(version) = self.committed(table, current.as_ref(), run_id).await? {
+                return Ok(version);
+            }
+            let active = match &current {
+                Some(current) => self.adds(table, current)?,
+                None => Vec::new(),
+            };
+            let created = adds.iter().map(|add| add.modification_time).max();
+            let mut actions = shape.actions(self, current.as_ref(), created.unwrap_or_default())?;
+            actions.extend(replace_night(active, as_of, &adds));
+            let committed = self.commit_once(table, current.as_ref(), &shape, actions, run_id).await?;
+            if let Some(version) = committed {
+                return Ok(version);
+            }
+            back_off(attempt).await;
+        }
+        Err(LakeError::Contended { table: table.to_owned(), attempts: ATTEMPTS })
+    }
+
+    /// The version that a run made of a table, if it already did.
+    pub(crate) async fn committed(
+        &self,
+        table: &str,
+        current: Option<&EagerSnapshot>,
+        run_id: &str,
+    ) -> Result<Option<i64>, LakeError> {
+        let Some(current) = current else {
+            return Ok(None);
+        };
+        current
+            .transaction_version(self.log_store(table)?.as_ref(), run_id)
+            .await
+            .map_err(|source| self.delta_error("read", table, source))
+    }
+
+    /// Writes the version after `current`; none when another writer made that version first.
+    pub(crate) async fn commit_once(
+        &self,
+        table: &str,
+        current: Option<&EagerSnapshot>,
+        shape: &TableShape,
+        actions: Vec<Action>,
+        run_id: &str,
+    ) -> Result<Option<i64>, LakeError> {
+        let next = current.map_or(0, |current| current.version() + 1);
+        let properties = CommitProperties::default()
+            .with_max_retries(0)
+            .with_cleanup_expired_logs(Some(false))
+            .with_metadata([("runId".to_owned(), json!(run_id))])
+            .with_application_transaction(Transaction::new(run_id, next.cast_signed()));
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Overwrite,
+            partition_by: Some(shape.partitioning().columns()),
+            predicate: None,
+        };
+        let error = |source| self.delta_error("commit to", table, source);
+        let prepared = CommitBuilder::from(properties)
+            .with_actions(actions)
+            .build(current.map(|current| current as &dyn TableReference), self.log_store(table)?, operation)
+            .into_prepared_commit_future()
+            .await
+            .map_err(error)?;
+        let finished = match prepared.await {
+            Ok(finished) => finished,
+            Err(
+                DeltaTableError::VersionAlreadyExists(_)
+                | DeltaTableError::Transaction { source: TransactionError::MaxCommitAttempts(_) },
+            ) => return Ok(None),
+            Err(source) => return Err(error(source)),
+        };
+        let version = finished.version;
+        // A checkpoint only makes reading faster; the commit stands without it.
+        if (version + 1).is_multiple_of(CHECKPOINT_INTERVAL)
+            && let Err(problem) = finished.await
+        {
+            tracing::warn!(table, version, %problem, "could not write a checkpoint of the Delta log");
+        }
+        Ok(Some(version.cast_signed()))
+    }
+
+    /// The add actions of files that exist and have the size that is said of them.
+    async fn describe(&self, table: &str, as_of: &str, files: &[DataFile]) -> Result<Vec<Add>, LakeError> {
+        let mut seen = BTreeSet::new();
+        for file in files {
+            let refuse = |problem: &str| LakeError::File { path: file.path.clone(), problem: problem.to_owned() };
+            if !seen.insert(&file.path) {
+                return Err(refuse("it is named twice"));
+            }
+            if file.as_of.as_deref().is_some_and(|night| night != as_of) {
+                return Err(refuse("it belongs to another night than the commit"));
+            }
+        }
+        let looked_up = files.iter().map(|file| self.add_action(table, Some(as_of), file)).collect();
+        let mut adds: Vec<Add> = concurrently(looked_up).await?;
+        adds.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(adds)
+    }
+
+    pub(crate) async fn add_action(&self, table: &str, as_of: Option<&str>, file: &DataFile) -> Result<Add, LakeError> {
+        let refuse = |problem: String| LakeError::File { path: file.path.clone(), problem };
+        let path = file
+            .path
+            .strip_prefix(table)
+            .and_then(|path| path.strip_prefix('/'))
+            .ok_or_else(|| refuse(format!("it does not lie below {table}/")))?;
+        let found = match self.store().head(&self.path(&file.path)).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => {
+                return Err(refuse("it does not exist".into()));
+            }
+            Err(source) => return Err(self.store_error("read", &file.path, source)),
+        };
+        if found.size != file.bytes {
+            return Err(refuse(format!("it has {} bytes, not {}", found.size, file.bytes)));
+        }
+        let partition = as_of.map(|night| (AS_OF.to_owned(), Some(night.to_owned())));
+        Ok(Add {
+            path: path.to_owned(),
+            partition_values: partition.into_iter().collect(),
+            size: i64::try_from(file.bytes).map_err(|_| refuse("it is too large".into()))?,
+            modification_time: found.last_modified.timestamp_millis(),
+            data_change: true,
+            stats: Some(json!({ "numRecords": file.rows }).to_string()),
+            tags: Some(HashMap::from([(SHA256_TAG.to_owned(), Some(file.sha256.clone()))])),
+            ..Add::default()
+        })
+    }
+}
+
+/// The adds, and a remove for every other active file of the night.
+fn replace_night(active: Vec<Add>, as_of: &str, adds: &[Add]) -> Vec<Action> {
+    let stay: BTreeSet<&str> = adds.iter().map(|add| add.path.as_str()).collect();
+    let mut old: Vec<Add> =
+        active.into_iter().filter(|add| night(add) == Some(as_of) && !stay.contains(add.path.as_str())).collect();
+    old.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let removed_at = adds.iter().map(|add| add.modification_time).max();
+    let removes = old.into_iter().map(|add| remove(add, removed_at));
+    removes.chain(adds.iter().cloned().map(Action::Add)).collect()
+}
+
+/// `removed_at`: milliseconds since the epoch; without it, the removed file's own time.
+pub(crate) fn remove(add: Add, removed_at: Option<i64>) -> Action {
+    Action::Remove(Remove {
+        path: add.path,
+        data_change: true,
+        deletion_timestamp: removed_at.max(Some(add.modification_time)),
+        extended_file_metadata: Some(true),
+        partition_values: Some(add.partition_values),
+        size: Some(add.size),
+        tags: add.tags,
+        ..Remove::default()
+    })
+}
+
+/// Days since 1970-01-01 of a date in the form `YYYY-MM-DD`.
+pub(crate) fn parse_date(as_of: &str) -> Result<i32, LakeError> {
+    let bytes = as_of.as_bytes();
+    let shaped = bytes.len() == 10 && bytes[4] == b'-' && bytes[7] == b'-';
+    shaped.then(|| Date32Type::parse(as_of)).flatten().ok_or_else(|| LakeError::Date { as_of: as_of.to_owned() })
+}
+
+/// Leaves the winner time to finish; without it the losers would only list the log in vain.
+pub(crate) async fn back_off(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(u64::from(attempt.min(50)))).await;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! From the owner's columns to the canonical ones, without losing what could not be read.
+//!
+//! Every canonical column becomes an expression of its kind that is null where the source's value does not fit; a
+//! second expression says where that happened, so that the row can be set aside with its reason.
+
+use datafusion::arrow::datatypes::DataType;
+use tessera_contract::{
+    Entity, Project,
+    table::{Column, Kind},
+};
+use tessera_engine::formula::{quote, text};
+
+use crate::{Night, Source, StageError};
+
+/// The prefix of the owner's columns once canonical ones stand beside them.
+pub(crate) const RAW: &str = "source.";
+
+/// How one canonical column is made.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapped {
+    /// The column.
+    pub column: Column,
+    /// SQL over the source's columns, typed; `NULL` of the type where nothing is mapped.
+    pub expression: String,
+    /// SQL that is true where a value is there but does not fit the kind; absent where that cannot be.
+    pub unparsable: Option<String>,
+    /// Whether the source gives it.
+    pub available: bool,
+}
+
+/// The mapping of a source.
+#[derive(Debug, Clone)]
+pub struct Mapping {
+    pub(crate) columns: Vec<Mapped>,
+    /// The owner's columns.
+    pub(crate) raw: Vec<String>,
+}
+
+impl Mapping {
+    /// Whether the source gives the column.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|m| m.column.name == name && m.available)
+    }
+
+    /// Canonical name, what it is made of (absent: not available), for people.
+    #[must_use]
+    pub fn describe(&self, project: &Project, entity: Entity) -> Vec<(String, Option<String>)> {
+        let given = project.source(entity).map(|s| &s.columns);
+        self.columns
+            .iter()
+            .map(|m| {
+                let name = &m.column.name;
+                let from = given.and_then(|c| c.get(name)).unwrap_or(name);
+                (name.clone(), m.available.then(|| from.clone()))
+            })
+            .collect()
+    }
+}
+
+/// The mapping of a source's columns.
+///
+/// # Errors
+/// When a required column is missing or an expression does not fit the source's columns.
+pub async fn map(night: &Night<'_>, source: &Source) -> Result<Mapping, StageError> {
+    let entity = source.entity;
+    let settings = &night.project.sources[entity.name()];
+    let schema = source.rows.schema().as_arrow().clone();
+    let raw: Vec<String> =
+        schema.fields().iter().map(|f| f.name().clone()).filter(|n| n != "_locator" && n != "_defect").collect();
+
+    let mut wanted: Vec<Column> = entity.columns().iter().map(|c| Column::new(c.name, c.kind, c.description)).collect();
+    if entity == Entity::Customers {
+        let further = settings.columns.keys().filter(|name| entity.column(name).is_none());
+        wanted.extend(further.map(|name| Column::new(name, Kind::Text, "Attribute mapped by the project")));
+    }
+
+    let zone = settings.timezone.as_deref().unwrap_or(&night.project.project.timezone);
+    let formats: String = settings.date_formats.iter().map(|f| format!(", {}", text(f))).collect();
+    let mut columns = Vec::new();
+    for column in wanted {
+        let place = format!("sources.{entity}.columns.{}", column.name);
+        let given = settings.columns.get(&column.name);
+        let from = match given {
+            Some(from) if raw.contains(from) => Some(quote(from)),
+            Some(from) => Some(from.clone()),
+            None if raw.contains(&column.name) => Some(quote(&column.name)),
+            None => None,
+        };
+        let Some(from) = from else {
+            if entity.column(&column.name).is_some_and(|c| c.required) {
+                return Err(StageError::Expression { place, problem: missing(&column.name, &raw) });
+            }
+            let expression = format!("arrow_cast(NULL, {})", text(&column.kind.arrow().to_string()));
+            columns.push(Mapped { column, expression, unparsable: None, available: false });
+            continue;
+        };
+        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", &source.rows)]).await;
+        let kind = match probe {
+            Ok(frame) => frame.schema().field(0).data_type().clone(),
+            Err(error) => {
+                let problem = match is_name(&from) {
+                    true => format!("the source has no column {from}; it has {}", list(&raw)),
+                    false => {
+                        format!("`{from}` does not fit the source: {}; its columns are {}", inner(&error), list(&raw))
+                    }
+                };
+                return Err(StageError::Expression { place, problem });
+            }
+        };
+        columns.push(typed(column, &from, &kind, zone, &formats));
+    }
+    Ok(Mapping { columns, raw })
+}
+
+fn is_name(from: &str) -> bool {
+    from.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ' ' || c == '"')
+}
+
+fn inner(error: &StageError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn missing(name: &str, raw: &[String]) -> String {
+    format!("`{name}` is required, but nothing is mapped to it; the source's columns are {}", list(raw))
+}
+
+/// The expression of the column's kind over a value of the source's type.
+fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str) -> Mapped {
+    let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let x = format!("({from})");
+    let zone_text = text(zone);
+    let target = column.kind.arrow();
+    let arrow = |t: &str| format!("arrow_cast({x}, '{t}')");
+    let expression = match column.kind {
+        Kind::Text | Kind::TextList => match is_text {
+            true => format!("nullif({x}, '')"),
+            false => format!("CAST({x} AS VARCHAR)"),
+        },
+        Kind::Instant => match kind {
+            _ if is_text => format!("try_instant({x}, {zone_text}{formats})"),
+            DataType::Timestamp(_, Some(_)) => arrow("Timestamp(µs, \"UTC\")"),
+            DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 => {
+                format!("try_instant({x}, {zone_text})")
+            }
+            _ => format!("try_instant(CAST({x} AS VARCHAR), {zone_text}{formats})"),
+        },
+        Kind::Date => match kind {
+            DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 => arrow("Date32"),
+            _ => format!("try_date(CAST({x} AS VARCHAR), {zone_text}{formats})"),
+        },
+        Kind::Boolean
+        | Kind::Integer
+        | Kind::Small
+        | Kind::Float
+        | Kind::Money
+        | Kind::Price
+        | Kind::Quantity
+        | Kind::Fraction => {
+            let value = if is_text { format!("btrim({x})") } else { x.clone() };
+            match kind == &target {
+                true => value,
+                false => format!("TRY_CAST({value} AS {})", sql_type(column.kind)),
+            }
+        }
+    };
+    let exact =
+        kind == &target || column.kind == Kind::Text || matches!(kind, DataType::Timestamp(_, _) | DataType::Date32);
+    let unparsable = (!exact).then(|| match is_text {
+        true => format!("btrim({x}) <> '' AND ({expression}) IS NULL"),
+        false => format!("{x} IS NOT NULL AND ({expression}) IS NULL"),
+    });
+    Mapped { column, expression, unparsable, available: true }
+}
+
+fn sql_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Boolean => "BOOLEAN",
+        Kind::Integer => "BIGINT",
+        Kind::Small => "INT",
+        Kind::Float => "DOUBLE",
+        Kind::Money => "DECIMAL(38,6)",
+        Kind::Price => "DECIMAL(18,4)",
+        Kind::Quantity => "DECIMAL(15,3)",
+        Kind::Fraction => "DECIMAL(9,6)",
+        Kind::Date => "DATE",
+        Kind::Text | Kind::TextList | Kind::Instant => "VARCHAR",
+    }
+}

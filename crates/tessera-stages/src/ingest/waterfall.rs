@@ -1,0 +1,91 @@
+//! The order in which rows leave: the steps of an entity's waterfall, each with a bit of the row's mask.
+
+use tessera_contract::{Entity, Project, Rule, Severity};
+use tessera_engine::formula;
+
+use super::mapping::Mapping;
+use crate::StageError;
+
+/// The most steps of one entity: the bits of a signed integer.
+const MOST: usize = 62;
+
+/// A step of the waterfall.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The rule's name.
+    pub name: String,
+    /// What happens to a row that fails.
+    pub severity: Severity,
+    /// SQL that is true of a row that passes (checks), or the new value (repairs).
+    pub expression: String,
+    /// The rule, unless the step is one that every source has.
+    pub rule: Option<Rule>,
+    /// Why the step takes no part, if so.
+    pub skipped: Option<String>,
+}
+
+impl Step {
+    /// Whether rows leave at the step.
+    #[must_use]
+    pub fn turns_away(&self) -> bool {
+        matches!(self.severity, Severity::Quarantine | Severity::Fail | Severity::Merge | Severity::Supersede)
+    }
+}
+
+/// The waterfall of a source: what every source has first (a line that cannot be read, a value that does not fit its
+/// column), then the project's rules in their order. Rules over columns that the source does not give are skipped.
+///
+/// # Errors
+/// When a rule is not SQL, or there are too many.
+pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool) -> Result<Vec<Step>, StageError> {
+    let check = |name: &str, expression: &str| Step {
+        name: name.to_owned(),
+        severity: Severity::Quarantine,
+        expression: expression.to_owned(),
+        rule: None,
+        skipped: None,
+    };
+    let mut steps = vec![check("malformed", "_defect IS NULL")];
+    for mapped in &mapping.columns {
+        if mapped.unparsable.is_some() {
+            let name = format!("unparsable_{}", mapped.column.name);
+            steps.push(check(&name, &format!("NOT {}", formula::quote(&name))));
+        }
+    }
+    if entity == Entity::Transactions {
+        steps.push(check("amount_out_of_range", "quantity IS NULL OR unit_price IS NULL OR amount IS NOT NULL"));
+    }
+    for (name, rule) in project.rules(entity) {
+        let place = || format!("quality.rules.{name}.expression");
+        let names = formula::names(&rule.expression)
+            .map_err(|e| StageError::Expression { place: place(), problem: e.to_string() })?;
+        let absent = mapping.columns.iter().map(|m| &m.column.name).find(|c| names.contains(*c) && !given(mapping, c));
+        let skipped = match absent {
+            Some(column) => Some(format!("the source gives no {column}")),
+            None if names.contains("customer_known") && !orphans => Some("no customers are given".to_owned()),
+            None => rule.column.as_ref().filter(|c| !mapping.has(c)).map(|c| format!("the source gives no {c}")),
+        };
+        steps.push(Step {
+            name: name.to_owned(),
+            severity: rule.severity,
+            expression: rule.expression.clone(),
+            rule: Some(rule.clone()),
+            skipped,
+        });
+    }
+    if steps.len() > MOST {
+        let problem = format!("{} rules for {entity}, but at most {MOST} fit", steps.len());
+        return Err(StageError::Expression { place: "quality.rules".into(), problem });
+    }
+    Ok(steps)
+}
+
+/// Whether a rule may use the column: the source gives it, or the engine derives it.
+fn given(mapping: &Mapping, name: &str) -> bool {
+    mapping.has(name) || name == "is_return"
+}
+
+/// The bits of the steps that `which` accepts.
+pub(crate) fn bits(steps: &[Step], which: impl Fn(&Step) -> bool) -> i64 {
+    steps.iter().enumerate().filter(|(_, s)| which(s)).map(|(bit, _)| 1_i64 << bit).sum()
+}

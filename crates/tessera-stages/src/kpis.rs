@@ -1,0 +1,258 @@
+//! KPIs: one row per segment and KPI, and per KPI for the whole population.
+//!
+//! Reads `features`, `segments` and `clean_customers`. Writes `kpis`. A KPI is a sum, or a ratio of two sums, of values
+//! per customer, so the segments' numerators and denominators add up to the population's exactly. Intervals: Wilson for
+//! shares, the delta method for ratios, with the customer as the unit. Aggregates over fewer people than the project's
+//! threshold are suppressed, and one more where the total would give a single one away.
+//!
+//! To add a KPI, add an entry under `[kpis]`.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use futures::{FutureExt, future::BoxFuture};
+use tessera_algo::interval;
+use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
+use tessera_engine::formula::{self, quote};
+
+use crate::{Night, Output, Stage, StageError, features, rows};
+
+/// The entry of the list of stages.
+pub const STAGE: Stage = Stage {
+    name: "kpis",
+    purpose: "tracks the catalogue's KPIs per segment and for everybody",
+    sources: true,
+    reads: &["features", "segments", "clean_customers"],
+    writes: &["kpis"],
+    run,
+};
+
+/// Below so many customers a value is published as uncertain.
+const LOW_N: i64 = 30;
+
+fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+    kpis(night).boxed()
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Row {
+    segment: Option<i32>,
+    kpi: String,
+    value: Option<f64>,
+    numerator: Option<i128>,
+    denominator: Option<i128>,
+    n: Option<i64>,
+    low: Option<f64>,
+    high: Option<f64>,
+    previous: Option<f64>,
+    state: &'static str,
+}
+
+async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+    let kpis: Vec<(&str, &Kpi)> = night.project.enabled_kpis().collect();
+    let absent = features::absent(night, Entity::Customers).await?;
+    let feature_names: Vec<_> = night.project.enabled_features().map(|(name, _)| name.to_owned()).collect();
+    let attributes: String = night
+        .input("clean_customers")?
+        .schema()
+        .fields()
+        .iter()
+        .filter(|f| f.name() != "customer_key" && !feature_names.contains(f.name()))
+        .map(|f| format!(", c.{0} AS {0}", quote(f.name())))
+        .collect();
+
+    let mut columns = String::new();
+    for (name, kpi) in &kpis {
+        let (x, y) = (&kpi.numerator, kpi.denominator.as_deref().unwrap_or("1"));
+        let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 9))");
+        columns.push_str(&format!(
+            ", moments({}, {}) AS {}, count(*) FILTER (WHERE ({y}) <> 0) AS {}",
+            exact(x),
+            exact(y),
+            quote(name),
+            quote(&format!("{name} n"))
+        ));
+    }
+    let query = format!(
+        "SELECT segment_id{columns} FROM (SELECT f.*, s.segment_id{attributes} FROM features AS f \
+         JOIN segments AS s ON f.customer_key = s.customer_key \
+         LEFT JOIN clean_customers AS c ON f.customer_key = c.customer_key) \
+         GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST"
+    );
+    let result = night.sql(&query).await.map_err(|error| blame(error, &kpis))?;
+    let batch = rows::collect(result).await?;
+    let segments = rows::integers(&batch, "segment_id")?;
+    let previous = previous(night).await?;
+
+    let mut table: Vec<Row> = Vec::new();
+    for (name, kpi) in &kpis {
+        let words = formula::names(&format!("{} {}", kpi.numerator, kpi.denominator.as_deref().unwrap_or_default()))?;
+        let available = !absent.iter().any(|column| words.contains(column) && !feature_names.contains(column));
+        let moments = rows::fields(&batch, name)?;
+        let observed = rows::integers(&batch, &format!("{name} n"))?;
+        let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
+        let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
+        let [n, var_x, var_y, cov] = spread;
+        let (n, var_x, var_y, cov) = (n?, var_x?, var_y?, cov?);
+        let mut rows: Vec<Row> = (0..batch.num_rows())
+            .map(|i| {
+                let sums = Sums {
+                    customers: n[i].unwrap_or(0.0),
+                    x: x[i].unwrap_or(0),
+                    y: y[i].unwrap_or(0),
+                    var_x: var_x[i].unwrap_or(0.0),
+                    var_y: var_y[i].unwrap_or(0.0),
+                    cov: cov[i].unwrap_or(0.0),
+                    observed: observed[i].unwrap_or(0),
+                };
+                let segment = segments[i].and_then(|s| i32::try_from(s).ok());
+                let mut row = row(name, kpi, segment, &sums, available);
+                if segment.is_none() {
+                    row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
+                }
+                row
+            })
+            .collect();
+        suppress(&mut rows, i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX));
+        table.extend(rows);
+    }
+    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?])
+}
+
+/// The sums behind a KPI in one segment.
+struct Sums {
+    customers: f64,
+    x: i128,
+    y: i128,
+    var_x: f64,
+    var_y: f64,
+    cov: f64,
+    observed: i64,
+}
+
+fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool) -> Row {
+    let empty = Row { segment, kpi: name.to_owned(), state: "not_available", ..Row::default() };
+    if !available {
+        return empty;
+    }
+    let unit = 10_f64.powi(i32::from(MONEY.1));
+    let (x, y) = (sums.x as f64 / unit, sums.y as f64 / unit);
+    let offset = f64::from(kpi.offset);
+    let ratio = kpi.denominator.is_some();
+    let value = match ratio {
+        true => (sums.y != 0).then(|| x / y + offset),
+        false => Some(x + offset),
+    };
+    let bounds = match kpi.interval {
+        Interval::Wilson if sums.y > 0 => Some(interval::wilson(y, x)),
+        Interval::Ratio if ratio => {
+            interval::ratio(sums.customers, x / sums.customers, y / sums.customers, sums.var_x, sums.var_y, sums.cov)
+        }
+        _ => None,
+    };
+    Row {
+        value,
+        numerator: Some(sums.x),
+        denominator: ratio.then_some(sums.y),
+        n: Some(sums.observed),
+        low: bounds.map(|(low, _)| low + offset).filter(|_| value.is_some()),
+        high: bounds.map(|(_, high)| high + offset).filter(|_| value.is_some()),
+        state: if sums.observed < LOW_N { "low_n" } else { "ok" },
+        ..empty
+    }
+}
+
+/// Suppresses what fewer than `k` people stand behind; where that is one segment alone, the next smallest too, because
+/// the total less the others would give it away.
+fn suppress(rows: &mut [Row], k: i64) {
+    let hide = |row: &mut Row| {
+        *row = Row { segment: row.segment, kpi: std::mem::take(&mut row.kpi), state: "suppressed", ..Row::default() };
+    };
+    // Nobody at all discloses nobody.
+    let small = |row: &Row| row.n.is_some_and(|n| n > 0 && n < k);
+    let hidden = rows.iter().filter(|r| r.segment.is_some() && small(r)).count();
+    rows.iter_mut().filter(|r| small(r)).for_each(hide);
+    if hidden == 1
+        && let Some(next) = rows
+            .iter_mut()
+            .filter(|r| r.segment.is_some() && r.n.is_some_and(|n| n > 0))
+            .min_by_key(|r| (r.n, r.segment))
+    {
+        hide(next);
+    }
+}
+
+/// The population's values of the last published night.
+async fn previous(night: &Night<'_>) -> Result<Vec<(String, Option<f64>)>, StageError> {
+    let Some(previous) = &night.previous_kpis else { return Ok(Vec::new()) };
+    let frame =
+        night.over("SELECT kpi, value FROM previous WHERE segment_id IS NULL", &[("previous", previous)]).await?;
+    let batch = rows::collect(frame).await?;
+    let names = rows::texts(&batch, "kpi")?.into_iter().map(Option::unwrap_or_default);
+    Ok(names.zip(rows::floats(&batch, "value")?).collect())
+}
+
+fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFrame, StageError> {
+    let floats =
+        |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
+    rows::frame(
+        night.engine,
+        vec![
+            ("segment_id", Arc::new(table.iter().map(|r| r.segment).collect::<Int32Array>())),
+            ("kpi", Arc::new(table.iter().map(|r| Some(r.kpi.as_str())).collect::<StringArray>())),
+            ("value", floats(|r| r.value)),
+            ("numerator", rows::money_array(table.iter().map(|r| r.numerator).collect())?),
+            ("denominator", rows::money_array(table.iter().map(|r| r.denominator).collect())?),
+            ("n", Arc::new(table.iter().map(|r| r.n).collect::<Int64Array>())),
+            ("ci_low", floats(|r| r.low)),
+            ("ci_high", floats(|r| r.high)),
+            ("previous", floats(|r| r.previous)),
+            ("state", Arc::new(table.iter().map(|r| Some(r.state)).collect::<StringArray>())),
+        ],
+    )
+}
+
+fn blame(error: StageError, kpis: &[(&str, &Kpi)]) -> StageError {
+    let message = error.to_string();
+    let guilty = kpis.iter().find(|(_, k)| {
+        let text = format!("{} {}", k.numerator, k.denominator.as_deref().unwrap_or_default());
+        formula::names(&text).unwrap_or_default().iter().any(|n| message.contains(&format!("named {n}")))
+    });
+    let place = guilty.map_or("kpis".to_owned(), |(name, _)| format!("kpis.{name}"));
+    StageError::Expression { place, problem: message.lines().next().unwrap_or_default().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(ns: &[(Option<i32>, i64)]) -> Vec<Row> {
+        ns.iter()
+            .map(|(segment, n)| Row { segment: *segment, n: Some(*n), value: Some(1.0), state: "ok", ..Row::default() })
+            .collect()
+    }
+
+    fn states(ns: &[(Option<i32>, i64)]) -> Vec<&'static str> {
+        let mut rows = rows(ns);
+        suppress(&mut rows, 5);
+        rows.iter().map(|r| r.state).collect()
+    }
+
+    #[test]
+    fn one_small_segment_takes_a_second_with_it() {
+        let states = states(&[(None, 100), (Some(0), 60), (Some(1), 37), (Some(2), 3)]);
+        assert_eq!(states, ["ok", "ok", "suppressed", "suppressed"]);
+    }
+
+    #[test]
+    fn two_small_segments_hide_one_another() {
+        let states = states(&[(None, 100), (Some(0), 93), (Some(1), 4), (Some(2), 3)]);
+        assert_eq!(states, ["ok", "ok", "suppressed", "suppressed"]);
+    }
+
+    #[test]
+    fn an_empty_segment_discloses_nobody() {
+        assert_eq!(states(&[(None, 90), (Some(0), 90), (Some(1), 0)]), ["ok", "ok", "ok"]);
+    }
+}

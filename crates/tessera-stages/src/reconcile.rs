@@ -1,0 +1,300 @@
+//! Reconcile: the ledger, which proves that no row and no penny was lost or made.
+//!
+//! Reads `inputs` (what stands in the files), the clean tables and `quarantine` (what became of it). Writes `ledger`: per
+//! source a total and a waterfall of its rules. A night whose two sides differ fails, and so does one in which a rule of
+//! severity `fail` is broken.
+
+use std::{collections::HashMap, sync::Arc};
+
+use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
+use futures::{FutureExt, future::BoxFuture};
+use tessera_contract::{Entity, Severity};
+
+use crate::{Night, Output, Source, Stage, StageError, ingest, rows};
+
+/// The entry of the list of stages.
+pub const STAGE: Stage = Stage {
+    name: "reconcile",
+    purpose: "balances rows and money between the files and the clean tables",
+    sources: true,
+    reads: &[
+        "inputs",
+        "quarantine",
+        "clean_customers",
+        "clean_transactions",
+        "clean_interactions",
+        "clean_campaign_contacts",
+        "clean_survey_responses",
+        "clean_marketing_costs",
+    ],
+    writes: &["ledger"],
+    run,
+};
+
+fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+    reconcile(night).boxed()
+}
+
+/// Rows and money.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    rows: i64,
+    amount: i128,
+}
+
+impl std::ops::Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { rows: self.rows + other.rows, amount: self.amount + other.amount }
+    }
+}
+
+impl std::ops::Sub for Count {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self { rows: self.rows - other.rows, amount: self.amount - other.amount }
+    }
+}
+
+/// One line of the ledger.
+#[derive(Debug, Clone, Default)]
+struct Line {
+    source: &'static str,
+    step: i32,
+    rule: String,
+    severity: Option<&'static str>,
+    failed: Option<i64>,
+    into: Count,
+    clean: Count,
+    repaired: Count,
+    quarantined: Count,
+    merged: Count,
+    superseded: Count,
+    after: Count,
+}
+
+async fn reconcile(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+    let mut lines = Vec::new();
+    for source in night.sources {
+        lines.extend(waterfall(night, source).await?);
+    }
+    Ok(vec![Output::table(night, "ledger", frame(night, &lines)?)?])
+}
+
+async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, StageError> {
+    let entity = source.entity;
+    let name = entity.name();
+    let mapping = ingest::map(night, source).await?;
+    let orphans = night.sources.iter().any(|s| s.entity == Entity::Customers) && entity.has_customer();
+    let steps = ingest::steps(night.project, entity, &mapping, orphans && entity != Entity::Customers)?;
+
+    let query = format!(
+        "SELECT sum(rows) AS rows, sum(amount) AS amount, sum(rows_after_as_of) AS rows_after, \
+         sum(amount_after_as_of) AS amount_after FROM inputs WHERE source = '{name}'"
+    );
+    let counted = rows::collect(night.sql(&query).await?).await?;
+    let into = first(&counted, "rows", "amount")?;
+    let after = first(&counted, "rows_after", "amount_after")?;
+
+    let clean_table = entity.clean_table();
+    let money = entity.amount().map_or("0".to_owned(), |a| format!("coalesce({a}, 0)"));
+    let query = format!("SELECT count(*) AS rows, sum({money}) AS amount FROM {clean_table}");
+    let clean = first(&rows::collect(night.sql(&query).await?).await?, "rows", "amount")?;
+
+    let query = format!(
+        "SELECT rule, disposition, count(*) AS rows, sum(coalesce(amount, 0)) AS amount FROM quarantine \
+         WHERE source = '{name}' GROUP BY rule, disposition"
+    );
+    let gone = rows::collect(night.sql(&query).await?).await?;
+    let counts = counts(&gone)?;
+    let mut left: HashMap<(String, String), Count> = HashMap::new();
+    for ((rule, disposition), count) in
+        rows::texts(&gone, "rule")?.into_iter().zip(rows::texts(&gone, "disposition")?).zip(counts)
+    {
+        left.insert((rule.unwrap_or_default(), disposition.unwrap_or_default()), count);
+    }
+    let mut failed =
+        tally(night, &format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{name}'"))
+            .await?;
+    let list = |column: &str| {
+        format!("SELECT unnest({column}) AS rule, {money} AS money FROM {clean_table} WHERE {column} IS NOT NULL")
+    };
+    for (rule, count) in tally(night, &list("warned_by")).await? {
+        let entry = failed.entry(rule).or_default();
+        *entry = *entry + count;
+    }
+    let repairs = tally(night, &list("repaired_by")).await?;
+    let query =
+        format!("SELECT count(*) AS rows, sum({money}) AS amount FROM {clean_table} WHERE repaired_by IS NOT NULL");
+    let repaired = first(&rows::collect(night.sql(&query).await?).await?, "rows", "amount")?;
+
+    let of = |rule: &str, disposition: &str| {
+        left.get(&(rule.to_owned(), disposition.to_owned())).copied().unwrap_or_default()
+    };
+    let total_of = |disposition: &str| {
+        left.iter().filter(|((_, d), _)| d == disposition).fold(Count::default(), |sum, (_, c)| sum + *c)
+    };
+    let total = Line {
+        source: name,
+        rule: "total".into(),
+        into,
+        clean,
+        repaired,
+        quarantined: total_of("quarantined"),
+        merged: total_of("merged"),
+        superseded: total_of("superseded"),
+        after,
+        ..Line::default()
+    };
+    balanced(&total)?;
+
+    let mut remaining = into - after;
+    let mut lines = vec![total];
+    lines.push(Line {
+        source: name,
+        step: 1,
+        rule: "after_as_of".into(),
+        into,
+        clean: remaining,
+        after,
+        ..Line::default()
+    });
+    for (step, number) in steps.iter().filter(|s| s.skipped.is_none()).zip(2..) {
+        let failed = failed.get(&step.name).copied().unwrap_or_default();
+        if step.severity == Severity::Fail && failed.rows > 0 {
+            return Err(StageError::RuleBroken { entity: name.into(), rule: step.name.clone(), rows: failed.rows });
+        }
+        let (quarantined, merged, superseded) =
+            (of(&step.name, "quarantined"), of(&step.name, "merged"), of(&step.name, "superseded"));
+        let before = remaining;
+        remaining = remaining - quarantined - merged - superseded;
+        lines.push(Line {
+            source: name,
+            step: number,
+            rule: step.name.clone(),
+            severity: Some(severity(step.severity)),
+            failed: (step.severity != Severity::Repair).then_some(failed.rows),
+            into: before,
+            clean: remaining,
+            repaired: repairs.get(&step.name).copied().unwrap_or_default(),
+            quarantined,
+            merged,
+            superseded,
+            after: Count::default(),
+        });
+    }
+    if remaining != clean {
+        return Err(unbalanced(name, remaining, clean, "the waterfall ends with", "the clean table holds"));
+    }
+    Ok(lines)
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Warn => "warn",
+        Severity::Repair => "repair",
+        Severity::Quarantine => "quarantine",
+        Severity::Fail => "fail",
+        Severity::Merge => "merge",
+        Severity::Supersede => "supersede",
+    }
+}
+
+/// What stands in the files is what became of it.
+fn balanced(total: &Line) -> Result<(), StageError> {
+    let out = total.clean + total.quarantined + total.merged + total.superseded + total.after;
+    if out == total.into {
+        return Ok(());
+    }
+    Err(unbalanced(
+        total.source,
+        total.into,
+        out,
+        "the files hold",
+        "clean, quarantined, merged, superseded and later rows make",
+    ))
+}
+
+fn unbalanced(source: &str, a: Count, b: Count, left: &str, right: &str) -> StageError {
+    let show = |c: Count| format!("{} rows and {}", c.rows, rows::show_money(c.amount));
+    StageError::Unbalanced { source_name: source.to_owned(), what: format!("{left} {}, {right} {}", show(a), show(b)) }
+}
+
+fn first(batch: &arrow::array::RecordBatch, count: &str, amount: &str) -> Result<Count, StageError> {
+    Ok(Count {
+        rows: rows::integers(batch, count)?.first().copied().flatten().unwrap_or(0),
+        amount: rows::money(batch, amount)?.first().copied().flatten().unwrap_or(0),
+    })
+}
+
+fn counts(batch: &arrow::array::RecordBatch) -> Result<Vec<Count>, StageError> {
+    let amounts = rows::money(batch, "amount")?;
+    Ok(rows::integers(batch, "rows")?
+        .into_iter()
+        .zip(amounts)
+        .map(|(rows, amount)| Count { rows: rows.unwrap_or(0), amount: amount.unwrap_or(0) })
+        .collect())
+}
+
+/// Rows and money per name of a list column.
+async fn tally(night: &Night<'_>, unnested: &str) -> Result<HashMap<String, Count>, StageError> {
+    let query = format!("SELECT rule, count(*) AS rows, sum(money) AS amount FROM ({unnested}) GROUP BY rule");
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    let names = rows::texts(&batch, "rule")?;
+    Ok(names.into_iter().map(Option::unwrap_or_default).zip(counts(&batch)?).collect())
+}
+
+fn frame(night: &Night<'_>, lines: &[Line]) -> Result<datafusion::prelude::DataFrame, StageError> {
+    let text = |get: &dyn Fn(&Line) -> Option<String>| -> ArrayRef {
+        Arc::new(lines.iter().map(get).collect::<StringArray>())
+    };
+    let mut columns: Vec<(String, ArrayRef)> = vec![
+        ("source".into(), text(&|l| Some(l.source.to_owned()))),
+        ("step".into(), Arc::new(lines.iter().map(|l| Some(l.step)).collect::<Int32Array>())),
+        ("rule".into(), text(&|l| Some(l.rule.clone()))),
+        ("severity".into(), text(&|l| l.severity.map(str::to_owned))),
+        ("rows_failed".into(), Arc::new(lines.iter().map(|l| l.failed).collect::<Int64Array>())),
+    ];
+    let parts: [(&str, fn(&Line) -> Count); 7] = [
+        ("in", |l| l.into),
+        ("clean", |l| l.clean),
+        ("repaired", |l| l.repaired),
+        ("quarantined", |l| l.quarantined),
+        ("merged", |l| l.merged),
+        ("superseded", |l| l.superseded),
+        ("after_as_of", |l| l.after),
+    ];
+    for (name, get) in parts {
+        let rows: Int64Array = lines.iter().map(|l| Some(get(l).rows)).collect();
+        columns.push((format!("rows_{name}"), Arc::new(rows)));
+        columns
+            .push((format!("amount_{name}"), rows::money_array(lines.iter().map(|l| Some(get(l).amount)).collect())?));
+    }
+    rows::frame(night.engine, columns.iter().map(|(name, array)| (name.as_str(), Arc::clone(array))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_penny_too_few_is_told() {
+        let count = |rows, amount| Count { rows, amount };
+        let line = Line {
+            source: "transactions",
+            into: count(3, 3_000_000),
+            clean: count(2, 2_000_000),
+            merged: count(1, 990_000),
+            ..Line::default()
+        };
+        let error = balanced(&line).expect_err("a penny is missing").to_string();
+        assert_eq!(
+            error,
+            "the ledger of transactions does not balance: the files hold 3 rows and 3.00, clean, quarantined, merged, \
+             superseded and later rows make 3 rows and 2.99"
+        );
+        assert!(balanced(&Line { merged: count(1, 1_000_000), ..line }).is_ok());
+    }
+}

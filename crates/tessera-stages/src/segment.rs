@@ -1,0 +1,469 @@
+//! Segment: from features to segments.
+//!
+//! Reads `features`. Writes `model_candidates` (every number of segments that was tried on the sample, and why one was
+//! chosen), `model`, `segments` (all customers) and `segment_profiles`.
+//!
+//! Candidates are fitted by smartcore on customers sampled by the hash of their key. The chosen one is refined on all
+//! customers by Lloyd's algorithm (1982): each pass is one aggregate of the engine with exact sums, so that no
+//! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. Segments are numbered by the
+//! centroid of the ordering feature, largest first.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray},
+    common::ScalarValue,
+    logical_expr::{Expr, ident},
+    prelude::DataFrame,
+};
+use futures::{FutureExt, future::BoxFuture};
+use tessera_algo::{
+    Matrix, kmeans,
+    lloyd::{self, Centroids, Pass},
+    parallel,
+    scorecard::{self, Candidate, Criteria},
+    stability, validity,
+};
+use tessera_contract::Scaling;
+use tessera_engine::{
+    formula::{quote, text},
+    functions::{centroids_literal, pass_from},
+};
+
+use crate::{
+    Night, Output, Stage, StageError, rows,
+    scaled::{self, Axis},
+};
+
+/// The entry of the list of stages.
+pub const STAGE: Stage = Stage {
+    name: "segment",
+    purpose: "tries numbers of segments on a sample, refines the chosen one on all customers",
+    sources: false,
+    reads: &["features"],
+    writes: &["model_candidates", "model", "segments", "segment_profiles"],
+    run,
+};
+
+fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+    segment(night).boxed()
+}
+
+/// Iterations of smartcore per start: enough to leave its first guess; our own passes go on from there.
+const CANDIDATE_ITERATIONS: usize = 5;
+/// Splits of the sample for the prediction strength.
+const SPLITS: usize = 2;
+
+async fn segment(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+    let settings = &night.project.segmentation;
+    let numeric: BTreeMap<&str, Scaling> = scaled::numeric(night).into_iter().collect();
+    let wanted: Vec<_> =
+        settings.features.iter().filter_map(|f| Some((f.as_str(), *numeric.get(f.as_str())?))).collect();
+    let (axes, customers) = scaled::axes(night, &wanted).await?;
+    for (name, _) in wanted.iter().filter(|(name, _)| !axes.iter().any(|a| a.feature == *name)) {
+        tracing::warn!("the feature {name} is not available and takes no part in the clustering");
+    }
+    if customers == 0 {
+        return Err(StageError::Data("no customer has a purchase before the night: there is nobody to segment".into()));
+    }
+    if axes.is_empty() {
+        return Err(StageError::Data("none of segmentation.features is available".into()));
+    }
+
+    let frame = night.engine.materialise(night.sql(&scaled::query(&axes, "")).await?, "scaled").await?;
+    let condition = scaled::sampled(settings.sample, customers);
+    let sample = night.over(&format!("SELECT * FROM scaled WHERE {condition}"), &[("scaled", &frame)]).await?;
+    let (_, sample, hashes) = scaled::sample(sample, axes.len()).await?;
+
+    let order_by = axes.iter().position(|a| a.feature == settings.order_by);
+    let (candidates, chosen) = candidates(night, &sample, &hashes, order_by, customers)?;
+    let centroids = refine(night, &frame, chosen.centroids, axes.len()).await?;
+    let centroids = in_order(&centroids, order_by);
+
+    let model_id = model_id(&axes, &centroids);
+    let profile = profile(night, &axes, &centroids, &condition).await?;
+    let names = names(&axes, &centroids);
+
+    let assigned = frame.select(vec![ident("customer_key"), assign(night, &centroids, axes.len())?.alias("a")])?;
+    let cases: String = names.iter().enumerate().map(|(id, name)| format!(" WHEN {id} THEN {}", text(name))).collect();
+    let query = format!(
+        "SELECT segment_id, customer_key, CASE segment_id{cases} END AS segment_name, distance, margin, \
+         margin < arrow_cast('{:?}', 'Float64') AS borderline FROM (SELECT customer_key, get_field(a, 'segment_id') AS segment_id, \
+         get_field(a, 'distance') AS distance, get_field(a, 'margin') AS margin FROM assigned)",
+        settings.borderline
+    );
+    let segments = night.over(&query, &[("assigned", &assigned)]).await?;
+    Ok(vec![
+        Output::table(night, "model_candidates", candidates)?,
+        Output::table(night, "model", model(night, &axes, &centroids, &model_id)?)?,
+        Output::table(night, "segments", segments)?,
+        Output::table(night, "segment_profiles", profile)?,
+    ])
+}
+
+/// The candidate that goes on to all customers.
+struct Chosen {
+    centroids: Centroids,
+}
+
+/// Every k on the sample, judged; the table and the chosen one.
+fn candidates(
+    night: &Night<'_>,
+    sample: &Matrix,
+    hashes: &[u64],
+    order_by: Option<usize>,
+    customers: i64,
+) -> Result<(DataFrame, Chosen), StageError> {
+    let settings = &night.project.segmentation;
+    let distinct = kmeans::distinct_rows(sample);
+    let least = settings.k.unwrap_or(settings.min_k);
+    if distinct < least {
+        return Err(StageError::Data(format!(
+            "{customers} customers with {distinct} different feature rows cannot make {least} segments; \
+             lower segmentation.{}, add features, or wait for more data",
+            if settings.k.is_some() { "k" } else { "min_k" }
+        )));
+    }
+    let mut ks: Vec<usize> = (settings.min_k..=settings.max_k.min(distinct)).collect();
+    if let Some(k) = settings.k.filter(|k| !ks.contains(k)) {
+        ks.push(k);
+        ks.sort_unstable();
+    }
+    let seeds: Vec<u64> = (0..settings.starts as u64).map(|i| settings.seed.wrapping_add(i)).collect();
+    let refused = |e: &dyn std::fmt::Display| StageError::Data(e.to_string());
+    let threads = night.engine.partitions();
+    // The longest first, so that no thread is left alone with it at the end.
+    let longest_first: Vec<usize> = ks.iter().rev().copied().collect();
+    let mut fitted = parallel::map(&longest_first, threads, |k| {
+        let fit = kmeans::fit_best(sample, *k, &seeds, CANDIDATE_ITERATIONS)?;
+        // A half of the sample may have too few different rows.
+        Ok((fit, stability::prediction_strength(sample, hashes, *k, settings.seed, SPLITS).ok()))
+    });
+    fitted.reverse();
+    let fitted = fitted.into_iter().collect::<Result<Vec<_>, kmeans::KMeansError>>().map_err(|e| refused(&e))?;
+    let (fits, strengths): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
+    let labels: Vec<(&[u32], usize)> = fits.iter().zip(&ks).map(|(fit, k)| (fit.labels.as_slice(), *k)).collect();
+    let silhouettes = validity::silhouettes(sample, &labels, threads).map_err(|e| refused(&e))?;
+    let mut judged = Vec::new();
+    for ((((labels, k), fit), silhouette), strength) in labels.iter().zip(&fits).zip(&silhouettes).zip(strengths) {
+        let indices = validity::from_labels(sample, labels, *k).map_err(|e| refused(&e))?;
+        judged.push(Candidate {
+            k: *k,
+            silhouette: silhouette.mean,
+            calinski_harabasz: indices.calinski_harabasz,
+            davies_bouldin: indices.davies_bouldin,
+            prediction_strength: strength,
+            min_share: indices.smallest as f64 / sample.rows() as f64,
+            objective_spread: order_by.map(|column| validity::spread(sample, column, &fit.labels, *k)),
+        });
+    }
+    let criteria = Criteria {
+        pinned: settings.k,
+        min_share: night.project.validation.gates.get("share").and_then(|g| g.at_least).unwrap_or(0.0),
+        ..Criteria::default()
+    };
+    let scored = scorecard::choose(&judged, &criteria).map_err(|e| refused(&e))?;
+    let best = scored.iter().position(|s| s.chosen).unwrap_or(0);
+    let float = |values: Vec<Option<f64>>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
+    let small = |values: Vec<usize>| -> ArrayRef {
+        Arc::new(values.into_iter().map(|v| i32::try_from(v).ok()).collect::<Int32Array>())
+    };
+    let table = rows::frame(
+        night.engine,
+        vec![
+            ("algorithm", Arc::new(StringArray::from(vec!["kmeans"; ks.len()]))),
+            ("k", small(ks.clone())),
+            ("seed", Arc::new(fits.iter().map(|f| i64::try_from(f.seed).ok()).collect::<Int64Array>())),
+            ("inertia", float(fits.iter().map(|f| Some(f.inertia)).collect())),
+            ("silhouette", float(judged.iter().map(|c| Some(c.silhouette)).collect())),
+            ("davies_bouldin", float(judged.iter().map(|c| Some(c.davies_bouldin)).collect())),
+            ("calinski_harabasz", float(judged.iter().map(|c| Some(c.calinski_harabasz)).collect())),
+            ("prediction_strength", float(judged.iter().map(|c| c.prediction_strength).collect())),
+            ("min_size", float(judged.iter().map(|c| Some(c.min_share)).collect())),
+            ("objective_spread", float(judged.iter().map(|c| c.objective_spread).collect())),
+            ("score", float(scored.iter().map(|s| Some(s.score)).collect())),
+            ("chosen", Arc::new(scored.iter().map(|s| Some(s.chosen)).collect::<BooleanArray>())),
+            ("reason", Arc::new(scored.iter().map(|s| Some(s.reason.as_str())).collect::<StringArray>())),
+        ],
+    )?;
+    Ok((table, Chosen { centroids: fits[best].centroids.clone() }))
+}
+
+/// Lloyd's algorithm over all customers, one plan a pass.
+async fn refine(
+    night: &Night<'_>,
+    frame: &DataFrame,
+    mut centroids: Centroids,
+    dims: usize,
+) -> Result<Centroids, StageError> {
+    let settings = &night.project.segmentation;
+    for pass in 1..=settings.max_passes {
+        let sums = lloyd_pass(night, frame, &centroids, dims).await?;
+        let (next, shift) = lloyd::step(&centroids, &sums).map_err(|e| StageError::Data(e.to_string()))?;
+        tracing::debug!(pass, shift, "Lloyd");
+        centroids = next;
+        if shift < settings.tolerance {
+            break;
+        }
+    }
+    Ok(centroids)
+}
+
+/// One pass over all customers of a frame with `key_hash` and `z0`, `z1` ….
+pub(crate) async fn lloyd_pass(
+    night: &Night<'_>,
+    frame: &DataFrame,
+    centroids: &Centroids,
+    dims: usize,
+) -> Result<Pass, StageError> {
+    let udaf = night.engine.session().state().aggregate_functions().get("lloyd_pass").cloned();
+    let udaf = udaf.ok_or_else(|| StageError::Data("the session lacks lloyd_pass".into()))?;
+    let mut args = vec![centroids_literal(centroids), ident("key_hash")];
+    args.extend(axis_columns(dims));
+    let batch = rows::collect(frame.clone().aggregate(Vec::new(), vec![udaf.call(args).alias("pass")])?).await?;
+    Ok(pass_from(&ScalarValue::try_from_array(batch.column(0), 0)?)?)
+}
+
+fn axis_columns(dims: usize) -> impl Iterator<Item = Expr> {
+    (0..dims).map(|i| ident(format!("z{i}")))
+}
+
+/// The nearest centroid of a row of such a frame.
+pub(crate) fn assign(night: &Night<'_>, centroids: &Centroids, dims: usize) -> Result<Expr, StageError> {
+    let udf = night.engine.session().state().scalar_functions().get("assign").cloned();
+    let udf = udf.ok_or_else(|| StageError::Data("the session lacks assign".into()))?;
+    Ok(udf.call(std::iter::once(centroids_literal(centroids)).chain(axis_columns(dims)).collect()))
+}
+
+/// The centroids numbered by one coordinate, largest first; ties by all coordinates.
+fn in_order(centroids: &Centroids, order_by: Option<usize>) -> Centroids {
+    let mut order: Vec<usize> = (0..centroids.k()).collect();
+    order.sort_by(|a, b| {
+        let (a, b) = (centroids.row(*a), centroids.row(*b));
+        let first = order_by.map_or(std::cmp::Ordering::Equal, |i| b[i].total_cmp(&a[i]));
+        first.then_with(|| {
+            b.iter().zip(a).map(|(b, a)| b.total_cmp(a)).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
+        })
+    });
+    centroids.reordered(&order)
+}
+
+/// Two features that set a segment apart the most, as words; equal names are told apart by number.
+fn names(axes: &[Axis], centroids: &Centroids) -> Vec<String> {
+    let words = |name: &str| name.trim_end_matches("_days").replace('_', " ");
+    let mut names: Vec<String> = (0..centroids.k())
+        .map(|id| {
+            let mut effects: Vec<_> = centroids.row(id).iter().zip(axes).collect();
+            effects.sort_by(|(a, x), (b, y)| b.abs().total_cmp(&a.abs()).then_with(|| x.feature.cmp(&y.feature)));
+            let parts: Vec<_> = effects
+                .iter()
+                .take(2)
+                .map(|(effect, axis)| {
+                    format!("{} {}", if **effect < 0.0 { "low" } else { "high" }, words(&axis.feature))
+                })
+                .collect();
+            parts.join(", ")
+        })
+        .collect();
+    for i in 0..names.len() {
+        let same: Vec<_> = (i..names.len()).filter(|j| names[*j] == names[i]).collect();
+        if same.len() > 1 {
+            for (n, j) in same.into_iter().enumerate() {
+                names[j] = format!("{} ({})", names[j], n + 1);
+            }
+        }
+    }
+    names
+}
+
+fn model_id(axes: &[Axis], centroids: &Centroids) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for axis in axes {
+        let _ = write!(text, "{}:{}:{:?}:{:?};", axis.feature, axis.transform(), axis.mean, axis.scale);
+    }
+    for id in 0..centroids.k() {
+        let _ = write!(text, "{:?};", centroids.row(id));
+    }
+    tessera_algo::hash_hex(text.as_bytes())
+}
+
+fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str) -> Result<DataFrame, StageError> {
+    let cells: Vec<(usize, usize)> = (0..centroids.k()).flat_map(|id| (0..axes.len()).map(move |a| (id, a))).collect();
+    let float = |get: &dyn Fn(usize, usize) -> f64| -> ArrayRef {
+        Arc::new(cells.iter().map(|(id, a)| Some(get(*id, *a))).collect::<Float64Array>())
+    };
+    let text = |get: &dyn Fn(usize) -> String| -> ArrayRef {
+        Arc::new(cells.iter().map(|(_, a)| Some(get(*a))).collect::<StringArray>())
+    };
+    let columns = vec![
+        (
+            "segment_id",
+            Arc::new(cells.iter().map(|(id, _)| i32::try_from(*id).ok()).collect::<Int32Array>()) as ArrayRef,
+        ),
+        ("feature", text(&|a| axes[a].feature.clone())),
+        ("model_id", text(&|_| model_id.to_owned())),
+        ("centroid", float(&|id, a| centroids.row(id)[a])),
+        ("mean", float(&|_, a| axes[a].mean)),
+        ("scale", float(&|_, a| axes[a].scale)),
+        ("transform", text(&|a| axes[a].transform().to_owned())),
+    ];
+    rows::frame(night.engine, columns)
+}
+
+/// Means over all members, quantiles over the members in the sample, and how far a segment stands from everybody.
+async fn profile(
+    night: &Night<'_>,
+    axes: &[Axis],
+    centroids: &Centroids,
+    condition: &str,
+) -> Result<DataFrame, StageError> {
+    let numeric = scaled::numeric(night);
+    let (all, _) = scaled::axes(night, &numeric).await?;
+    let further: String = numeric.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
+    let frame = night.sql(&scaled::query(axes, &further)).await?;
+    let segment = assign(night, centroids, axes.len())?.alias("a");
+    let mut columns = vec![ident("key_hash"), segment];
+    columns.extend(numeric.iter().map(|(name, _)| ident(*name)));
+    let assigned = frame.select(columns)?;
+
+    let mut sums = String::new();
+    for (name, scaling) in &numeric {
+        let x = quote(name);
+        sums.push_str(&format!(
+            ", count({x}) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
+            quote(&format!("{name} n")),
+            quote(&format!("{name} sum")),
+            scaled::transformed(name, *scaling),
+            quote(&format!("{name} scaled"))
+        ));
+    }
+    let query = format!("SELECT get_field(a, 'segment_id') AS segment_id{sums} FROM assigned GROUP BY 1 ORDER BY 1");
+    let totals = rows::collect(night.over(&query, &[("assigned", &assigned)]).await?).await?;
+    let query = format!("SELECT *, get_field(a, 'segment_id') AS segment_id FROM assigned WHERE {condition}");
+    let sampled = rows::collect(night.over(&query, &[("assigned", &assigned)]).await?).await?;
+
+    let segments = rows::integers(&totals, "segment_id")?;
+    let mut table = Profile::default();
+    for (name, _) in &numeric {
+        let n = rows::integers(&totals, &format!("{name} n"))?;
+        let sum = rows::floats(&totals, &format!("{name} sum"))?;
+        let on_scale = rows::floats(&totals, &format!("{name} scaled"))?;
+        let quantiles = quantiles(&sampled, name, &segments)?;
+        let known: i64 = n.iter().flatten().sum();
+        let everybody: f64 = sum.iter().flatten().sum::<f64>();
+        let axis = all.iter().find(|a| a.feature == *name);
+        for (i, segment) in segments.iter().enumerate() {
+            let members = n[i].unwrap_or(0);
+            let mean = |sum: Option<f64>| sum.filter(|_| members > 0).map(|s| s / members as f64);
+            table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
+            table.feature.push((*name).to_owned());
+            table.customers.push(members);
+            table.mean.push(mean(sum[i]));
+            table.quantiles.push(quantiles[i]);
+            table.population.push((known > 0).then(|| everybody / known as f64));
+            table.effect.push(mean(on_scale[i]).zip(axis).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
+        }
+    }
+    table.frame(night)
+}
+
+#[derive(Default)]
+struct Profile {
+    segment: Vec<Option<i32>>,
+    feature: Vec<String>,
+    customers: Vec<i64>,
+    mean: Vec<Option<f64>>,
+    quantiles: Vec<[Option<f64>; 3]>,
+    population: Vec<Option<f64>>,
+    effect: Vec<Option<f64>>,
+}
+
+impl Profile {
+    fn frame(self, night: &Night<'_>) -> Result<DataFrame, StageError> {
+        let quantile =
+            |i: usize| -> ArrayRef { Arc::new(self.quantiles.iter().map(|q| q[i]).collect::<Float64Array>()) };
+        rows::frame(
+            night.engine,
+            vec![
+                ("segment_id", Arc::new(Int32Array::from(self.segment.clone()))),
+                ("feature", Arc::new(StringArray::from(self.feature.clone()))),
+                ("customers", Arc::new(Int64Array::from(self.customers.clone()))),
+                ("mean", Arc::new(Float64Array::from(self.mean.clone()))),
+                ("p10", quantile(0)),
+                ("median", quantile(1)),
+                ("p90", quantile(2)),
+                ("population_mean", Arc::new(Float64Array::from(self.population.clone()))),
+                ("effect_size", Arc::new(Float64Array::from(self.effect.clone()))),
+            ],
+        )
+    }
+}
+
+/// The 10 %, 50 % and 90 % quantiles per segment (linear between order statistics, type 7 of Hyndman & Fan 1996).
+fn quantiles(
+    sampled: &RecordBatch,
+    feature: &str,
+    segments: &[Option<i64>],
+) -> Result<Vec<[Option<f64>; 3]>, StageError> {
+    let ids = rows::integers(sampled, "segment_id")?;
+    let values = rows::floats(sampled, feature)?;
+    Ok(segments
+        .iter()
+        .map(|segment| {
+            let mut members: Vec<f64> =
+                ids.iter().zip(&values).filter(|(id, _)| *id == segment).filter_map(|(_, v)| *v).collect();
+            members.sort_unstable_by(f64::total_cmp);
+            [0.1, 0.5, 0.9].map(|p| quantile(&members, p))
+        })
+        .collect())
+}
+
+fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
+    let at = p * sorted.len().checked_sub(1)? as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index between 0 and the length")]
+    let low = at.floor() as usize;
+    let high = sorted.get(low + 1).unwrap_or(&sorted[low]);
+    Some(sorted[low] + (at - at.floor()) * (high - sorted[low]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_numpy() {
+        let sorted = [1.0, 2.0, 4.0, 8.0];
+        for (p, expect) in [(0.5, 3.0), (0.1, 1.3), (0.9, 6.8)] {
+            assert!((quantile(&sorted, p).expect("there are values") - expect).abs() < 1e-12);
+        }
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(quantile(&[7.0], 0.9), Some(7.0));
+    }
+
+    fn axis(feature: &str) -> Axis {
+        Axis { feature: feature.to_owned(), scaling: Scaling::None, mean: 0.0, scale: 1.0 }
+    }
+
+    #[test]
+    fn names_say_what_sets_a_segment_apart() {
+        let axes = [axis("recency_days"), axis("monetary"), axis("return_rate")];
+        let centroids = Centroids::new(3, 3, vec![-0.2, 2.0, 1.0, 0.3, -2.0, 0.0, -0.1, 2.0, 0.5]).expect("finite");
+        assert_eq!(
+            names(&axes, &centroids),
+            [
+                "high monetary, high return rate (1)",
+                "low monetary, high recency",
+                "high monetary, high return rate (2)"
+            ]
+        );
+    }
+
+    #[test]
+    fn segments_are_numbered_by_the_ordering_feature() {
+        let centroids = Centroids::new(3, 2, vec![0.0, -1.0, 0.0, 3.0, 5.0, 3.0]).expect("finite");
+        let ordered = in_order(&centroids, Some(1));
+        assert_eq!(ordered.row(0), [5.0, 3.0]);
+        assert_eq!(ordered.row(2), [0.0, -1.0]);
+    }
+}

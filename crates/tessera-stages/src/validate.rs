@@ -1,0 +1,159 @@
+//! Validate: may the segments go out?
+//!
+//! Reads `features` and `model`. Writes `validation`. Inertia, Calinski–Harabasz, Davies–Bouldin and the variance share are
+//! computed over all customers by one pass of the engine with exact sums, the silhouette over the sample, sizes per
+//! segment. Gates of the project file turn a figure into pass or fail; whether a failure holds the run is the
+//! publishing step's to act upon.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
+use futures::{FutureExt, future::BoxFuture};
+use tessera_algo::{
+    lloyd::{self, Centroids},
+    validity,
+};
+use tessera_contract::{Scaling, project::Gate};
+
+use crate::{
+    Night, Output, Stage, StageError, rows,
+    scaled::{self, Axis},
+    segment::lloyd_pass,
+};
+
+/// The entry of the list of stages.
+pub const STAGE: Stage = Stage {
+    name: "validate",
+    purpose: "measures the segments and asks the gates",
+    sources: false,
+    reads: &["features", "model"],
+    writes: &["validation"],
+    run,
+};
+
+fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+    validate(night).boxed()
+}
+
+/// A figure; `segment` absent is the whole model.
+struct Figure {
+    segment: Option<i32>,
+    metric: &'static str,
+    value: Option<f64>,
+}
+
+async fn validate(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+    let (axes, centroids) = model(night).await?;
+    let frame = night.sql(&scaled::query(&axes, "")).await?;
+    let pass = lloyd_pass(night, &frame, &centroids, axes.len()).await?;
+    let counts = pass.counts().to_vec();
+    let customers: u64 = counts.iter().sum();
+    let indices = validity::from_pass(&centroids, &pass).map_err(|e| StageError::Data(e.to_string()))?;
+
+    let condition = scaled::sampled(night.project.segmentation.sample, i64::try_from(customers).unwrap_or(i64::MAX));
+    let sample = night.over(&format!("SELECT * FROM scaled WHERE {condition}"), &[("scaled", &frame)]).await?;
+    let (_, sample, _) = scaled::sample(sample, axes.len()).await?;
+    let columns: Vec<Vec<f64>> =
+        (0..axes.len()).map(|c| (0..sample.rows()).map(|r| sample.row(r)[c]).collect()).collect();
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let labels = lloyd::assign_block(&columns, &centroids).map_err(|e| StageError::Data(e.to_string()))?.ids;
+    let silhouettes = validity::silhouettes(&sample, &[(&labels, centroids.k())], night.engine.partitions())
+        .map_err(|e| StageError::Data(e.to_string()))?;
+    let silhouette = silhouettes.first();
+
+    let model = |metric, value: f64| Figure { segment: None, metric, value: value.is_finite().then_some(value) };
+    let mut figures = vec![
+        model("inertia", indices.inertia),
+        model("calinski_harabasz", indices.calinski_harabasz),
+        model("davies_bouldin", indices.davies_bouldin),
+        model("variance_between_share", indices.variance_between_share),
+        model("features_used", axes.len() as f64),
+    ];
+    figures.extend(silhouette.map(|s| model("silhouette", s.mean)));
+    for (id, count) in counts.iter().enumerate() {
+        let segment = i32::try_from(id).ok();
+        let of = |metric, value: f64| Figure { segment, metric, value: value.is_finite().then_some(value) };
+        figures.push(of("customers", *count as f64));
+        figures.push(of("share", *count as f64 / customers.max(1) as f64));
+        figures.extend(silhouette.and_then(|s| s.per_cluster.get(id)).map(|s| of("silhouette_of_segment", *s)));
+    }
+    for name in night.project.validation.gates.keys() {
+        if !figures.iter().any(|f| f.metric == name) {
+            let known: Vec<_> =
+                figures.iter().map(|f| f.metric).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+            return Err(StageError::Expression {
+                place: format!("validation.gates.{name}"),
+                problem: format!("nothing of that name is measured; measured are {}", known.join(", ")),
+            });
+        }
+    }
+    Ok(vec![Output::table(night, "validation", table(night, &figures)?)?])
+}
+
+/// The axes and centroids as the model table holds them.
+async fn model(night: &Night<'_>) -> Result<(Vec<Axis>, Centroids), StageError> {
+    // The order of the axes only has to be the same for every segment.
+    let query = "SELECT segment_id, feature, centroid, mean, scale, transform FROM model ORDER BY segment_id, feature";
+    let batch = rows::collect(night.sql(query).await?).await?;
+    let ids = rows::integers(&batch, "segment_id")?;
+    let features = rows::texts(&batch, "feature")?;
+    let transforms = rows::texts(&batch, "transform")?;
+    let (mean, scale) = (rows::floats(&batch, "mean")?, rows::floats(&batch, "scale")?);
+    let axes: Vec<Axis> = (0..batch.num_rows())
+        .filter(|i| ids[*i] == Some(0))
+        .map(|i| Axis {
+            feature: features[i].clone().unwrap_or_default(),
+            scaling: if transforms[i].as_deref() == Some("log1p") { Scaling::Log1p } else { Scaling::None },
+            mean: mean[i].unwrap_or(0.0),
+            scale: scale[i].unwrap_or(1.0),
+        })
+        .collect();
+    if axes.is_empty() {
+        return Err(StageError::Data("the model table is empty".into()));
+    }
+    let coordinates = rows::floats(&batch, "centroid")?.into_iter().map(|c| c.unwrap_or(0.0)).collect();
+    let centroids = Centroids::new(batch.num_rows() / axes.len(), axes.len(), coordinates);
+    Ok((axes, centroids.map_err(|e| StageError::Data(e.to_string()))?))
+}
+
+/// Pass, fail, or only for information.
+fn verdict(gate: Option<&Gate>, value: Option<f64>) -> (&'static str, Option<f64>, &'static str) {
+    let Some(gate) = gate else { return ("info", None, "none") };
+    let low = gate.at_least.filter(|least| value.is_none_or(|v| v < *least));
+    let high = gate.at_most.filter(|most| value.is_none_or(|v| v > *most));
+    let broken = low.or(high);
+    let state = if broken.is_some() { "fail" } else { "pass" };
+    (state, broken.or(gate.at_least).or(gate.at_most), if gate.required { "required" } else { "advisory" })
+}
+
+fn table(night: &Night<'_>, figures: &[Figure]) -> Result<datafusion::prelude::DataFrame, StageError> {
+    let gates = &night.project.validation.gates;
+    let verdicts: Vec<_> = figures.iter().map(|f| verdict(gates.get(f.metric), f.value)).collect();
+    let text = |values: Vec<&str>| -> ArrayRef { Arc::new(StringArray::from(values)) };
+    rows::frame(
+        night.engine,
+        vec![
+            ("segment_id", Arc::new(figures.iter().map(|f| f.segment).collect::<Int32Array>())),
+            ("metric", text(figures.iter().map(|f| f.metric).collect())),
+            ("scope", text(figures.iter().map(|f| if f.segment.is_some() { "segment" } else { "model" }).collect())),
+            ("value", Arc::new(figures.iter().map(|f| f.value).collect::<Float64Array>())),
+            ("threshold", Arc::new(verdicts.iter().map(|v| v.1).collect::<Float64Array>())),
+            ("state", text(verdicts.iter().map(|v| v.0).collect())),
+            ("gate", text(verdicts.iter().map(|v| v.2).collect())),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_that_cannot_be_measured_fails_its_gate() {
+        let gate = Gate { at_least: Some(0.1), at_most: Some(0.9), required: true, description: String::new() };
+        assert_eq!(verdict(Some(&gate), Some(0.1)), ("pass", Some(0.1), "required"));
+        assert_eq!(verdict(Some(&gate), Some(0.95)), ("fail", Some(0.9), "required"));
+        assert_eq!(verdict(Some(&gate), None), ("fail", Some(0.1), "required"));
+        assert_eq!(verdict(None, Some(0.5)), ("info", None, "none"));
+    }
+}

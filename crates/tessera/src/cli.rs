@@ -1,0 +1,237 @@
+//! The flags.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tessera_contract::project::Override;
+use tracing_subscriber::EnvFilter;
+
+/// Nightly customer segmentation as a batch job.
+#[derive(Debug, Parser)]
+#[command(name = "tessera", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The project file.
+    #[arg(long, global = true, default_value = "tessera.toml", value_name = "FILE")]
+    pub project: PathBuf,
+    /// The lake: a folder or a URL; beats `lake.url` of the project file.
+    #[arg(long, global = true, value_name = "URL")]
+    pub lake: Option<String>,
+    /// Where the work runs.
+    #[arg(long, global = true, default_value = "local", value_name = "local")]
+    pub engine: String,
+    /// Overrides a key of the project file, such as `--set segmentation.k=6`; may be repeated.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<Override>,
+    /// Log lines as text or JSON.
+    #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
+    pub log: Log,
+    /// More log lines; twice for all of them.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Log {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rows {
+    /// Aligned columns.
+    Table,
+    /// Comma-separated, with a header.
+    Csv,
+    /// One object a line.
+    Json,
+    /// A Parquet file on standard output.
+    Parquet,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Makes a dirty shop, runs several nights over it and shows segments and KPIs. Nothing to set up.
+    #[command(after_help = "Example: tessera demo --customers 20000")]
+    Demo {
+        /// Customers of the shop.
+        #[arg(long, default_value_t = 20_000)]
+        customers: u64,
+        /// Folder for data, project file and lake.
+        #[arg(long, default_value = "tessera-demo")]
+        dir: PathBuf,
+    },
+    /// Writes a commented project file and a README into a folder.
+    #[command(after_help = "Example: tessera init my-shop")]
+    Init {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Checks the project file, opens every source, prints the mapping and what will not be available.
+    #[command(after_help = "Example: tessera check --project my-shop/tessera.toml")]
+    Check,
+    /// Runs the whole night; a run that was stopped goes on after its last finished stage.
+    #[command(after_help = "Example: tessera run --as-of 2026-11-01")]
+    Run {
+        /// The night's date: only events before it count.
+        #[arg(long, value_name = "DATE")]
+        as_of: String,
+        /// Runs again even if the same run was published.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Runs one stage, for a workflow scheduler.
+    #[command(after_help = "Example: tessera stage ingest --as-of 2026-11-01")]
+    Stage {
+        /// ingest, reconcile, features, segment, validate, kpis or publish.
+        name: String,
+        /// The night's date.
+        #[arg(long, value_name = "DATE")]
+        as_of: String,
+    },
+    /// Runs night after night, skipping those that are published.
+    #[command(after_help = "Example: tessera backfill --from 2026-10-01 --to 2026-10-31")]
+    Backfill {
+        /// The first night.
+        #[arg(long, value_name = "DATE")]
+        from: String,
+        /// The last night.
+        #[arg(long, value_name = "DATE")]
+        to: String,
+        /// Days from one night to the next.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        step: u16,
+        /// Also those that are published.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Shows the stages of a night, what they read and write, and which are done. Runs nothing.
+    #[command(after_help = "Example: tessera plan --as-of 2026-11-01")]
+    Plan {
+        /// The night's date.
+        #[arg(long, value_name = "DATE")]
+        as_of: String,
+        /// Only the names of the stages, for scripts.
+        #[arg(long)]
+        stages: bool,
+    },
+    /// Queries the tables of the lake.
+    #[command(after_help = "Example: tessera sql \"SELECT segment_id, kpi, value FROM kpis\" --as-of 2026-11-01")]
+    Sql {
+        /// The query.
+        query: String,
+        /// Only the published night of this date.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// Only this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// Also tables with personal data.
+        #[arg(long)]
+        restricted: bool,
+        /// How the rows are printed.
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
+    /// The audit trail.
+    Snapshots {
+        #[command(subcommand)]
+        command: Snapshots,
+    },
+    /// Generates the files of a realistic, dirty shop.
+    #[command(after_help = "Example: tessera generate --customers 100000 --out shop")]
+    Generate {
+        /// Customers.
+        #[arg(long)]
+        customers: u64,
+        /// The folder to write to.
+        #[arg(long)]
+        out: PathBuf,
+        /// Seed: the same one gives the same bytes.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// First day of the data.
+        #[arg(long, default_value = "2024-01-01", value_name = "DATE")]
+        from: String,
+        /// The day after the last one; more days never change earlier ones.
+        #[arg(long, default_value = "2026-01-01", value_name = "DATE")]
+        to: String,
+        /// The day that sign-ups, churn and planted changes refer to: keep it when moving --to.
+        #[arg(long, default_value = "2026-01-01", value_name = "DATE")]
+        horizon: String,
+        /// File format.
+        #[arg(long, value_enum, default_value_t = Files::Parquet)]
+        format: Files,
+    },
+    /// Prints the JSON Schema of the project file.
+    Schema,
+    /// Prints the data dictionary: entities, tables, columns, features, KPIs and rules.
+    Tables {
+        /// Only this table.
+        name: Option<String>,
+    },
+}
+
+/// File formats of the generator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Files {
+    /// Apache Parquet.
+    Parquet,
+    /// CSV with a header.
+    Csv,
+}
+
+/// `tessera snapshots …`
+#[derive(Debug, Subcommand)]
+pub enum Snapshots {
+    /// Lists the runs that were published or held.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one: tables with versions and fingerprints, inputs, gates.
+    Show {
+        /// The snapshot; absent, the current one.
+        id: Option<String>,
+        /// The night's date instead of an id.
+        #[arg(long, value_name = "DATE", conflicts_with = "id")]
+        as_of: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks the chain of the registry and the checksum of every file of every snapshot.
+    Verify,
+}
+
+impl Common {
+    /// Log lines go to standard error.
+    pub fn start_telemetry(&self) {
+        let level = match self.verbose {
+            0 => "warn,tessera=info",
+            1 => "info,tessera=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug",
+            _ => "debug",
+        };
+        let filter = EnvFilter::try_from_env("TESSERA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+        match self.log {
+            Log::Text => lines.with_target(false).compact().init(),
+            Log::Json => lines.json().flatten_event(true).init(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `check`: everything that can be known before a night runs.
+
+use anyhow::Result;
+use tessera_contract::{AsOf, Entity};
+use tessera_engine::Secret;
+use tessera_stages::{Night, ingest};
+
+use crate::{context::Context, show, sources};
+
+/// Opens every source and plans every expression; prints the mapping and what will not be available.
+pub async fn check(context: &Context) -> Result<()> {
+    let project = &context.project;
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let sources = sources::open(&engine, sources::find(context).await?).await?;
+    let today = jiff::Zoned::now().with_time_zone(tessera_contract::as_of::zone(&project.project.timezone)?).date();
+    let night = Night {
+        project,
+        as_of: AsOf::new(today, &project.project.timezone)?,
+        engine: &engine,
+        sources: &sources,
+        tables: Default::default(),
+        previous_kpis: None,
+    };
+    println!("project {} ({}, {})", project.project.name, project.project.timezone, project.project.currency);
+    println!("lake    {}", context.lake.url());
+    let orphans = sources.iter().any(|s| s.entity == Entity::Customers);
+    let mut absent: Vec<(Entity, Vec<String>)> = Vec::new();
+    for source in &sources {
+        let entity = source.entity;
+        let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
+        println!("\n{entity}: {} files, {bytes} bytes", source.files.len());
+        let mapping = ingest::map(&night, source).await?;
+        let mut table = show::plain();
+        table.set_header(["column", "from"]);
+        let mut missing = Vec::new();
+        for (name, from) in mapping.describe(project, entity) {
+            match from {
+                Some(from) => {
+                    table.add_row([name, from]);
+                }
+                None => missing.push(name),
+            }
+        }
+        println!("{table}");
+        if !missing.is_empty() {
+            println!("not mapped: {}", missing.join(", "));
+        }
+        for step in
+            ingest::steps(project, entity, &mapping, orphans && entity.has_customer() && entity != Entity::Customers)?
+        {
+            if let Some(reason) = step.skipped {
+                println!("rule {} takes no part: {reason}", step.name);
+            }
+        }
+        absent.push((entity, missing));
+    }
+    let mut out: Vec<String> = Vec::new();
+    for entity in Entity::ALL.into_iter().filter(|e| project.source(*e).is_none()) {
+        absent.push((entity, entity.columns().iter().map(|c| c.name.to_owned()).collect()));
+    }
+    for (name, feature) in project.enabled_features() {
+        let names = tessera_engine::formula::names(&feature.expression)?;
+        let Some((entity, columns)) = absent.iter().find(|(e, _)| e.name() == feature.over) else { continue };
+        let missing = columns.iter().find(|c| names.contains(*c) && *c != "is_return");
+        if let Some(column) = missing {
+            out.push(format!("feature {name} ({entity} give no {column})"));
+        }
+    }
+    println!("\nnot available: {}", if out.is_empty() { "nothing is missing".to_owned() } else { out.join("; ") });
+    println!("the project file is valid and every source opens");
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! `sql`, and the summary that ends a night.
+
+use anyhow::{Context as _, Result};
+use datafusion::{
+    arrow::datatypes::{DataType, Field, Schema, SchemaRef},
+    common::ScalarValue,
+    prelude::{DataFrame, lit},
+};
+use tessera_contract::tables;
+use tessera_engine::{Engine, Secret, formula::Words, session::object_url};
+use tessera_lake::{DataFile, SnapshotRecord};
+
+use crate::{cli::Rows, context::Context, errors::Usage, show};
+
+/// Which rows a query sees.
+pub enum Scope {
+    /// Every published night.
+    Everything,
+    /// The published night of a date.
+    Night(String),
+    /// One snapshot, published or held.
+    Snapshot(String),
+}
+
+/// Answers a query.
+pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool, format: Rows) -> Result<()> {
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let snapshot = match scope {
+        Scope::Everything => None,
+        Scope::Night(date) => {
+            let found = context.lake.registry().latest_published(Some(date)).await?;
+            Some(found.ok_or_else(|| {
+                Usage(format!("no night of {date} is published; `tessera snapshots list` shows which are"))
+            })?)
+        }
+        Scope::Snapshot(id) => {
+            let found = context.lake.registry().get(id).await?;
+            Some(found.ok_or_else(|| {
+                Usage(format!("there is no snapshot {id}; `tessera snapshots list` shows which there are"))
+            })?)
+        }
+    };
+    let frames = frames(context, &engine, snapshot.as_ref(), restricted).await?;
+    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    let frame = engine.sql(query, &named, &Words::none()).await.map_err(|error| {
+        let hidden: Vec<_> =
+            tables::all(&context.project).into_iter().filter(|t| t.restricted).map(|t| t.name).collect();
+        let text = error.to_string();
+        match hidden.iter().find(|t| !restricted && text.contains(t.as_str())) {
+            Some(table) => anyhow::Error::new(Usage(format!(
+                "the table {table} holds personal data; ask for it with --restricted"
+            ))),
+            None => anyhow::Error::new(Usage(crate::errors::message(&error.into()))),
+        }
+    })?;
+    show::rows(frame, format).await
+}
+
+/// The tables of the lake by name: of one snapshot, or of every night.
+async fn frames(
+    context: &Context,
+    engine: &Engine,
+    snapshot: Option<&SnapshotRecord>,
+    restricted: bool,
+) -> Result<Vec<(String, DataFrame)>> {
+    let mut frames = Vec::new();
+    let known = tables::all(&context.project);
+    let visible = |name: &str| restricted || !known.iter().any(|t| t.name == name && t.restricted);
+    match snapshot {
+        Some(snapshot) => {
+            for (name, record) in snapshot.content.tables.iter().filter(|(name, _)| visible(name)) {
+                let files: Vec<_> = record.files.iter().map(|f| f.path.clone()).collect();
+                let schema = match record.version >= 0 {
+                    true => context.lake.files(name, Some(record.version), None).await?.schema,
+                    false => tables::find(&context.project, name)
+                        .with_context(|| format!("the contract knows no table {name}"))?
+                        .schema(),
+                };
+                frames.push((name.clone(), of_night(context, engine, &schema, &snapshot.content.as_of, &files)?));
+            }
+        }
+        None => {
+            for name in context.lake.tables().await?.into_iter().filter(|name| visible(name)) {
+                let table = context.lake.files(&name, None, None).await?;
+                frames.push((name, of_all(context, engine, &table.schema, &table.files)?));
+            }
+        }
+    }
+    Ok(frames)
+}
+
+fn of_all(context: &Context, engine: &Engine, schema: &SchemaRef, files: &[DataFile]) -> Result<DataFrame> {
+    let mut nights: std::collections::BTreeMap<Option<&str>, Vec<String>> = std::collections::BTreeMap::new();
+    for file in files {
+        nights.entry(file.as_of.as_deref()).or_default().push(file.path.clone());
+    }
+    let mut all: Option<DataFrame> = None;
+    for (night, files) in nights {
+        let one = match night {
+            Some(night) => of_night(context, engine, schema, night, &files)?,
+            None => read(context, engine, schema.clone(), &files)?,
+        };
+        all = Some(match all {
+            Some(all) => all.union(one)?,
+            None => one,
+        });
+    }
+    match all {
+        Some(all) => Ok(all),
+        None => read(context, engine, schema.clone(), &[]),
+    }
+}
+
+/// The files of a night with the column that stands in their path.
+fn of_night(
+    context: &Context,
+    engine: &Engine,
+    schema: &SchemaRef,
+    night: &str,
+    files: &[String],
+) -> Result<DataFrame> {
+    let inner: Vec<Field> =
+        schema.fields().iter().filter(|f| f.name() != "as_of").map(|f| f.as_ref().clone()).collect();
+    let frame = read(context, engine, std::sync::Arc::new(Schema::new(inner.clone())), files)?;
+    let date: jiff::civil::Date = night.parse().with_context(|| format!("{night} is no date"))?;
+    let days = (date - jiff::civil::Date::constant(1970, 1, 1)).get_days();
+    let mut columns = vec![lit(ScalarValue::Date32(Some(days))).alias("as_of")];
+    columns.extend(inner.iter().map(|f| datafusion::logical_expr::ident(f.name())));
+    Ok(frame.select(columns)?)
+}
+
+fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: &[String]) -> Result<DataFrame> {
+    let store = context.store_url()?;
+    let urls: Vec<_> = files.iter().map(|f| object_url(&store, context.lake.path(f).as_ref())).collect();
+    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+    debug_assert!(fields.iter().all(|f| f.data_type() != &DataType::Null));
+    Ok(engine.read(std::sync::Arc::new(Schema::new(fields)), &urls)?)
+}
+
+/// The ledger, segments, KPIs and gates of a snapshot, on standard output.
+pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()> {
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let frames = frames(context, &engine, Some(snapshot), false).await?;
+    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    let words = Words::none();
+    let currency = &context.project.project.currency;
+    println!("night of {} · snapshot {}", snapshot.content.as_of, snapshot.snapshot_id);
+
+    let query = "SELECT source, rows_in AS \"in\", rows_clean AS clean, rows_repaired AS repaired, \
+                 rows_quarantined AS quarantined, rows_merged AS merged, rows_superseded AS superseded, \
+                 rows_after_as_of AS later, amount_clean AS amount FROM ledger WHERE step = 0 ORDER BY source";
+    let batches = engine.sql(query, &named, &words).await?.collect().await?;
+    println!("\nRows, from the sources to the clean tables (they balance, in rows and in {currency})");
+    let header = ["source", "in", "clean", "repaired", "quarantined", "merged", "superseded", "later", "clean amount"];
+    println!("{}", show::table(&batches, &header)?);
+
+    let query = "SELECT segment_id AS segment, segment_name AS name, count(*) AS customers, \
+                 CAST(count(*) AS DOUBLE) / sum(count(*)) OVER () AS share FROM segments GROUP BY 1, 2 ORDER BY 1";
+    let batches = engine.sql(query, &named, &words).await?.collect().await?;
+    println!("\nSegments");
+    println!("{}", show::table(&batches, &["segment", "name", "customers", "share"])?);
+
+    let query = "SELECT kpi, coalesce(CAST(segment_id AS VARCHAR), 'all') AS segment, value, state FROM kpis \
+                 ORDER BY segment_id NULLS LAST";
+    let batches = engine.sql(query, &named, &words).await?.collect().await?;
+    println!("\nKPIs per segment (amounts in {currency})");
+    println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+
+    let query = "SELECT metric, CASE WHEN scope = 'model' THEN 'all customers' ELSE 'segment ' || first_value(segment_id ORDER BY state, value) END \
+                 AS scope, first_value(value ORDER BY state, value) AS value, max(threshold) AS threshold, min(state) AS state \
+                 FROM validation WHERE gate <> 'none' GROUP BY metric, scope ORDER BY metric";
+    let batches = engine.sql(query, &named, &words).await?.collect().await?;
+    println!("\nGates (of those asked of every segment, the tightest)");
+    println!("{}", show::table(&batches, &["gate", "of", "value", "threshold", "state"])?);
+    Ok(())
+}
+
+/// The KPIs of everybody, a column per published night.
+pub async fn nights(context: &Context) -> Result<()> {
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let frames = frames(context, &engine, None, false).await?;
+    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    let query =
+        "SELECT kpi, CAST(as_of AS VARCHAR) AS night, value, state FROM kpis WHERE segment_id IS NULL ORDER BY as_of";
+    let batches = engine.sql(query, &named, &Words::none()).await?.collect().await?;
+    println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What a command works with: the project, the lake and the engine.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use tessera_contract::{AsOf, Project, project::parse_bytes};
+use tessera_engine::{Engine, Secret, Settings, session::Scratch};
+use tessera_lake::Lake;
+use url::Url;
+
+use crate::{cli::Common, errors::Usage, secret};
+
+/// The project and its lake.
+pub struct Context {
+    /// The resolved project.
+    pub project: Project,
+    /// The project file's folder: where relative paths start.
+    pub folder: PathBuf,
+    /// The lake.
+    pub lake: Lake,
+}
+
+impl Context {
+    /// Reads the project file and opens the lake.
+    pub fn open(common: &Common) -> Result<Self> {
+        let file = common.project.display().to_string();
+        let text = std::fs::read_to_string(&common.project).map_err(|e| {
+            Usage(format!("the project file {file} cannot be read: {e}; name another with --project, or make one with `tessera init`"))
+        })?;
+        let folder = common.project.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Self::new(common, &file, &text, folder, true)
+    }
+
+    /// The same for commands that do not need a project: without a file, the defaults.
+    pub fn open_or_default(common: &Common) -> Result<Self> {
+        if common.project.exists() || common.lake.is_none() {
+            return Self::open(common);
+        }
+        Self::new(common, "defaults", "", PathBuf::from("."), false)
+    }
+
+    fn new(common: &Common, file: &str, text: &str, folder: PathBuf, needs_sources: bool) -> Result<Self> {
+        if common.engine != "local" {
+            return Err(Usage(format!("unknown engine `{}`; known is `local`", common.engine)).into());
+        }
+        let project = Project::load(file, text, &common.set)?;
+        if needs_sources && !project.sources.is_empty() && !project.sources.contains_key("transactions") {
+            return Err(Usage(format!(
+                "{file}: [sources.transactions] is missing; it is the one source that every project needs"
+            ))
+            .into());
+        }
+        let lake = match &common.lake {
+            Some(url) => Lake::open_with(url, environment()),
+            None => Lake::open_with(&resolve(&folder, &project.lake.url), environment()),
+        }?;
+        Ok(Self { project, folder, lake })
+    }
+
+    /// The night of a date that was typed.
+    pub fn night(&self, date: &str) -> Result<AsOf> {
+        Ok(AsOf::parse(date, &self.project.project.timezone)?)
+    }
+
+    /// Whether the lake is a folder of this machine.
+    pub fn local_lake(&self) -> bool {
+        self.lake.url().scheme() == "file"
+    }
+
+    /// The secret.
+    pub fn secret(&self) -> Result<Secret> {
+        secret::find(&self.folder, self.local_lake())
+    }
+
+    /// The store's URL without a path: what the engine knows it by.
+    pub fn store_url(&self) -> Result<Url> {
+        let mut url = self.lake.url().clone();
+        url.set_path("/");
+        url.set_query(None);
+        Ok(url)
+    }
+
+    /// An engine whose intermediate results go to `scratch` of the lake.
+    pub fn engine(&self, secret: &Secret, scratch: &str) -> Result<Engine> {
+        let settings = &self.project.engine;
+        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let settings = Settings {
+            partitions: NonZeroUsize::new(settings.partitions).unwrap_or(cores),
+            memory_limit: parse_bytes(&settings.memory_limit).and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0),
+            spill_dir: (!settings.spill_dir.is_empty()).then(|| PathBuf::from(&settings.spill_dir)),
+        };
+        let store = self.store_url()?;
+        let folder = self.lake.path(scratch).to_string();
+        let engine = Engine::local(&settings, secret, Scratch { store: store.clone(), folder })
+            .context("the engine could not be started")?;
+        engine.register_store(&store, self.lake.store());
+        Ok(engine)
+    }
+}
+
+/// A path or URL of the project file, seen from where the command runs.
+pub fn resolve(folder: &Path, url: &str) -> String {
+    if url.contains("://") || Path::new(url).is_absolute() {
+        return url.to_owned();
+    }
+    folder.join(url).display().to_string()
+}
+
+/// What configures cloud clients.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| key.starts_with(p)))
+        .map(|(key, value)| (key.to_ascii_lowercase(), value))
+}

@@ -1,0 +1,167 @@
+//! From an error to an exit code and a message that a tired person understands.
+
+use std::process::ExitCode;
+
+use datafusion::error::DataFusionError;
+use tessera_contract::{AsOfError, ProjectError};
+use tessera_engine::source::SourceError;
+use tessera_lake::LakeError;
+use tessera_stages::StageError;
+
+/// Usage or project file.
+pub const USAGE: u8 = 2;
+/// A gate held the run.
+pub const HELD: u8 = 3;
+/// Try again later (EX_TEMPFAIL).
+pub const TEMPORARY: u8 = 75;
+
+/// A gate said no.
+#[derive(Debug, thiserror::Error)]
+#[error("the night of {as_of} is held: {gates}")]
+pub struct Held {
+    /// The night.
+    pub as_of: String,
+    /// Which gates, and by how much.
+    pub gates: String,
+    /// The candidate, for inspection.
+    pub snapshot_id: String,
+}
+
+/// The command was used wrongly.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Prints the error with what to do about it; the exit code.
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {}", message(error));
+    if let Some(hint) = hint(error) {
+        eprintln!("  hint: {hint}");
+    }
+    ExitCode::from(code(error))
+}
+
+/// The chain of causes in one line, without saying anything twice.
+pub fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = plain(&cause.to_string());
+        if text.contains(&cause) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause);
+    }
+    text
+}
+
+/// DataFusion's wrapping words say nothing to a person.
+fn plain(text: &str) -> String {
+    let mut text = text.trim();
+    for prefix in [
+        "External error: ",
+        "Execution error: ",
+        "Error during planning: ",
+        "Schema error: ",
+        "Arrow error: ",
+        "Shared error: ",
+    ] {
+        while let Some(rest) = text.strip_prefix(prefix) {
+            text = rest;
+        }
+    }
+    let text = text.split("\n\nbacktrace:").next().unwrap_or(text);
+    // The list of everybody who holds memory helps nobody; what could not be had stands in the last line.
+    match text.strip_prefix("Resources exhausted: ").and_then(|t| t.lines().last()) {
+        Some(last) => format!("memory ran out: {}", last.trim_start_matches("Error: ")),
+        None => text.to_owned(),
+    }
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    for cause in error.chain() {
+        if cause.is::<Held>() {
+            return HELD;
+        }
+        if cause.is::<Usage>() || cause.is::<ProjectError>() || cause.is::<AsOfError>() {
+            return USAGE;
+        }
+        if matches!(cause.downcast_ref(), Some(StageError::Expression { .. })) {
+            return USAGE;
+        }
+        match cause.downcast_ref::<LakeError>() {
+            Some(LakeError::Url { .. }) => return USAGE,
+            Some(lake) if lake.is_temporary() => return TEMPORARY,
+            _ => {}
+        }
+        if engine_error(cause).is_some_and(temporary) {
+            return TEMPORARY;
+        }
+    }
+    1
+}
+
+/// The engine's error, also inside a stage's.
+fn engine_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a DataFusionError> {
+    match cause.downcast_ref() {
+        Some(StageError::Engine(inner)) => Some(inner),
+        _ => cause.downcast_ref(),
+    }
+}
+
+/// Whether the same command may succeed later: the store's time-outs and refusals, and memory or disk that others use.
+fn temporary(error: &DataFusionError) -> bool {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(_) => true,
+        DataFusionError::ObjectStore(inner) => tessera_lake::is_temporary(inner.as_ref()),
+        DataFusionError::IoError(inner) => {
+            use std::io::ErrorKind as Kind;
+            matches!(
+                inner.kind(),
+                Kind::TimedOut
+                    | Kind::ConnectionReset
+                    | Kind::ConnectionRefused
+                    | Kind::Interrupted
+                    | Kind::StorageFull
+            )
+        }
+        DataFusionError::External(inner) => match inner.downcast_ref() {
+            Some(SourceError::Store { source, .. }) => tessera_lake::is_temporary(source),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// What to do, where the error itself does not say.
+fn hint(error: &anyhow::Error) -> Option<String> {
+    for cause in error.chain() {
+        if let Some(held) = cause.downcast_ref::<Held>() {
+            return Some(format!(
+                "the last published snapshot stays current; look at the candidate with `tessera snapshots show {}`, and at \
+                 [validation.gates] of the project file if the gate is too strict",
+                held.snapshot_id
+            ));
+        }
+        if let Some(hint) = source_error(cause).and_then(SourceError::hint) {
+            return Some(hint);
+        }
+        if matches!(engine_error(cause).map(DataFusionError::find_root), Some(DataFusionError::ResourcesExhausted(_))) {
+            return Some("raise engine.memory_limit, or lower engine.partitions so that each has more".into());
+        }
+    }
+    None
+}
+
+/// A source's error travels inside the engine's.
+fn source_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a SourceError> {
+    if let Some(error) = cause.downcast_ref::<SourceError>() {
+        return Some(error);
+    }
+    match engine_error(cause)?.find_root() {
+        DataFusionError::External(inner) => inner.downcast_ref(),
+        _ => None,
+    }
+}

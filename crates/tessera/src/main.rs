@@ -1,0 +1,40 @@
+//! `tessera`: the command line.
+//!
+//! The only place that knows flags, the environment, the clock and the terminal. Everything else is told.
+
+mod cli;
+mod commands;
+mod context;
+mod errors;
+mod progress;
+mod publish;
+mod runner;
+mod secret;
+mod show;
+mod sources;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    cli.common.start_telemetry();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to work with: {error}");
+            return ExitCode::from(errors::TEMPORARY);
+        }
+    };
+    // On a worker's deep stack: planning recurses over the whole query.
+    let done = runtime.block_on(async move { tokio::spawn(commands::run(cli)).await });
+    match done {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => errors::report(&error),
+        Err(error) => {
+            eprintln!("error: a bug in tessera: {error}\n  hint: please report it with the command and the log (-v)");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The project's secret: from the environment, from a file that the environment names, or made once for a project whose
+//! lake is a local folder.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use tessera_engine::Secret;
+
+use crate::errors::Usage;
+
+const VARIABLE: &str = "TESSERA_SECRET";
+const FILE_VARIABLE: &str = "TESSERA_SECRET_FILE";
+/// Beside the project file; readable by its owner only.
+const FILE: &str = "tessera.secret";
+
+/// The secret of a project in `folder`. Only a local lake may have one made for it: on a shared one, two machines would
+/// give the same customer two keys.
+pub fn find(folder: &Path, local_lake: bool) -> Result<Secret> {
+    if let Ok(secret) = std::env::var(VARIABLE) {
+        return usable(secret.as_bytes(), VARIABLE);
+    }
+    if let Ok(file) = std::env::var(FILE_VARIABLE) {
+        let secret = fs::read(&file).with_context(|| format!("{FILE_VARIABLE} names {file}, which cannot be read"))?;
+        return usable(secret.trim_ascii(), &file);
+    }
+    let file = folder.join(FILE);
+    if file.exists() {
+        let secret = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        return usable(secret.trim_ascii(), &file.display().to_string());
+    }
+    if !local_lake {
+        let remedy = format!(
+            "no secret: set {VARIABLE} (for example to the output of `openssl rand -hex 32`) or {FILE_VARIABLE}"
+        );
+        return Err(Usage(remedy).into());
+    }
+    make(&file)
+}
+
+/// Makes a secret in a file that only its owner can read.
+pub fn make(file: &PathBuf) -> Result<Secret> {
+    let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(file).and_then(|mut f| f.write_all(secret.as_bytes()));
+    if let Err(error) = made {
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            // Another process was first.
+            return usable(fs::read(file)?.trim_ascii(), &file.display().to_string());
+        }
+        let remedy = format!(
+            "no secret, and none can be kept in {}: {error}; set {VARIABLE} or {FILE_VARIABLE}",
+            file.display()
+        );
+        return Err(Usage(remedy).into());
+    }
+    tracing::warn!("made a secret for this project's customer keys: {}; keep it, or set {VARIABLE}", file.display());
+    Ok(Secret::new(secret.as_bytes()))
+}
+
+fn usable(secret: &[u8], from: &str) -> Result<Secret> {
+    if secret.len() < 16 {
+        return Err(
+            Usage(format!("the secret in {from} is shorter than 16 characters; use `openssl rand -hex 32`")).into()
+        );
+    }
+    Ok(Secret::new(secret))
+}

@@ -1,0 +1,126 @@
+//! Opens the sources of a project for the stages that read them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use object_store::ObjectStore;
+use tessera_contract::{
+    Entity,
+    project::{Format, Source as Settings, TextEncoding},
+};
+use tessera_engine::{Engine, source};
+use tessera_stages::{Source, SourceFile};
+use url::Url;
+
+use crate::{
+    context::{Context, environment, resolve},
+    errors::Usage,
+};
+
+/// A source that is found but not yet read.
+pub struct Found {
+    /// What it is mapped to.
+    pub entity: Entity,
+    /// Its files.
+    pub files: Vec<source::SourceFile>,
+    store: Arc<dyn ObjectStore>,
+    base: Url,
+    format: source::SourceFormat,
+}
+
+/// Lists the files of every source.
+pub async fn find(context: &Context) -> Result<Vec<Found>> {
+    if context.project.sources.is_empty() {
+        return Err(
+            Usage("the project names no source: add [sources.transactions] with its url and columns".into()).into()
+        );
+    }
+    let mut found = Vec::new();
+    for entity in Entity::ALL {
+        let Some(settings) = context.project.source(entity) else { continue };
+        let one = find_one(context, entity, settings).await;
+        found.push(
+            one.with_context(|| format!("the source of {entity} (sources.{entity}.url = \"{}\")", settings.url))?,
+        );
+    }
+    Ok(found)
+}
+
+async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Result<Found> {
+    let url = resolve(&context.folder, &settings.url);
+    let (base, pattern, store) = place(&url)?;
+    let files = source::list(&store, &base, &pattern).await?;
+    let kind = match settings.format {
+        Some(Format::Csv) => source::Kind::Csv,
+        Some(Format::Ndjson) => source::Kind::Ndjson,
+        Some(Format::Parquet) => source::Kind::Parquet,
+        None => source::Kind::from_path(&files.first().map(|f| f.location.clone()).unwrap_or_default()).ok_or_else(|| {
+            Usage(format!("the extension of {url} does not say its format; set sources.{entity}.format = \"csv\", \"ndjson\" or \"parquet\""))
+        })?,
+    };
+    let mut null_values = vec![String::new()];
+    null_values.extend(settings.null_values.iter().cloned());
+    let format = source::SourceFormat {
+        kind,
+        delimiter: settings.delimiter,
+        quote: None,
+        encoding: match settings.encoding {
+            TextEncoding::Utf8 => source::Encoding::Utf8,
+            TextEncoding::Latin1 => source::Encoding::Latin1,
+        },
+        null_values,
+    };
+    Ok(Found { entity, files, store, base, format })
+}
+
+/// The store of a path or URL, and the path (or glob) in it.
+fn place(url: &str) -> Result<(Url, String, Arc<dyn ObjectStore>)> {
+    if !url.contains("://") {
+        let path = std::path::absolute(url).with_context(|| format!("{url} is no path"))?;
+        let base = Url::parse("file:///")?;
+        let store = object_store::local::LocalFileSystem::new();
+        return Ok((base, path.display().to_string().trim_start_matches('/').to_owned(), Arc::new(store)));
+    }
+    let parsed = Url::parse(url).with_context(|| format!("{url} is no URL"))?;
+    let (store, path) = object_store::parse_url_opts(&parsed, environment())?;
+    let mut base = parsed.clone();
+    base.set_path("/");
+    // A glob is no object path: take it as it was written.
+    let written = url.splitn(4, '/').nth(3).unwrap_or_default();
+    let pattern = if written.contains(['*', '?', '[']) { written.to_owned() } else { path.to_string() };
+    Ok((base, pattern, store.into()))
+}
+
+/// Opens what was found: headers and footers are read, rows are not.
+pub async fn open(engine: &Engine, found: Vec<Found>) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for one in found {
+        let entity = one.entity;
+        engine.register_store(&one.base, Arc::clone(&one.store));
+        let table = source::open(one.store, &one.base, one.format, one.files)
+            .await
+            .with_context(|| format!("the source of {entity}"))?;
+        for warning in table.warnings() {
+            tracing::warn!("{entity}: {warning}");
+        }
+        let files = table
+            .files()
+            .iter()
+            .map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes })
+            .collect();
+        let rows = engine.session().read_table(Arc::new(table))?;
+        sources.push(Source { entity, rows, files });
+    }
+    Ok(sources)
+}
+
+/// What tells one state of the sources from another: path, tag and size of every file.
+pub fn identity(found: &[Found]) -> BTreeMap<String, String> {
+    found
+        .iter()
+        .flat_map(|one| one.files.iter().map(move |f| (one.entity, f)))
+        .map(|(entity, f)| {
+            (format!("{entity} {}", f.url), format!("{} {}", f.bytes, f.etag.as_deref().unwrap_or_default()))
+        })
+        .collect()
+}

@@ -1,0 +1,26 @@
+# Recipes for people. Each is one command that also works without just.
+
+# The main job, with nothing to set up.
+demo:
+    cargo run --release --locked -- demo
+
+# Every test.
+test:
+    cargo test --release --locked
+
+# What continuous integration runs.
+ci:
+    bash .ci/run
+
+# Format and lint.
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# The data dictionary, from the contract.
+dictionary:
+    cargo run --release --locked -- tables > docs/tables.md
+
+# The peers' job beside ours on the same files: `just bench S parquet 3`.
+bench scale="S" input="parquet" runs="3":
+    bash bench/run.sh {{scale}} {{input}} {{runs}}

@@ -1,0 +1,13 @@
+//! Everything that needs the program as a whole: it is started as a user starts it, on files, and judged by what it prints,
+//! returns and leaves.
+
+#[path = "end_to_end/bad_input.rs"]
+mod bad_input;
+#[path = "end_to_end/house.rs"]
+mod house;
+#[path = "end_to_end/ledger.rs"]
+mod ledger;
+#[path = "end_to_end/night.rs"]
+mod night;
+#[path = "end_to_end/project.rs"]
+mod project;

@@ -1,0 +1,127 @@
+//! The house itself: who may know whom, and papers that say what the code says.
+
+use std::process::Command;
+
+use crate::project::{Project, repository};
+
+/// Everything that a crate links, by name.
+fn dependencies(package: &str) -> Vec<String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(repository())
+        .args([
+            "tree",
+            "--locked",
+            "--offline",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--package",
+            package,
+        ])
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn crates_know_only_what_they_may() {
+    let forbidden: [(&str, &[&str]); 6] = [
+        (
+            "tessera-contract",
+            &["datafusion", "tokio", "object_store", "tessera-engine", "tessera-lake", "tessera-stages"],
+        ),
+        ("tessera-lake", &["tessera-stages", "tessera-engine", "tessera-algo", "smartcore", "clap"]),
+        ("tessera-algo", &["arrow", "arrow-schema", "tokio", "futures", "datafusion", "jiff"]),
+        ("tessera-engine", &["tessera-lake", "tessera-stages", "deltalake-core", "ballista", "clap"]),
+        ("tessera-stages", &["tessera-lake", "tessera-generator", "deltalake-core", "ballista", "clap"]),
+        ("tessera-generator", &["tessera-contract", "tessera-engine", "tessera-lake", "tessera-stages", "datafusion"]),
+    ];
+    for (package, banned) in forbidden {
+        let all = dependencies(package);
+        assert!(all.len() > 3, "{package}: {all:?}");
+        let known: Vec<_> = banned.iter().filter(|b| all.iter().any(|d| d == *b)).collect();
+        assert!(known.is_empty(), "{package} must not know {known:?}");
+    }
+    // What is linked for the engine must not be handed to a stage: it has no store in its own manifest.
+    let manifest = std::fs::read_to_string(repository().join("crates/tessera-stages/Cargo.toml")).expect("reads");
+    assert!(!manifest.contains("object_store"), "a stage has no handle with which to do IO");
+}
+
+#[test]
+fn the_dictionary_is_the_contract() {
+    let project = Project::new("");
+    let made = project.ok(&["tables"]);
+    let kept = std::fs::read_to_string(repository().join("docs/tables.md")).expect("docs/tables.md");
+    assert_eq!(made, kept, "run `just dictionary`");
+    let one = project.ok(&["tables", "kpis"]);
+    assert!(
+        one.starts_with("### kpis\n") && one.contains("| ci_low | float | Lower end of the 95 % interval |"),
+        "{one}"
+    );
+    assert_eq!(project.tessera(&["tables", "kpi"]).code, 2);
+}
+
+#[test]
+fn the_schema_knows_every_key_of_the_defaults() {
+    let project = Project::new("");
+    let schema: serde_json::Value = serde_json::from_str(&project.ok(&["schema"])).expect("JSON");
+    for section in
+        ["project", "lake", "engine", "sources", "quality", "features", "segmentation", "validation", "kpis", "privacy"]
+    {
+        assert!(schema["properties"].get(section).is_some(), "{section}");
+    }
+}
+
+#[test]
+fn a_new_project_checks() {
+    let project = Project::new("");
+    project.ok(&["init", "mine"]);
+    let again = project.tessera(&["init", "mine"]);
+    assert_eq!(again.code, 2);
+    let none = project.tessera(&["check", "--project", "mine/tessera.toml"]);
+    assert_eq!(none.code, 1);
+    assert!(none.stderr.contains("no file matches"), "{none:?}");
+    let rows = "order_no,customer_no,date,qty,price\n1,7,24.12.2025 18:00,2,9.99\n";
+    project.write("mine/data/transactions/a.csv", rows);
+    let out = project.ok(&["check", "--project", "mine/tessera.toml"]);
+    for expect in [
+        "quantity",
+        "qty",
+        "not mapped: line_id",
+        "feature online_share (transactions give no channel)",
+        "every source opens",
+    ] {
+        assert!(out.contains(expect), "{expect}\n{out}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let project = Project::new("");
+    for command in ["demo", "init", "check", "run", "stage", "backfill", "plan", "sql", "generate"] {
+        let help = project.ok(&[command, "--help"]);
+        assert!(help.contains("Example: tessera "), "{help}");
+    }
+}
+
+#[test]
+fn answers_come_in_four_formats() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let query =
+        "SELECT segment_id, kpi, value FROM kpis WHERE kpi = 'customers' ORDER BY segment_id NULLS LAST LIMIT 1";
+    let csv = project.ok(&["sql", query, "--format", "csv"]);
+    assert!(csv.starts_with("segment_id,kpi,value\n0,customers,"), "{csv}");
+    let json = project.ok(&["sql", query, "--format", "json"]);
+    assert!(json.starts_with("{\"segment_id\":0,\"kpi\":\"customers\",\"value\":"), "{json}");
+    let table = project.ok(&["sql", query]);
+    assert!(table.contains("segment_id") && table.contains("customers"), "{table}");
+    let parquet = project.command(&["sql", query, "--format", "parquet"]).output().expect("starts").stdout;
+    assert_eq!((&parquet[..4], &parquet[parquet.len() - 4..]), (b"PAR1".as_slice(), b"PAR1".as_slice()));
+}

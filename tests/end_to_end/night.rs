@@ -1,0 +1,267 @@
+//! Nights: the same answer whatever the circumstances, and nothing visible before it is whole.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::Stdio,
+};
+
+use crate::project::{Project, complaint, repository};
+
+const STAGES: [&str; 7] = ["ingest", "reconcile", "features", "segment", "validate", "kpis", "publish"];
+
+/// The demo's project over a generated shop.
+fn generated(customers: u32, further: &[&str]) -> Project {
+    let demo = repository().join("crates/tessera/src/commands/demo/tessera.toml");
+    let project = Project::new(&std::fs::read_to_string(demo).expect("the demo's project"));
+    project.ok(&[&["generate", "--customers", &customers.to_string(), "--out", "data"], further].concat());
+    project
+}
+
+/// Puts the files of a folder into another order, under other names, and the lines of each too.
+fn shuffle(data: &Path) {
+    for folder in
+        ["customers", "transactions", "interactions", "campaign_contacts", "survey_responses", "marketing_costs"]
+    {
+        let mut files: Vec<_> =
+            std::fs::read_dir(data.join(folder)).expect("a folder").map(|f| f.expect("a file").path()).collect();
+        files.sort();
+        for (number, file) in files.iter().enumerate() {
+            let bytes = std::fs::read(file).expect("reads");
+            let mut lines: Vec<&[u8]> = bytes.split_inclusive(|b| *b == b'\n').collect();
+            let rows = &mut lines[1..];
+            rows.reverse();
+            let third = rows.len() / 3;
+            rows.rotate_left(third);
+            std::fs::remove_file(file).expect("removes");
+            std::fs::write(data.join(folder).join(format!("z{:02}.csv", files.len() - number)), lines.concat())
+                .expect("writes");
+        }
+    }
+}
+
+#[test]
+fn any_partitioning_and_any_order_give_the_same_night() {
+    let project = generated(500, &["--format", "csv"]);
+    let night = "2026-01-01";
+    let run = |lake: &str, further: &[&str]| {
+        project.ok(&[&["run", "--as-of", night, "--lake", lake], further].concat());
+        project.fingerprints(night, &["--lake", lake])
+    };
+    let expect = run("one", &["--set", "engine.partitions=1"]);
+    assert_eq!(expect.len(), 17, "{expect:?}");
+    assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
+    assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
+    shuffle(&project.path("data"));
+    assert_eq!(run("shuffled", &["--set", "engine.partitions=3"]), expect);
+}
+
+#[test]
+fn the_future_changes_nothing() {
+    let night = "2025-10-01";
+    let short = generated(400, &["--to", night]);
+    let long = generated(400, &["--to", "2026-01-01"]);
+    // The same secret, or nobody would have the same key.
+    short.ok(&["run", "--as-of", night]);
+    std::fs::copy(short.path("tessera.secret"), long.path("tessera.secret")).expect("copies");
+    long.ok(&["run", "--as-of", night]);
+    let known = |p: &Project| {
+        let mut tables = p.fingerprints(night, &[]);
+        // Rows that have no date they could be read by are nobody's future; they are quarantined as soon as they are seen.
+        tables.retain(|name, _| name != "quarantine" && name != "ledger");
+        let dated = "SELECT source, rule, count(*), sum(amount) FROM quarantine WHERE NOT array_has_any(rules, \
+                     make_array('missing_date', 'interaction_incomplete', 'contact_incomplete', 'survey_incomplete')) \
+                     GROUP BY 1, 2 ORDER BY 1, 2";
+        (tables, p.sql(dated))
+    };
+    assert_eq!(known(&short), known(&long));
+
+    let rows = |p: &Project| p.sql("SELECT sum(rows_after_as_of) FROM ledger WHERE step = 0");
+    assert_ne!(rows(&short), rows(&long), "the later rows are there, and counted");
+    // Nor does a later night change an earlier one.
+    let before = long.fingerprints(night, &[]);
+    let kpis = long.sql(&format!("SELECT * FROM kpis WHERE as_of = DATE '{night}' ORDER BY kpi, segment_id"));
+    long.ok(&["run", "--as-of", "2025-11-01"]);
+    assert_eq!(long.fingerprints(night, &[]), before);
+    assert_eq!(long.sql(&format!("SELECT * FROM kpis WHERE as_of = DATE '{night}' ORDER BY kpi, segment_id")), kpis);
+    let previous = long.sql("SELECT previous = (SELECT value FROM kpis WHERE as_of = DATE '2025-10-01' AND kpi = 'revenue' AND segment_id IS NULL) \
+                             FROM kpis WHERE as_of = DATE '2025-11-01' AND kpi = 'revenue' AND segment_id IS NULL");
+    assert_eq!(previous.trim(), "true");
+}
+
+/// Kills the run with no chance to tidy up as soon as `stage` begins. False when it had ended before.
+fn kill_in(project: &Project, lake: &str, stage: &str, after_lines: usize) -> bool {
+    let mut child = project
+        .command(&["run", "--as-of", "2026-01-01", "--lake", lake, "--log", "json", "-v"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut begun = lines.map_while(Result::ok).skip_while(|line| !line.contains(&format!("\"stage\":\"{stage}\"")));
+    let found = begun.nth(after_lines).is_some();
+    child.kill().expect("killed");
+    let status = child.wait().expect("ends");
+    found && !status.success()
+}
+
+#[test]
+fn a_night_killed_at_any_stage_goes_on_and_is_the_same() {
+    let project = generated(400, &[]);
+    let night = "2026-01-01";
+    project.ok(&["run", "--as-of", night]);
+    let expect = project.fingerprints(night, &[]);
+    let mut killed = 0;
+    for stage in STAGES {
+        let lake = format!("killed-in-{stage}");
+        killed += u32::from(kill_in(&project, &lake, stage, 0));
+        let list = project.ok(&["snapshots", "list", "--json", "--lake", &lake]);
+        if list.trim() == "[]" {
+            let seen = project.tessera(&["sql", "SELECT count(*) FROM snapshots", "--lake", &lake]);
+            assert!(seen.code != 0 || seen.stdout.contains('0'), "{seen:?}");
+        }
+        project.ok(&["run", "--as-of", night, "--lake", &lake]);
+        assert_eq!(project.fingerprints(night, &["--lake", &lake]), expect, "killed in {stage}");
+        project.ok(&["snapshots", "verify", "--lake", &lake]);
+    }
+    assert!(killed >= 6, "only {killed} runs were still running when they were to be killed");
+
+    // One lake, killed again and again.
+    for stage in STAGES {
+        kill_in(&project, "often", stage, 0);
+    }
+    project.ok(&["run", "--as-of", night, "--lake", "often"]);
+    assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
+}
+
+#[test]
+fn stage_by_stage_is_the_whole_night() {
+    let project = Project::shop();
+    let night = "2026-01-01";
+    let early = project.tessera(&["stage", "kpis", "--as-of", night]);
+    assert_eq!(early.code, 1);
+    assert_eq!(
+        complaint(&early),
+        "error: the stage kpis needs ingest of this run to be done; run `tessera stage ingest --as-of 2026-01-01` first"
+    );
+    for stage in STAGES {
+        project.ok(&["stage", stage, "--as-of", night]);
+        project.ok(&["stage", stage, "--as-of", night]);
+    }
+    let staged = project.fingerprints(night, &[]);
+    project.ok(&["run", "--as-of", night, "--lake", "whole"]);
+    assert_eq!(project.fingerprints(night, &["--lake", "whole"]), staged);
+    assert_eq!(project.ok(&["plan", "--as-of", night, "--stages"]).split_whitespace().collect::<Vec<_>>(), STAGES);
+    let unknown = project.tessera(&["stage", "cluster", "--as-of", night]);
+    assert_eq!(unknown.code, 2);
+    assert!(complaint(&unknown).starts_with("error: unknown stage `cluster`; known are ingest, "), "{unknown:?}");
+}
+
+#[test]
+fn a_published_night_is_not_run_twice_unless_forced() {
+    let project = Project::shop();
+    let night = "2026-01-01";
+    project.ok(&["run", "--as-of", night]);
+    let first = project.fingerprints(night, &[]);
+    assert!(project.ok(&["run", "--as-of", night]).contains("is published as"));
+    project.ok(&["run", "--as-of", night, "--force"]);
+    assert_eq!(project.fingerprints(night, &[]), first);
+    // The night's rows were replaced, not added.
+    assert_eq!(project.sql("SELECT count(*) = count(DISTINCT customer_key) FROM segments").trim(), "true");
+    project.ok(&["snapshots", "verify"]);
+
+    let out = project.ok(&["backfill", "--from", "2025-12-01", "--to", "2026-01-01", "--step", "31"]);
+    assert!(out.contains("2025-12-01 published") && out.contains("2026-01-01 already"), "{out}");
+}
+
+#[test]
+fn a_gate_holds_a_night() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    let before = project.ok(&["sql", "SELECT * FROM segments ORDER BY customer_key", "--format", "csv"]);
+    let strict = ["run", "--as-of", "2026-01-01", "--set", "validation.gates.silhouette.at_least=0.99"];
+    let held = project.tessera(&strict);
+    assert_eq!(held.code, 3, "{held:?}");
+    assert!(
+        complaint(&held).starts_with("error: the night of 2026-01-01 is held: silhouette of model is 0."),
+        "{held:?}"
+    );
+    assert!(held.stderr.contains("the last published snapshot stays current"), "{held:?}");
+    assert_eq!(project.tessera(&strict).code, 3, "held again, without being computed again");
+    assert_eq!(project.ok(&["sql", "SELECT * FROM segments ORDER BY customer_key", "--format", "csv"]), before);
+
+    let list: serde_json::Value = serde_json::from_str(&project.ok(&["snapshots", "list", "--json"])).expect("JSON");
+    let states: Vec<_> =
+        list.as_array().expect("a list").iter().map(|s| s["state"].as_str().expect("a text")).collect();
+    assert_eq!(states, ["published", "held"]);
+    let id = list[1]["snapshot_id"].as_str().expect("a text");
+    let candidate = project.ok(&["sql", "SELECT count(*) FROM segments", "--snapshot", id, "--format", "csv"]);
+    assert_eq!(candidate, "count(*)\n60\n", "the candidate can be looked at");
+}
+
+#[test]
+fn entries_of_the_project_go_the_way_of_the_built_in_ones() {
+    let project = Project::shop();
+    project.write(
+        "tessera.toml",
+        format!(
+            "{}
+[features.largest_line]
+criterion = \"behavioural\"
+over = \"transactions\"
+expression = \"max(amount) FILTER (WHERE purchase)\"
+type = \"money\"
+unit = \"currency\"
+description = \"Most expensive line\"
+
+[features.largest_share]
+criterion = \"behavioural\"
+over = \"features\"
+expression = \"CAST(largest_line AS DOUBLE) / CAST(gross_spend AS DOUBLE)\"
+unit = \"share\"
+description = \"Its share of everything\"
+
+[kpis.big_spenders]
+numerator = \"CASE WHEN largest_line > 60 THEN 1 ELSE 0 END\"
+denominator = \"1\"
+interval = \"wilson\"
+unit = \"share\"
+description = \"Customers with a line above 60\"
+
+[quality.rules.no_toys]
+entity = \"transactions\"
+severity = \"quarantine\"
+order = 170
+expression = \"category <> 'toys'\"
+description = \"Toys are another company's\"
+",
+            crate::project::SHOP
+        ),
+    );
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let wrong =
+        "SELECT count(*) FROM features WHERE largest_share IS NULL OR largest_share > 1 OR largest_line > gross_spend";
+    assert_eq!(project.sql(wrong).trim(), "0");
+    assert_eq!(project.sql("SELECT count(*) FROM clean_transactions WHERE category = 'toys'").trim(), "0");
+    assert_ne!(project.sql("SELECT rows_quarantined FROM ledger WHERE rule = 'no_toys'").trim(), "0");
+    let kpi = "SELECT k.numerator = (SELECT count(*) FROM features WHERE largest_line > 60) FROM kpis AS k \
+               WHERE kpi = 'big_spenders' AND segment_id IS NULL";
+    assert_eq!(project.sql(kpi).trim(), "true");
+    // What is summed over segments is what everybody has.
+    let sums = "SELECT count(*) FROM (SELECT kpi, sum(numerator) FILTER (WHERE segment_id IS NULL) AS whole, \
+                sum(numerator) FILTER (WHERE segment_id IS NOT NULL) AS parts, bool_or(state = 'suppressed') AS hidden \
+                FROM kpis GROUP BY kpi) WHERE whole <> parts AND NOT hidden";
+    assert_eq!(project.sql(sums).trim(), "0");
+}
+
+#[test]
+fn the_demo_runs_and_runs_again() {
+    let project = Project::new("");
+    let out = project.ok(&["demo", "--customers", "800", "--dir", "d"]);
+    for expect in ["KPIs per segment", "they balance", "Gates", "night by night", "What next"] {
+        assert!(out.contains(expect), "{out}");
+    }
+    let again = project.ok(&["demo", "--customers", "800", "--dir", "d"]);
+    assert_eq!(again, out);
+    project.ok(&["snapshots", "verify", "--project", "d/tessera.toml"]);
+}

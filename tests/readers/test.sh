@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The readers that analysts use see what `tessera sql` sees: test.sh FOLDER_FOR_PACKAGES TESSERA.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+venv=$1 tessera=$(realpath "$2")
+
+stamp="$venv/.lock-$(sha256sum "$here/requirements.txt" | cut -c1-16)"
+if [ ! -e "$stamp" ]; then
+  python3 -m venv --clear "$venv"
+  "$venv/bin/pip" install -q -r "$here/requirements.txt"
+  touch "$stamp"
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"$tessera" demo --customers 600 --dir "$work" >/dev/null
+"$venv/bin/python" "$here/read.py" "$work" "$tessera"
