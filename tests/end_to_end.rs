@@ -1,6 +1,8 @@
 //! Everything that needs the program as a whole: it is started as a user starts it, on files, and judged by what it prints,
 //! returns and leaves.
 
+#![expect(clippy::disallowed_methods, reason = "a test may ask which cargo runs it")]
+
 #[path = "end_to_end/bad_input.rs"]
 mod bad_input;
 #[path = "end_to_end/house.rs"]

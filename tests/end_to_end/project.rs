@@ -62,7 +62,7 @@ impl Project {
     /// The small shop, ready to run.
     pub fn shop() -> Self {
         let project = Self::new(SHOP);
-        project.write("orders.csv", &lines());
+        project.write("orders.csv", lines());
         project
     }
 

@@ -11,7 +11,6 @@ const SHIFT: f64 = (3_u64 << 51) as f64;
 /// The nearest fixed-point number, ties to even; values beyond ±2⁸⁷ are held at that bound.
 #[must_use]
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the value is rounded, and saturates")]
 pub fn to_fixed(x: f64) -> i128 {
     let scaled = x * UNIT;
     if scaled.abs() < (1_u64 << 51) as f64 {

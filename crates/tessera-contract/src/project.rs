@@ -366,7 +366,6 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
         "gib" => 1024.0 * 1024.0 * 1024.0,
         _ => return None,
     };
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size that a person typed")]
     Some((number * unit) as u64)
 }
 

@@ -29,12 +29,10 @@ pub const ROW_BITS: u32 = 40;
 
 /// The number of the file and of the row in it (from 1) that a locator stands for.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "locators are made of two small numbers")]
 pub fn locator_parts(locator: i64) -> (usize, u64) {
     ((locator >> ROW_BITS) as usize, (locator & ((1 << ROW_BITS) - 1)) as u64)
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "locators are made of two small numbers")]
 fn locator(file: usize, row: u64) -> i64 {
     ((file as i64) << ROW_BITS) | row as i64
 }

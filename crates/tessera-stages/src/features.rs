@@ -6,11 +6,11 @@
 //! To add a feature, add an entry under `[features]`.
 
 use datafusion::prelude::DataFrame;
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use tessera_contract::{Entity, Feature, table::Kind};
 use tessera_engine::formula::{self, quote};
 
-use crate::{Night, Output, Stage, StageError, ingest};
+use crate::{Night, Output, Stage, StageError, StageFuture, blame, ingest};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -29,7 +29,7 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
-fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     features(night).boxed()
 }
 
@@ -79,18 +79,37 @@ async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
          WHERE c.consent_profiling IS DISTINCT FROM false",
         columns.join(", ")
     );
+    let tables = [("base", &base), ("clean_customers", clean_customers)];
+    let mut steps = Vec::new();
     for (name, feature) in all.iter().filter(|(_, f)| f.over == "customers" || f.over == "features") {
         query = format!(
             "SELECT *, {} AS {} FROM ({query})",
             typed(feature, &value(feature, true, &feature.expression)),
             quote(name)
         );
+        steps.push((*name, feature.expression.as_str(), query.clone()));
     }
-    let last = all.last().map_or("", |(name, _)| *name);
-    let frame = night
-        .over(&query, &[("base", &base), ("clean_customers", clean_customers)])
-        .await
-        .map_err(|e| in_catalogue(e, &all, last))?;
+    let frame = match night.over(&query, &tables).await {
+        Ok(frame) => frame,
+        Err(error) => {
+            // A formula stands over those before it: the first that cannot be planned is to blame.
+            for (name, expression, query) in steps {
+                let place = format!("features.{name}.expression");
+                let error = blame(
+                    night,
+                    StageError::Data(String::new()),
+                    vec![(place, expression.to_owned())],
+                    |_| query.clone(),
+                    &tables,
+                )
+                .await;
+                if matches!(error, StageError::Expression { .. }) {
+                    return Err(error);
+                }
+            }
+            return Err(error);
+        }
+    };
     Ok(vec![Output::table(night, "features", frame)?])
 }
 
@@ -114,7 +133,10 @@ async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]
     let absent = absent(night, entity).await?;
     let mut columns = vec!["customer_key".to_owned()];
     for (name, feature) in over {
-        let names = formula::names(&feature.expression)?;
+        let names = formula::names(&feature.expression).map_err(|e| StageError::Expression {
+            place: format!("features.{name}.expression"),
+            problem: e.to_string(),
+        })?;
         let value = match absent.iter().any(|column| names.contains(column)) {
             true => "NULL".to_owned(),
             false => value(feature, true, &format!("({})", feature.expression)),
@@ -125,14 +147,23 @@ async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]
         Entity::Transactions => (", NOT is_return AS purchase", "HAVING count(*) FILTER (WHERE purchase) > 0"),
         _ => ("", ""),
     };
-    let query = format!(
-        "SELECT {} FROM (SELECT *{extra} FROM {} WHERE {} < as_of AND customer_key IS NOT NULL) GROUP BY customer_key {having}",
-        columns.join(", "),
+    let rows = format!(
+        "(SELECT *{extra} FROM {} WHERE {} < as_of AND customer_key IS NOT NULL)",
         entity.clean_table(),
         entity.event_time()
     );
-    let named: Vec<_> = over.iter().map(|f| **f).collect();
-    night.sql(&query).await.map_err(|e| in_catalogue(e, &named, "features"))
+    match night.sql(&format!("SELECT {} FROM {rows} GROUP BY customer_key {having}", columns.join(", "))).await {
+        Ok(frame) => Ok(frame),
+        Err(error) => {
+            let mut entries = Vec::new();
+            for (name, f) in over {
+                entries.push((format!("features.{name}.expression"), f.expression.clone()));
+            }
+            let alone = |expression: &str| format!("SELECT ({expression}) FROM {rows} GROUP BY customer_key");
+            let table = entity.clean_table();
+            Err(blame(night, error, entries, alone, &[(table.as_str(), night.input(&table)?)]).await)
+        }
+    }
 }
 
 /// The expression with its declared value where it is null, unless the relation is absent: absent is never zero.
@@ -150,18 +181,4 @@ fn typed(feature: &Feature, expression: &str) -> String {
         Kind::Float => format!("CAST({expression} AS DOUBLE)"),
         _ => format!("CAST({expression} AS VARCHAR)"),
     }
-}
-
-/// An expression that cannot be planned belongs to an entry of the catalogue: name it, as well as the message allows.
-fn in_catalogue(error: StageError, entries: &[(&str, &Feature)], otherwise: &str) -> StageError {
-    let message = error.to_string();
-    let guilty = entries.iter().find(|(_, f)| {
-        let names = formula::names(&f.expression).unwrap_or_default();
-        names.iter().any(|n| message.contains(&format!("'{n}'")) || message.contains(&format!("named {n}")))
-    });
-    let (place, expression) = match guilty {
-        Some((name, feature)) => (format!("features.{name}.expression"), feature.expression.as_str()),
-        None => (format!("features ({otherwise} or earlier)"), ""),
-    };
-    StageError::Expression { place, problem: format!("`{expression}`: {}", message.lines().next().unwrap_or_default()) }
 }

@@ -16,7 +16,7 @@ use datafusion::{
     arrow::array::{ArrayRef, Int64Array, StringArray},
     prelude::DataFrame,
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use tessera_contract::{Column, Entity, Severity, Table, project::AfterAsOf};
 use tessera_engine::{
     formula::{quote, text},
@@ -29,7 +29,7 @@ pub use self::{
     mapping::{Mapping, map},
     waterfall::{Step, steps},
 };
-use crate::{Night, Output, Source, Stage, StageError, rows};
+use crate::{Night, Output, Source, Stage, StageError, StageFuture, blame, rows};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -54,7 +54,7 @@ pub const STAGE: Stage = Stage {
 /// A locator is the number of the file, then the number of the row in so many bits.
 const ROW_BITS: u32 = 40;
 
-fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     ingest(night).boxed()
 }
 
@@ -134,11 +134,43 @@ struct Cleaned {
     counted: DataFrame,
 }
 
-/// Maps, repairs and judges a source.
+/// Plans what can be planned of the sources without reading a row.
+///
+/// # Errors
+/// When a column cannot be mapped, or a rule does not fit the columns.
+pub(crate) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
+    let nobody = night.over("SELECT '' AS customer_id, '' AS customer_key WHERE false", &[]).await?;
+    let customers = night.sources.iter().any(|s| s.entity == Entity::Customers);
+    for source in night.sources {
+        let known = customers && source.entity != Entity::Customers && source.entity.has_customer();
+        let mapping = map(night, source).await?;
+        judge(night, source, &mapping, known.then_some(&nobody)).await?;
+    }
+    Ok(())
+}
+
+/// Maps, repairs and judges a source, and finds its repeats.
 async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) -> Result<Cleaned, StageError> {
-    let entity = source.entity;
     let mapping = map(night, source).await?;
-    let steps = steps(night.project, entity, &mapping, known.is_some())?;
+    let mut judged = judge(night, source, &mapping, known).await?;
+    if source.text && duplicates::reads_again(&judged.steps) {
+        judged.rows = night.engine.materialise(judged.rows, &format!("{}_judged", judged.entity)).await?;
+    }
+    let marked = duplicates::mark(night, judged.entity, &mapping, &judged.steps, judged.rows).await?;
+    let leave = waterfall::bits(&judged.steps, |s| s.turns_away());
+    let rows = night.over(&format!("SELECT *, mask & {leave} AS leaving FROM marked"), &[("marked", &marked)]).await?;
+    Ok(Cleaned { rows, ..judged })
+}
+
+/// The rows of a source with the mask of the checks they fail; `leaving` is not there yet.
+async fn judge(
+    night: &Night<'_>,
+    source: &Source,
+    mapping: &Mapping,
+    known: Option<&DataFrame>,
+) -> Result<Cleaned, StageError> {
+    let entity = source.entity;
+    let steps = steps(night.project, entity, mapping, known.is_some())?;
 
     let mut typed = vec!["_locator".to_owned(), "_defect".to_owned()];
     typed.extend(mapping.raw.iter().map(|r| format!("{} AS {}", quote(r), quote(&format!("{RAW}{r}")))));
@@ -146,7 +178,7 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
     columns.extend(mapping.raw.iter().map(|r| quote(&format!("{RAW}{r}"))));
     for m in &mapping.columns {
         let name = quote(&m.column.name);
-        typed.push(format!("{} AS {name}", expression(entity, &mapping, m)));
+        typed.push(format!("{} AS {name}", expression(entity, mapping, m)));
         columns.push(name);
         if let Some(unparsable) = &m.unparsable {
             let name = quote(&format!("unparsable_{}", m.column.name));
@@ -155,6 +187,7 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
         }
     }
     let mut query = format!("SELECT {} FROM source", typed.join(", "));
+    let unrepaired = query.clone();
     let mut repairs = Vec::new();
     for step in steps.iter().filter(|s| s.severity == Severity::Repair && s.skipped.is_none()) {
         let Some(target) = step.rule.as_ref().and_then(|r| r.column.as_deref()).map(quote) else { continue };
@@ -185,7 +218,14 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
         "SELECT *, coalesce(arrow_cast({money}, 'Decimal128(38, 6)'), arrow_cast(0, 'Decimal128(38, 6)')) AS money, \
          arrow_cast({repaired}, 'Int64') AS repaired, coalesce({event}, false) AS after FROM ({query})"
     );
-    let all = night.over(&query, &[("source", &source.rows)]).await.map_err(|e| name_the_rule(e, &steps))?;
+    let all = match night.over(&query, &[("source", &source.rows)]).await {
+        Ok(all) => all,
+        Err(error) => {
+            let alone = |expression: &str| format!("SELECT ({expression}) FROM ({unrepaired})");
+            let rules = places(&steps, |s| s.severity == Severity::Repair);
+            return Err(blame(night, error, rules, alone, &[("source", &source.rows)]).await);
+        }
+    };
 
     let aside = night.project.quality.events_after_as_of == AfterAsOf::SetAside;
     let after = if aside { "after" } else { "false" };
@@ -214,11 +254,22 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
     );
     let mut tables = vec![("rows", &all)];
     tables.extend(known.map(|k| ("people", k)));
-    let judged = night.over(&query, &tables).await.map_err(|e| name_the_rule(e, &steps))?;
-    let judged = duplicates::mark(night, entity, &mapping, &steps, judged).await?;
-    let leave = waterfall::bits(&steps, |s| s.turns_away());
-    let rows = night.over(&format!("SELECT *, mask & {leave} AS leaving FROM judged"), &[("judged", &judged)]).await?;
+    let rows = match night.over(&query, &tables).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let alone = |expression: &str| {
+                format!("SELECT CASE WHEN ({expression}) THEN 0 END FROM (SELECT {columns}{key} FROM {join})")
+            };
+            return Err(blame(night, error, places(&steps, |s| s.severity != Severity::Repair), alone, &tables).await);
+        }
+    };
     Ok(Cleaned { entity, steps, repairs, rows, counted })
+}
+
+/// The rules that take part, with the path of their expression.
+fn places(steps: &[Step], which: impl Fn(&Step) -> bool) -> Vec<(String, String)> {
+    let asked = |s: &&Step| s.rule.is_some() && s.skipped.is_none() && !s.expression.is_empty() && which(s);
+    steps.iter().filter(asked).map(|s| (format!("quality.rules.{}.expression", s.name), s.expression.clone())).collect()
 }
 
 /// The expression of a canonical column, with what the engine derives where the source says nothing.
@@ -237,26 +288,6 @@ fn expression(entity: Entity, mapping: &Mapping, m: &mapping::Mapped) -> String 
             format!("CASE WHEN ({}) < as_of THEN ({}) END", of("converted_at").unwrap_or("NULL"), m.expression)
         }
         _ => m.expression.clone(),
-    }
-}
-
-/// An expression that cannot be planned is the project's: say which rule has it, if one can be found.
-fn name_the_rule(error: StageError, steps: &[Step]) -> StageError {
-    let message = error.to_string();
-    let guilty = steps.iter().filter(|s| s.rule.is_some() && s.skipped.is_none()).find(|s| {
-        let names = tessera_engine::formula::names(&s.expression).unwrap_or_default();
-        names.iter().any(|n| {
-            message.contains(&format!("'{n}'"))
-                || message.contains(&format!("named {n}"))
-                || message.contains(&format!("\"{n}\""))
-        })
-    });
-    match guilty {
-        Some(step) => StageError::Expression {
-            place: format!("quality.rules.{}.expression", step.name),
-            problem: format!("`{}`: {}", step.expression, message.lines().next().unwrap_or_default()),
-        },
-        None => error,
     }
 }
 

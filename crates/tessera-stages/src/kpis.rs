@@ -10,12 +10,12 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use tessera_algo::interval;
 use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
-use crate::{Night, Output, Stage, StageError, features, rows};
+use crate::{Night, Output, Stage, StageError, StageFuture, blame, features, rows};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -30,7 +30,7 @@ pub const STAGE: Stage = Stage {
 /// Below so many customers a value is published as uncertain.
 const LOW_N: i64 = 30;
 
-fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     kpis(night).boxed()
 }
 
@@ -74,13 +74,29 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
             quote(&format!("{name} n"))
         ));
     }
-    let query = format!(
-        "SELECT segment_id{columns} FROM (SELECT f.*, s.segment_id{attributes} FROM features AS f \
-         JOIN segments AS s ON f.customer_key = s.customer_key \
-         LEFT JOIN clean_customers AS c ON f.customer_key = c.customer_key) \
-         GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST"
+    let joined = format!(
+        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
+         LEFT JOIN clean_customers AS c ON f.customer_key = c.customer_key)"
     );
-    let result = night.sql(&query).await.map_err(|error| blame(error, &kpis))?;
+    let query = format!(
+        "SELECT segment_id{columns} FROM {joined} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST"
+    );
+    let result = match night.sql(&query).await {
+        Ok(result) => result,
+        Err(error) => {
+            let mut entries = Vec::new();
+            for (name, kpi) in &kpis {
+                entries.push((format!("kpis.{name}.numerator"), kpi.numerator.clone()));
+                if let Some(denominator) = &kpi.denominator {
+                    entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
+                }
+            }
+            let tables: Vec<_> = night.tables.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+            let alone =
+                |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 9)) FROM {joined}");
+            return Err(blame(night, error, entries, alone, &tables).await);
+        }
+    };
     let batch = rows::collect(result).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let previous = previous(night).await?;
@@ -211,16 +227,6 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFr
             ("state", Arc::new(table.iter().map(|r| Some(r.state)).collect::<StringArray>())),
         ],
     )
-}
-
-fn blame(error: StageError, kpis: &[(&str, &Kpi)]) -> StageError {
-    let message = error.to_string();
-    let guilty = kpis.iter().find(|(_, k)| {
-        let text = format!("{} {}", k.numerator, k.denominator.as_deref().unwrap_or_default());
-        formula::names(&text).unwrap_or_default().iter().any(|n| message.contains(&format!("named {n}")))
-    });
-    let place = guilty.map_or("kpis".to_owned(), |(name, _)| format!("kpis.{name}"));
-    StageError::Expression { place, problem: message.lines().next().unwrap_or_default().to_owned() }
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ use futures::future::BoxFuture;
 use tessera_contract::{AsOf, Entity, Project};
 use tessera_engine::{Engine, formula::Words, write::Route};
 
+/// What a stage gives when it is awaited.
+pub type StageFuture<'a> = BoxFuture<'a, Result<Vec<Output>, StageError>>;
+
 /// A step of the night.
 pub struct Stage {
     /// Its name on the command line and in workflows.
@@ -32,7 +35,7 @@ pub struct Stage {
     /// The tables it writes.
     pub writes: &'static [&'static str],
     /// The function.
-    pub run: for<'a> fn(&'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>>,
+    pub run: for<'a> fn(&'a Night<'a>) -> StageFuture<'a>,
 }
 
 /// The stages in the order in which they run. Publishing follows: it is the runner's, since it touches the lake.
@@ -66,6 +69,8 @@ pub struct Source {
     pub rows: DataFrame,
     /// Its files, in the order in which locators number them.
     pub files: Vec<SourceFile>,
+    /// Whether reading it again means parsing text again.
+    pub text: bool,
 }
 
 /// A file of a source.
@@ -138,6 +143,58 @@ pub enum StageError {
         /// Rows.
         rows: i64,
     },
+}
+
+/// Plans what the project says in SQL, before anything is read: rules over the sources, features and KPIs over empty
+/// tables. A mistake in the last KPI is told at once, and not after the night's work.
+///
+/// # Errors
+/// [`StageError::Expression`] with the entry that cannot be planned.
+pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
+    ingest::plan(night).await?;
+    let mut tables = BTreeMap::new();
+    for table in tessera_contract::tables::all(night.project) {
+        let empty = night.engine.read(table.file_schema(), &[])?;
+        tables.insert(table.name, empty);
+    }
+    let empty = Night {
+        project: night.project,
+        as_of: night.as_of,
+        engine: night.engine,
+        sources: night.sources,
+        tables,
+        previous_kpis: None,
+    };
+    (features::STAGE.run)(&empty).await?;
+    (kpis::STAGE.run)(&empty).await?;
+    validate::known_gates(night.project)
+}
+
+/// Finds the entry of the catalogue that cannot be planned: `query` makes a query of each expression alone.
+pub(crate) async fn blame(
+    night: &Night<'_>,
+    error: StageError,
+    entries: Vec<(String, String)>,
+    query: impl Fn(&str) -> String,
+    tables: &[(&str, &DataFrame)],
+) -> StageError {
+    for (place, expression) in entries {
+        if let Err(alone) = night.over(&query(&expression), tables).await {
+            return StageError::Expression { place, problem: format!("`{expression}`: {}", in_short(&alone)) };
+        }
+    }
+    error
+}
+
+/// The first line of an engine's message, without the positions in a query that nobody wrote.
+fn in_short(error: &StageError) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = ["Schema error: ", "Error during planning: ", "SQL error: "]
+        .iter()
+        .fold(line, |l, p| l.strip_prefix(p).unwrap_or(l));
+    let line = line.strip_prefix("ParserError(\"").and_then(|l| l.strip_suffix("\")")).unwrap_or(line);
+    line.split(" at Line:").next().unwrap_or(line).to_owned()
 }
 
 impl Night<'_> {

@@ -7,10 +7,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use tessera_contract::{Entity, Severity};
 
-use crate::{Night, Output, Source, Stage, StageError, ingest, rows};
+use crate::{Night, Output, Source, Stage, StageError, StageFuture, ingest, rows};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -31,7 +31,7 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
-fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     reconcile(night).boxed()
 }
 
@@ -257,7 +257,8 @@ fn frame(night: &Night<'_>, lines: &[Line]) -> Result<datafusion::prelude::DataF
         ("severity".into(), text(&|l| l.severity.map(str::to_owned))),
         ("rows_failed".into(), Arc::new(lines.iter().map(|l| l.failed).collect::<Int64Array>())),
     ];
-    let parts: [(&str, fn(&Line) -> Count); 7] = [
+    type Part = (&'static str, fn(&Line) -> Count);
+    let parts: [Part; 7] = [
         ("in", |l| l.into),
         ("clean", |l| l.clean),
         ("repaired", |l| l.repaired),

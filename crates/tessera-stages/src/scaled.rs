@@ -98,7 +98,6 @@ pub fn sampled(wanted: usize, customers: i64) -> String {
     if share >= 1.0 {
         return "true".to_owned();
     }
-    #[expect(clippy::cast_possible_truncation, reason = "the threshold is rounded to a whole hash")]
     let threshold = (share * 2.0_f64.powi(64) - 2.0_f64.powi(63)) as i64;
     format!("key_hash < {threshold}")
 }
@@ -117,7 +116,6 @@ pub async fn sample(frame: DataFrame, dims: usize) -> Result<(RecordBatch, Matri
         data.extend(columns.iter().map(|c| c[row].unwrap_or(0.0)));
     }
     let matrix = Matrix::new(batch.num_rows(), dims, data).map_err(|e| StageError::Data(e.to_string()))?;
-    #[expect(clippy::cast_sign_loss, reason = "a hash is bits, not a number")]
     let hashes = rows::integers(&batch, "key_hash")?.into_iter().map(|h| h.unwrap_or(0) as u64).collect();
     Ok((batch, matrix, hashes))
 }

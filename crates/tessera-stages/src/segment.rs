@@ -16,7 +16,7 @@ use datafusion::{
     logical_expr::{Expr, ident},
     prelude::DataFrame,
 };
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use tessera_algo::{
     Matrix, kmeans,
     lloyd::{self, Centroids, Pass},
@@ -31,7 +31,7 @@ use tessera_engine::{
 };
 
 use crate::{
-    Night, Output, Stage, StageError, rows,
+    Night, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
 };
 
@@ -45,7 +45,7 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
-fn run<'a>(night: &'a Night<'a>) -> BoxFuture<'a, Result<Vec<Output>, StageError>> {
+fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     segment(night).boxed()
 }
 
@@ -421,7 +421,6 @@ fn quantiles(
 
 fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
     let at = p * sorted.len().checked_sub(1)? as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index between 0 and the length")]
     let low = at.floor() as usize;
     let high = sorted.get(low + 1).unwrap_or(&sorted[low]);
     Some(sorted[low] + (at - at.floor()) * (high - sorted[low]))

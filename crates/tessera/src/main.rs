@@ -2,6 +2,8 @@
 //!
 //! The only place that knows flags, the environment, the clock and the terminal. Everything else is told.
 
+#![expect(clippy::disallowed_methods, reason = "this is where the clock and the environment are read")]
+
 mod cli;
 mod commands;
 mod context;

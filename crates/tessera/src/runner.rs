@@ -192,6 +192,9 @@ impl<'a> Run<'a> {
             tables: BTreeMap::new(),
             previous_kpis: None,
         };
+        if stage.name == STAGES[0].name {
+            tessera_stages::preflight(&night).await?;
+        }
         let records = self.records().await?;
         for name in stage.reads {
             let table = tables::find(project, name).with_context(|| format!("the contract knows no table {name}"))?;

@@ -96,6 +96,7 @@ pub async fn open(engine: &Engine, found: Vec<Found>) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for one in found {
         let entity = one.entity;
+        let text = one.format.kind != source::Kind::Parquet;
         engine.register_store(&one.base, Arc::clone(&one.store));
         let table = source::open(one.store, &one.base, one.format, one.files)
             .await
@@ -109,7 +110,7 @@ pub async fn open(engine: &Engine, found: Vec<Found>) -> Result<Vec<Source>> {
             .map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes })
             .collect();
         let rows = engine.session().read_table(Arc::new(table))?;
-        sources.push(Source { entity, rows, files });
+        sources.push(Source { entity, rows, files, text });
     }
     Ok(sources)
 }

@@ -86,7 +86,6 @@ impl ScalarUDFImpl for Assign {
         let columns = args.args[1..].iter().map(|a| a.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
         let assigned =
             assign_block(&features(&columns)?, &centroids).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        #[expect(clippy::cast_possible_wrap, reason = "there are at most 64 segments")]
         let ids: Int32Array = assigned.ids.iter().map(|id| Some(*id as i32)).collect();
         Ok(ColumnarValue::Array(Arc::new(StructArray::new(
             fields(),

@@ -17,7 +17,7 @@ use super::{arity, cast, stateless};
 const DAY: f64 = 86_400e6;
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("days_between", DataType::Float64, |args| days_between(args))
+    stateless("days_between", DataType::Float64, days_between)
 }
 
 fn days_between(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -16,7 +16,7 @@ use tessera_contract::as_of::zone;
 use super::{arity, cast, literal_text, stateless, wrong};
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("is_weekend", DataType::Boolean, |args| is_weekend(args))
+    stateless("is_weekend", DataType::Boolean, is_weekend)
 }
 
 fn is_weekend(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -90,7 +90,6 @@ impl Accumulator for Passing {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let keys = values[1].as_primitive::<Int64Type>();
         let columns = features(&values[2..])?;
-        #[expect(clippy::cast_sign_loss, reason = "a hash is bits, not a number")]
         let keys: Vec<u64> = keys.values().iter().map(|k| *k as u64).collect();
         self.pass.update(&self.centroids, &columns, &keys).map_err(|e| DataFusionError::External(Box::new(e)))
     }

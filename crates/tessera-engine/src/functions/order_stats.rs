@@ -60,7 +60,6 @@ impl State for OrderStats {
         DataType::Struct(fields())
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a hash is bits, not a number")]
     fn open(values: &[ArrayRef]) -> Result<Lines> {
         arity(Self::NAME, values, 2)?;
         let times = cast(&values[1], &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;

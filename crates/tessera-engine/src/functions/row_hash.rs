@@ -17,10 +17,9 @@ use super::{arity, stateless};
 use crate::fingerprint::row_hashes;
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("row_hash", DataType::Int64, |args| row_hash(args))
+    stateless("row_hash", DataType::Int64, row_hash)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "a hash is bits, not a number")]
 fn row_hash(args: &[ArrayRef]) -> Result<ArrayRef> {
     arity("row_hash", args, 1)?;
     let names: Vec<_> = (0..args.len()).map(|i| i.to_string()).collect();

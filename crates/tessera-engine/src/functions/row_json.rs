@@ -15,7 +15,7 @@ use datafusion::{
 use super::{literal_text, stateless};
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("row_json", DataType::Utf8, |args| row_json(args))
+    stateless("row_json", DataType::Utf8, row_json)
 }
 
 fn row_json(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -15,7 +15,7 @@ use tessera_contract::table::Kind;
 use super::{arity, cast, literal_text, stateless};
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("rule_names", Kind::TextList.arrow(), |args| rule_names(args))
+    stateless("rule_names", Kind::TextList.arrow(), rule_names)
 }
 
 fn rule_names(args: &[ArrayRef]) -> Result<ArrayRef> {

@@ -60,7 +60,6 @@ impl State for ShareStats {
         DataType::Struct(fields())
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "a hash is bits, not a number")]
     fn open(values: &[ArrayRef]) -> Result<Rows> {
         arity(Self::NAME, values, 2)?;
         Ok(Rows {

@@ -19,7 +19,7 @@ pub(super) struct Chunks {
 
 enum Decoder {
     Plain,
-    Gzip(MultiGzDecoder<Vec<u8>>),
+    Gzip(Box<MultiGzDecoder<Vec<u8>>>),
     Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
 }
 
@@ -81,7 +81,7 @@ impl Chunks {
 impl Decoder {
     fn of(chunk: &[u8]) -> std::io::Result<Self> {
         Ok(match chunk {
-            [0x1f, 0x8b, ..] => Self::Gzip(MultiGzDecoder::new(Vec::new())),
+            [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd(zstd::stream::write::Decoder::new(Vec::new())?),
             _ => Self::Plain,
         })

@@ -13,6 +13,11 @@ use super::{
 };
 use crate::{Night, StageError};
 
+/// Whether [`mark`] reads the rows more than once.
+pub(super) fn reads_again(steps: &[Step]) -> bool {
+    steps.iter().any(|s| s.skipped.is_none() && matches!(s.severity, Severity::Merge | Severity::Supersede))
+}
+
 /// Sets the bit of every `merge` and `supersede` step in the mask of the rows that lose.
 pub(super) async fn mark(
     night: &Night<'_>,

@@ -54,6 +54,7 @@ pub async fn check(context: &Context) -> Result<()> {
         }
         absent.push((entity, missing));
     }
+    tessera_stages::preflight(&night).await?;
     let mut out: Vec<String> = Vec::new();
     for entity in Entity::ALL.into_iter().filter(|e| project.source(*e).is_none()) {
         absent.push((entity, entity.columns().iter().map(|c| c.name.to_owned()).collect()));
