@@ -125,3 +125,25 @@ fn answers_come_in_four_formats() {
     let parquet = project.command(&["sql", query, "--format", "parquet"]).output().expect("starts").stdout;
     assert_eq!((&parquet[..4], &parquet[parquet.len() - 4..]), (b"PAR1".as_slice(), b"PAR1".as_slice()));
 }
+
+#[test]
+fn a_secret_is_made_once_and_kept_from_others() {
+    let project = Project::shop();
+    let without = |args: &[&str]| {
+        let done = project.command(args).env_remove("TESSERA_SECRET").output().expect("the program starts");
+        // Whether the gates like the segments depends on the keys.
+        assert!(matches!(done.status.code(), Some(0 | 3)), "{done:?}");
+        String::from_utf8(done.stderr).expect("text")
+    };
+    assert!(without(&["run", "--as-of", "2026-01-01"]).contains("made a secret"));
+    let file = project.path("tessera.secret");
+    let secret = std::fs::read(&file).expect("the secret");
+    assert_eq!(secret.len(), 64);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(std::fs::metadata(&file).expect("the secret").permissions().mode() & 0o777, 0o600);
+    }
+    assert!(!without(&["run", "--as-of", "2025-12-31"]).contains("made a secret"));
+    assert_eq!(std::fs::read(&file).expect("the secret"), secret);
+}

@@ -4,6 +4,7 @@
 //! a catalogue's text to SQL. The engine is only ever a [`session::Engine`]: whoever makes the session decides where
 //! the work runs. Nothing here knows a stage or a Delta table.
 
+mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
@@ -11,4 +12,5 @@ pub mod session;
 pub mod source;
 pub mod write;
 
+pub use files::DataFile;
 pub use session::{Engine, Secret, Settings};

@@ -4,18 +4,15 @@ use std::{collections::HashMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc
 
 use datafusion::{
     arrow::{
-        datatypes::{DataType, Schema, SchemaRef},
+        datatypes::{DataType, SchemaRef},
         record_batch::RecordBatch,
     },
     common::{Result, ScalarValue},
-    datasource::{
-        file_format::parquet::ParquetFormat,
-        listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl},
-    },
     execution::{
         SessionStateBuilder,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{FairSpillPool, TrackConsumersPool},
+        object_store::ObjectStoreUrl,
         runtime_env::RuntimeEnvBuilder,
     },
     logical_expr::{cast, ident},
@@ -26,6 +23,7 @@ use tessera_contract::{Column, Table, table::Kind};
 use url::Url;
 
 use crate::{
+    files::{DataFile, DataFiles},
     formula::{self, Words},
     functions,
     write::{self, WriteSpec},
@@ -114,6 +112,11 @@ impl Engine {
             .with_information_schema(false)
             .with_parquet_pruning(true);
         config.options_mut().execution.time_zone = Some("UTC".into());
+        // Tables in buckets are aggregated without a shuffle, however few partitions there are.
+        config.options_mut().optimizer.subset_repartition_threshold = 1;
+        // Joining a wide table with a narrow one of up to two million rows, the narrow one is held rather than both shuffled.
+        config.options_mut().optimizer.hash_join_single_partition_threshold = 128 << 20;
+        config.options_mut().optimizer.hash_join_single_partition_threshold_rows = 2 << 20;
         // Names of sources keep their case.
         config.options_mut().sql_parser.enable_ident_normalization = false;
         let state = SessionStateBuilder::new()
@@ -149,19 +152,29 @@ impl Engine {
         &self.ctx
     }
 
-    /// The rows of Parquet files, given by URL. No file is no row.
+    /// No row.
     ///
     /// # Errors
-    /// When a URL is of no known store.
-    pub fn read(&self, schema: SchemaRef, files: &[String]) -> Result<DataFrame> {
-        let schema = for_reading(&schema);
-        if files.is_empty() {
-            return self.ctx.read_batch(RecordBatch::new_empty(schema));
-        }
-        let urls = files.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
-        let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(schema);
-        self.ctx.read_table(Arc::new(ListingTable::try_new(config)?))
+    /// Never, as far as one can see.
+    pub fn none(&self, schema: SchemaRef) -> Result<DataFrame> {
+        self.read(schema, &self.scratch.store, Vec::new())
+    }
+
+    /// The rows of data files of a store. No file is no row.
+    ///
+    /// # Errors
+    /// When the store is not known.
+    pub fn read(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
+        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, false)))
+    }
+
+    /// The same of a table that may be kept in buckets: it then has the column [`BUCKET`](crate::write::BUCKET), and a plan
+    /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle.
+    ///
+    /// # Errors
+    /// When the store is not known.
+    pub fn read_buckets(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
+        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, true)))
     }
 
     /// The answer to a query over named frames. `words` replaces the words of the catalogue (see [`formula`]).
@@ -190,15 +203,9 @@ impl Engine {
         let spec = WriteSpec::scratch(&self.scratch.store, &format!("{}/{name}", self.scratch.folder), name, &frame);
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         let files = write::write(frame, spec).await?;
-        let urls: Vec<_> = files.iter().map(|f| object_url(&self.scratch.store, &f.path)).collect();
-        self.read(schema, &urls)
+        let files = files.into_iter().map(|f| DataFile { path: f.path, bytes: f.bytes, rows: f.rows }).collect();
+        self.read(schema, &self.scratch.store, files)
     }
-}
-
-/// The URL of an object of a store.
-#[must_use]
-pub fn object_url(store: &Url, path: &str) -> String {
-    format!("{}/{}", store.as_str().trim_end_matches('/'), path.trim_start_matches('/'))
 }
 
 /// The first row of a result, by column name.
@@ -243,17 +250,4 @@ pub fn as_column(value: Expr, column: &Column) -> Expr {
     // Text is written the same whichever way it is held in memory; views are not copied.
     let kind = if column.kind == Kind::Text { DataType::Utf8View } else { column.kind.arrow() };
     cast(value, kind).alias(&column.name)
-}
-
-/// The schema in which data files are read: text as views.
-fn for_reading(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema
-        .fields()
-        .iter()
-        .map(|f| match f.data_type() {
-            DataType::Utf8 => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8View)),
-            _ => Arc::clone(f),
-        })
-        .collect();
-    Arc::new(Schema::new(fields))
 }

@@ -5,24 +5,28 @@
 //! files with names of their own, and its result is the list of the files, with rows, bytes, SHA-256 and content
 //! fingerprint. Nothing names a file before it is complete; what a failed attempt left is named by nobody.
 
+mod bucket;
 mod exec;
 mod file;
 mod node;
 
 use datafusion::{
     arrow::{
-        array::AsArray,
+        array::{AsArray, RecordBatch},
         datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type},
     },
     common::{DataFusionError, Result},
     logical_expr::{Extension, LogicalPlan, ident},
+    physical_plan::{ExecutionPlan, collect, displayable},
     prelude::{DataFrame, Expr},
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tessera_contract::Table;
+use tracing::Instrument;
 use url::Url;
 
+pub use bucket::{BUCKET, Buckets};
 pub use node::query_planner;
 
 use crate::{fingerprint::Fingerprint, session::as_column};
@@ -40,6 +44,8 @@ pub struct Route {
     pub columns: Vec<Expr>,
     /// The columns that count for the fingerprint.
     pub fingerprinted: Vec<String>,
+    /// Whether rows of one value are kept together.
+    pub buckets: Option<Buckets>,
 }
 
 impl Route {
@@ -52,6 +58,7 @@ impl Route {
             filter: None,
             columns: table.columns.iter().map(|c| as_column(ident(&c.name), c)).collect(),
             fingerprinted: table.fingerprinted(),
+            buckets: None,
         }
     }
 }
@@ -64,6 +71,7 @@ pub struct RouteSpec {
     filtered: bool,
     columns: Vec<String>,
     fingerprinted: Vec<String>,
+    buckets: Option<Buckets>,
 }
 
 /// How files are encoded.
@@ -100,6 +108,7 @@ impl WriteSpec {
             filter: None,
             columns,
             fingerprinted: Vec::new(),
+            buckets: None,
         };
         Self { store: store.to_string(), routes: vec![route], encoding: Encoding::Scratch }
     }
@@ -144,13 +153,37 @@ pub fn write_plan(frame: DataFrame, spec: WriteSpec) -> Result<DataFrame> {
     Ok(DataFrame::new(state, LogicalPlan::Extension(Extension { node: Arc::new(node) })))
 }
 
+/// The rows of a frame; the log is told how the engine went about it.
+///
+/// # Errors
+/// When the plan fails.
+pub async fn run(frame: DataFrame) -> Result<Vec<RecordBatch>> {
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    tracing::trace!("{}", displayable(plan.as_ref()).indent(false));
+    let batches = collect(Arc::clone(&plan), context).await?;
+    let bytes = spilled(plan.as_ref());
+    if bytes > 0 {
+        tracing::debug!(spilled_bytes = bytes, "memory did not suffice: parts went to disk and back");
+    }
+    Ok(batches)
+}
+
+/// Bytes that the nodes of a plan spilled.
+fn spilled(plan: &dyn ExecutionPlan) -> usize {
+    let own = plan.metrics().and_then(|m| m.spilled_bytes()).unwrap_or(0);
+    own + plan.children().into_iter().map(|child| spilled(child.as_ref())).sum::<usize>()
+}
+
 /// Writes the rows of a frame. Files come in the order of their paths.
 ///
 /// # Errors
 /// When the plan fails or the store refuses; files that are complete by then stay, and nobody names them.
 pub async fn write(frame: DataFrame, spec: WriteSpec) -> Result<Vec<WrittenFile>> {
+    let tables = spec.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(",");
+    let span = tracing::debug_span!("write", tables);
     let mut files = Vec::new();
-    for batch in write_plan(frame, spec)?.collect().await? {
+    for batch in run(write_plan(frame, spec)?).instrument(span).await? {
         let text = |i: usize| batch.column(i).as_string::<i32>();
         let number = |i: usize| batch.column(i).as_primitive::<UInt64Type>();
         for row in 0..batch.num_rows() {

@@ -8,7 +8,10 @@
 use datafusion::prelude::DataFrame;
 use futures::FutureExt;
 use tessera_contract::{Entity, Feature, table::Kind};
-use tessera_engine::formula::{self, quote};
+use tessera_engine::{
+    formula::{self, quote},
+    write::BUCKET,
+};
 
 use crate::{Night, Output, Stage, StageError, StageFuture, blame, ingest};
 
@@ -94,16 +97,8 @@ async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         Err(error) => {
             // A formula stands over those before it: the first that cannot be planned is to blame.
             for (name, expression, query) in steps {
-                let place = format!("features.{name}.expression");
-                let error = blame(
-                    night,
-                    StageError::Data(String::new()),
-                    vec![(place, expression.to_owned())],
-                    |_| query.clone(),
-                    &tables,
-                )
-                .await;
-                if matches!(error, StageError::Expression { .. }) {
+                let entry = (format!("features.{name}.expression"), expression.to_owned());
+                if let Some(error) = blame(night, vec![entry], |_| query.clone(), &tables).await {
                     return Err(error);
                 }
             }
@@ -131,6 +126,9 @@ pub(crate) async fn absent(night: &Night<'_>, entity: Entity) -> Result<Vec<Stri
 /// The features over one relation, per customer.
 async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]) -> Result<DataFrame, StageError> {
     let absent = absent(night, entity).await?;
+    // Of a table in buckets, one bucket's customers are in memory at a time.
+    let in_buckets = night.input(&entity.clean_table())?.schema().has_column_with_unqualified_name(BUCKET);
+    let group = if in_buckets { format!("{BUCKET}, customer_key") } else { "customer_key".to_owned() };
     let mut columns = vec!["customer_key".to_owned()];
     for (name, feature) in over {
         let names = formula::names(&feature.expression).map_err(|e| StageError::Expression {
@@ -152,7 +150,7 @@ async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]
         entity.clean_table(),
         entity.event_time()
     );
-    match night.sql(&format!("SELECT {} FROM {rows} GROUP BY customer_key {having}", columns.join(", "))).await {
+    match night.sql(&format!("SELECT {} FROM {rows} GROUP BY {group} {having}", columns.join(", "))).await {
         Ok(frame) => Ok(frame),
         Err(error) => {
             let mut entries = Vec::new();
@@ -161,7 +159,7 @@ async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]
             }
             let alone = |expression: &str| format!("SELECT ({expression}) FROM {rows} GROUP BY customer_key");
             let table = entity.clean_table();
-            Err(blame(night, error, entries, alone, &[(table.as_str(), night.input(&table)?)]).await)
+            Err(blame(night, entries, alone, &[(table.as_str(), night.input(&table)?)]).await.unwrap_or(error))
         }
     }
 }

@@ -21,7 +21,7 @@ use tessera_contract::{Column, Entity, Severity, Table, project::AfterAsOf};
 use tessera_engine::{
     formula::{quote, text},
     session::conform,
-    write::Route,
+    write::{Buckets, Route},
 };
 
 use self::mapping::RAW;
@@ -51,6 +51,9 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
+/// Bytes of source for a bucket of the clean table, and the most buckets of one: each is an open file.
+const BUCKET_BYTES: u64 = 8 << 20;
+const MOST_BUCKETS: u32 = 64;
 /// A locator is the number of the file, then the number of the row in so many bits.
 const ROW_BITS: u32 = 40;
 
@@ -72,7 +75,7 @@ async fn ingest(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
             let people = night.over(query, &[("cleaned", &cleaned.rows)]).await?;
             let people = night.engine.materialise(people, "people").await?;
             inputs.push(cleaned.files(night, source).await?);
-            outputs.push(cleaned.output(night, Some(&people)).await?);
+            outputs.push(cleaned.with_keys(night, &people).await?.output(night, false).await?);
             people
         }
         None => {
@@ -92,16 +95,19 @@ async fn ingest(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         match night.sources.iter().find(|s| s.entity == entity) {
             Some(source) => {
                 let known = (customers.is_some() && entity.has_customer()).then_some(&people);
-                let cleaned = match ready.take_if(|r: &mut Cleaned| r.entity == entity) {
+                let mut cleaned = match ready.take_if(|r: &mut Cleaned| r.entity == entity) {
                     Some(cleaned) => cleaned,
                     None => clean(night, source, known).await?,
                 };
+                if known.is_none() && entity.has_customer() {
+                    cleaned = cleaned.with_keys(night, &people).await?;
+                }
                 inputs.push(cleaned.files(night, source).await?);
-                outputs.push(cleaned.output(night, entity.has_customer().then_some(&people)).await?);
+                outputs.push(cleaned.output(night, known.is_some()).await?);
             }
             None => {
                 let table = night.table(&entity.clean_table())?;
-                let empty = night.engine.read(table.file_schema(), &[])?;
+                let empty = night.engine.none(table.file_schema())?;
                 outputs.push(Output::table(night, &table.name, empty)?);
             }
         }
@@ -125,12 +131,15 @@ async fn ingest(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
 /// The rows of a source with the mask of the steps they fail.
 struct Cleaned {
     entity: Entity,
+    mapping: Mapping,
     steps: Vec<Step>,
     repairs: Vec<String>,
     /// Canonical columns, the owner's under [`RAW`], `_locator`, `_defect`, `money`, `mask`, `repaired` and `leaving`:
     /// the mask's bits at which a row leaves. Rows after the as-of instant are not among them if they are set aside.
     rows: DataFrame,
-    /// The same before any rule: `_locator`, `money`, `after`.
+    /// The same before any check, with the rows after the as-of instant.
+    all: DataFrame,
+    /// What the ledger starts with: `_locator`, `money`, `after`, of the source as it is.
     counted: DataFrame,
 }
 
@@ -144,41 +153,80 @@ pub(crate) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
     for source in night.sources {
         let known = customers && source.entity != Entity::Customers && source.entity.has_customer();
         let mapping = map(night, source).await?;
-        judge(night, source, &mapping, known.then_some(&nobody)).await?;
+        let steps = steps(night.project, source.entity, &mapping, known)?;
+        let judged = judge(night, source.entity, mapping, steps, &source.rows).await?;
+        if known {
+            judged.with_keys(night, &nobody).await?;
+        }
     }
     Ok(())
 }
 
-/// Maps, repairs and judges a source, and finds its repeats.
+/// Maps, repairs and judges a source, and finds its repeats. `known` are the clean customers, if rules may ask for them.
 async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) -> Result<Cleaned, StageError> {
+    let entity = source.entity;
     let mapping = map(night, source).await?;
-    let mut judged = judge(night, source, &mapping, known).await?;
-    if source.text && duplicates::reads_again(&judged.steps) {
-        judged.rows = night.engine.materialise(judged.rows, &format!("{}_judged", judged.entity)).await?;
+    let steps = steps(night.project, entity, &mapping, known.is_some())?;
+    let comparing: Vec<usize> = (0..steps.len()).filter(|i| steps[*i].compares()).collect();
+    let mut rows = source.rows.clone();
+    if source.text && !comparing.is_empty() {
+        // Parsed once, for all the passes.
+        rows = night.engine.materialise(rows, &format!("{entity}_source")).await?;
     }
-    let marked = duplicates::mark(night, judged.entity, &mapping, &judged.steps, judged.rows).await?;
-    let leave = waterfall::bits(&judged.steps, |s| s.turns_away());
-    let rows = night.over(&format!("SELECT *, mask & {leave} AS leaving FROM marked"), &[("marked", &marked)]).await?;
-    Ok(Cleaned { rows, ..judged })
+    let asks = steps.iter().position(|s| s.asks_known && s.skipped.is_none());
+
+    // Rows are joined as they stand in the source and judged anew: so joins move few columns.
+    let mut judged = judge(night, entity, mapping, steps, &rows).await?;
+    let counted = judged.counted.clone();
+    let mut lost: Option<DataFrame> = None;
+    for bit in comparing {
+        let early = known.filter(|_| asks.is_some_and(|first| first < bit));
+        if let Some(known) = early {
+            judged = judged.with_keys(night, known).await?;
+        }
+        let losers = duplicates::losers(night, &judged, bit).await?;
+        let all = match lost {
+            Some(before) => before.union(losers)?,
+            None => losers,
+        };
+        let query = "SELECT source.*, coalesce(lost.bit, 0) AS _lost FROM lost RIGHT JOIN source ON lost.locator = source._locator";
+        let joined = night.over(query, &[("lost", &all), ("source", &rows)]).await?;
+        judged = judge(night, entity, judged.mapping, judged.steps, &joined).await?;
+        lost = Some(all);
+    }
+    if let Some(known) = known {
+        judged = judged.with_keys(night, known).await?;
+    }
+    Ok(Cleaned { counted, ..judged })
 }
 
-/// The rows of a source with the mask of the checks they fail; `leaving` is not there yet.
+/// Types, repairs and judges the rows of a source. Beside the source's columns there may be `_lost`, the bits of the steps
+/// at which a row lost against another, and `_key`, the key of its customer if the customer is a clean one.
 async fn judge(
     night: &Night<'_>,
-    source: &Source,
-    mapping: &Mapping,
-    known: Option<&DataFrame>,
+    entity: Entity,
+    mapping: Mapping,
+    steps: Vec<Step>,
+    source: &DataFrame,
 ) -> Result<Cleaned, StageError> {
-    let entity = source.entity;
-    let steps = steps(night.project, entity, mapping, known.is_some())?;
+    let has = |name: &str| source.schema().has_column_with_unqualified_name(name);
+    let (lost, key) = (has("_lost"), has("_key"));
 
     let mut typed = vec!["_locator".to_owned(), "_defect".to_owned()];
     typed.extend(mapping.raw.iter().map(|r| format!("{} AS {}", quote(r), quote(&format!("{RAW}{r}")))));
     let mut columns = vec!["_locator".to_owned(), "_defect".to_owned()];
     columns.extend(mapping.raw.iter().map(|r| quote(&format!("{RAW}{r}"))));
+    if lost {
+        typed.push("_lost".to_owned());
+        columns.push("_lost".to_owned());
+    }
+    if key {
+        typed.push("_key AS customer_key, _key IS NOT NULL AS customer_known".to_owned());
+        columns.push("customer_key, customer_known".to_owned());
+    }
     for m in &mapping.columns {
         let name = quote(&m.column.name);
-        typed.push(format!("{} AS {name}", expression(entity, mapping, m)));
+        typed.push(format!("{} AS {name}", expression(entity, &mapping, m)));
         columns.push(name);
         if let Some(unparsable) = &m.unparsable {
             let name = quote(&format!("unparsable_{}", m.column.name));
@@ -218,12 +266,12 @@ async fn judge(
         "SELECT *, coalesce(arrow_cast({money}, 'Decimal128(38, 6)'), arrow_cast(0, 'Decimal128(38, 6)')) AS money, \
          arrow_cast({repaired}, 'Int64') AS repaired, coalesce({event}, false) AS after FROM ({query})"
     );
-    let all = match night.over(&query, &[("source", &source.rows)]).await {
+    let all = match night.over(&query, &[("source", source)]).await {
         Ok(all) => all,
         Err(error) => {
             let alone = |expression: &str| format!("SELECT ({expression}) FROM ({unrepaired})");
             let rules = places(&steps, |s| s.severity == Severity::Repair);
-            return Err(blame(night, error, rules, alone, &[("source", &source.rows)]).await);
+            return Err(blame(night, rules, alone, &[("source", source)]).await.unwrap_or(error));
         }
     };
 
@@ -231,39 +279,32 @@ async fn judge(
     let after = if aside { "after" } else { "false" };
     let counted = night.over(&format!("SELECT _locator, money, {after} AS after FROM rows"), &[("rows", &all)]).await?;
 
-    let (join, key, columns) = match known {
-        Some(_) => (
-            "people RIGHT JOIN rows ON people.customer_id = rows.customer_id",
-            ", people.customer_key IS NOT NULL AS customer_known, people.customer_key",
-            "rows.*",
-        ),
-        None => ("rows", "", "rows.*"),
-    };
-    let checks: Vec<_> = steps
-        .iter()
-        .enumerate()
-        .filter(|(_, s)| {
-            s.skipped.is_none() && matches!(s.severity, Severity::Quarantine | Severity::Fail | Severity::Warn)
-        })
-        .map(|(bit, s)| format!("CASE WHEN ({}) THEN 0 ELSE {} END", s.expression, 1_i64 << bit))
-        .collect();
     let filter = if aside { "WHERE NOT after" } else { "" };
-    let query = format!(
-        "SELECT *, arrow_cast({}, 'Int64') AS mask FROM (SELECT {columns}{key} FROM {join}) {filter}",
-        checks.join(" + ")
-    );
-    let mut tables = vec![("rows", &all)];
-    tables.extend(known.map(|k| ("people", k)));
-    let rows = match night.over(&query, &tables).await {
+    let asked = |s: &Step| key || !s.asks_known;
+    let mask = format!("{} + {}", if lost { "_lost" } else { "0" }, checks(&steps, asked));
+    let leave = waterfall::bits(&steps, |s| s.turns_away());
+    let query = format!("SELECT *, mask & {leave} AS leaving FROM (SELECT *, {mask} AS mask FROM rows {filter})");
+    let rows = match night.over(&query, &[("rows", &all)]).await {
         Ok(rows) => rows,
         Err(error) => {
-            let alone = |expression: &str| {
-                format!("SELECT CASE WHEN ({expression}) THEN 0 END FROM (SELECT {columns}{key} FROM {join})")
-            };
-            return Err(blame(night, error, places(&steps, |s| s.severity != Severity::Repair), alone, &tables).await);
+            let alone = |expression: &str| format!("SELECT CASE WHEN ({expression}) THEN 0 END FROM rows");
+            let rules = places(&steps, |s| s.severity != Severity::Repair && asked(s));
+            return Err(blame(night, rules, alone, &[("rows", &all)]).await.unwrap_or(error));
         }
     };
-    Ok(Cleaned { entity, steps, repairs, rows, counted })
+    Ok(Cleaned { entity, mapping, steps, repairs, rows, all, counted })
+}
+
+/// The bits of the checks that a row fails.
+fn checks(steps: &[Step], which: impl Fn(&Step) -> bool) -> String {
+    let checked = |s: &Step| matches!(s.severity, Severity::Quarantine | Severity::Fail | Severity::Warn);
+    let failed: String = steps
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| s.skipped.is_none() && checked(s) && which(s))
+        .map(|(bit, s)| format!(" + CASE WHEN ({}) THEN 0 ELSE {} END", s.expression, 1_i64 << bit))
+        .collect();
+    format!("arrow_cast(0{failed}, 'Int64')")
 }
 
 /// The rules that take part, with the path of their expression.
@@ -292,6 +333,22 @@ fn expression(entity: Entity, mapping: &Mapping, m: &mapping::Mapped) -> String 
 }
 
 impl Cleaned {
+    /// The same rows with the key of their customer, and judged by the checks that ask who is known.
+    async fn with_keys(self, night: &Night<'_>, people: &DataFrame) -> Result<Self, StageError> {
+        let lost = if self.all.schema().has_column_with_unqualified_name("_lost") { ", _lost" } else { "" };
+        let raw: String =
+            self.mapping.raw.iter().map(|r| format!("{} AS {}, ", quote(&format!("{RAW}{r}")), quote(r))).collect();
+        let own: String = self.mapping.raw.iter().map(|r| format!("source.{}, ", quote(r))).collect();
+        let query = format!(
+            "SELECT {own}_locator, _defect{lost}, people.customer_key AS _key FROM people RIGHT JOIN \
+             (SELECT {raw}_locator, _defect{lost}, customer_id AS _customer FROM rows) AS source \
+             ON people.customer_id = source._customer"
+        );
+        let joined = night.over(&query, &[("rows", &self.all), ("people", people)]).await?;
+        let judged = judge(night, self.entity, self.mapping, self.steps, &joined).await?;
+        Ok(Self { counted: self.counted, ..judged })
+    }
+
     /// Rows and money of every file, before any rule.
     async fn files(&self, night: &Night<'_>, source: &Source) -> Result<DataFrame, StageError> {
         let query = format!(
@@ -331,19 +388,20 @@ impl Cleaned {
         Ok(conform(frame, &night.table("inputs")?)?)
     }
 
+    /// Large tables of what customers did are kept by customer, for whoever aggregates them.
+    fn buckets(&self, night: &Night<'_>) -> Option<Buckets> {
+        let source = night.sources.iter().find(|s| s.entity == self.entity)?;
+        let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
+        let count = u32::try_from(bytes / BUCKET_BYTES).unwrap_or(u32::MAX).min(MOST_BUCKETS);
+        let by_customer = self.entity.has_customer() && self.entity != Entity::Customers;
+        (by_customer && count > 1).then(|| Buckets { column: "customer_key".to_owned(), count })
+    }
+
     /// The clean rows to their table, the others to the quarantine, in one pass.
-    async fn output(&self, night: &Night<'_>, people: Option<&DataFrame>) -> Result<Output, StageError> {
+    /// `known`: a customer has a key only if the customer is a clean one.
+    async fn output(&self, night: &Night<'_>, known: bool) -> Result<Output, StageError> {
         let clean = night.table(&self.entity.clean_table())?;
-        let frame = match people {
-            // A join has brought the key already.
-            Some(_) if self.rows.schema().has_column_with_unqualified_name("customer_key") => self.rows.clone(),
-            Some(people) => {
-                let query = "SELECT rows.*, coalesce(people.customer_key, customer_key(rows.customer_id)) AS customer_key \
-                             FROM people RIGHT JOIN rows ON people.customer_id = rows.customer_id";
-                night.over(query, &[("rows", &self.rows), ("people", people)]).await?
-            }
-            None => self.rows.clone(),
-        };
+        let frame = self.rows.clone();
         let names = |which: &dyn Fn(&Step) -> bool| -> String {
             self.steps.iter().map(|s| format!(", {}", text(if which(s) { &s.name } else { "" }))).collect()
         };
@@ -353,6 +411,7 @@ impl Cleaned {
             "repaired_by" => format!("rule_names(repaired{repairs})"),
             "warned_by" => format!("rule_names(mask & {warned}{})", names(&|s| s.severity == Severity::Warn)),
             "quantity" if self.entity == Entity::Transactions => "abs(quantity)".to_owned(),
+            "customer_key" if !known => "coalesce(customer_key, customer_key(customer_id))".to_owned(),
             name => quote(name),
         };
         let files: String = {
@@ -403,10 +462,9 @@ impl Cleaned {
                 .collect::<Result<Vec<_>, StageError>>()?;
             Ok(Route { filter: Some(parse(filter)?), columns, ..Route::all(&table.name, table) })
         };
-        let routes = vec![
-            route(&clean, "leaving = 0", &clean_columns)?,
-            route(&night.table("quarantine")?, "leaving <> 0", &quarantine_columns)?,
-        ];
+        let mut kept = route(&clean, "leaving = 0", &clean_columns)?;
+        kept.buckets = self.buckets(night);
+        let routes = vec![kept, route(&night.table("quarantine")?, "leaving <> 0", &quarantine_columns)?];
         Ok(Output { frame, routes })
     }
 }

@@ -94,7 +94,7 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
             let tables: Vec<_> = night.tables.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
             let alone =
                 |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 9)) FROM {joined}");
-            return Err(blame(night, error, entries, alone, &tables).await);
+            return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
         }
     };
     let batch = rows::collect(result).await?;

@@ -154,7 +154,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
     ingest::plan(night).await?;
     let mut tables = BTreeMap::new();
     for table in tessera_contract::tables::all(night.project) {
-        let empty = night.engine.read(table.file_schema(), &[])?;
+        let empty = night.engine.none(table.file_schema())?;
         tables.insert(table.name, empty);
     }
     let empty = Night {
@@ -170,20 +170,19 @@ pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
     validate::known_gates(night.project)
 }
 
-/// Finds the entry of the catalogue that cannot be planned: `query` makes a query of each expression alone.
+/// The first entry of the catalogue that cannot be planned: `query` makes a query of each expression alone.
 pub(crate) async fn blame(
     night: &Night<'_>,
-    error: StageError,
     entries: Vec<(String, String)>,
     query: impl Fn(&str) -> String,
     tables: &[(&str, &DataFrame)],
-) -> StageError {
+) -> Option<StageError> {
     for (place, expression) in entries {
         if let Err(alone) = night.over(&query(&expression), tables).await {
-            return StageError::Expression { place, problem: format!("`{expression}`: {}", in_short(&alone)) };
+            return Some(StageError::Expression { place, problem: format!("`{expression}`: {}", in_short(&alone)) });
         }
     }
-    error
+    None
 }
 
 /// The first line of an engine's message, without the positions in a query that nobody wrote.

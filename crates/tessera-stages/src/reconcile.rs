@@ -100,8 +100,16 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
 
     let clean_table = entity.clean_table();
     let money = entity.amount().map_or("0".to_owned(), |a| format!("coalesce({a}, 0)"));
-    let query = format!("SELECT count(*) AS rows, sum({money}) AS amount FROM {clean_table}");
-    let clean = first(&rows::collect(night.sql(&query).await?).await?, "rows", "amount")?;
+    // One pass over the clean rows; what rules did to them is looked up only if they did anything.
+    let query = format!(
+        "SELECT count(*) AS rows, sum({money}) AS amount, count(repaired_by) AS rows_repaired, \
+         sum(CASE WHEN repaired_by IS NOT NULL THEN {money} END) AS amount_repaired, \
+         count(warned_by) AS rows_warned, sum(0) AS amount_warned FROM {clean_table}"
+    );
+    let counted = rows::collect(night.sql(&query).await?).await?;
+    let clean = first(&counted, "rows", "amount")?;
+    let repaired = first(&counted, "rows_repaired", "amount_repaired")?;
+    let warned = first(&counted, "rows_warned", "amount_warned")?;
 
     let query = format!(
         "SELECT rule, disposition, count(*) AS rows, sum(coalesce(amount, 0)) AS amount FROM quarantine \
@@ -121,14 +129,13 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
     let list = |column: &str| {
         format!("SELECT unnest({column}) AS rule, {money} AS money FROM {clean_table} WHERE {column} IS NOT NULL")
     };
-    for (rule, count) in tally(night, &list("warned_by")).await? {
-        let entry = failed.entry(rule).or_default();
-        *entry = *entry + count;
+    if warned.rows > 0 {
+        for (rule, count) in tally(night, &list("warned_by")).await? {
+            let entry = failed.entry(rule).or_default();
+            *entry = *entry + count;
+        }
     }
-    let repairs = tally(night, &list("repaired_by")).await?;
-    let query =
-        format!("SELECT count(*) AS rows, sum({money}) AS amount FROM {clean_table} WHERE repaired_by IS NOT NULL");
-    let repaired = first(&rows::collect(night.sql(&query).await?).await?, "rows", "amount")?;
+    let repairs = if repaired.rows > 0 { tally(night, &list("repaired_by")).await? } else { HashMap::new() };
 
     let of = |rule: &str, disposition: &str| {
         left.get(&(rule.to_owned(), disposition.to_owned())).copied().unwrap_or_default()

@@ -12,14 +12,16 @@ use datafusion::{
     prelude::DataFrame,
 };
 use tessera_contract::table::{Kind, MONEY};
-use tessera_engine::Engine;
+use tessera_engine::{Engine, write};
+use tracing::Instrument;
 
 use crate::StageError;
 
 /// The rows of a small result in one batch.
 pub(crate) async fn collect(frame: DataFrame) -> Result<RecordBatch, StageError> {
     let schema = Arc::new(frame.schema().as_arrow().clone());
-    let batches = frame.collect().await?;
+    let columns = schema.fields().len();
+    let batches = write::run(frame).instrument(tracing::debug_span!("collect", columns)).await?;
     let schema = batches.first().map_or(schema, RecordBatch::schema);
     Ok(concat_batches(&schema, &batches)?)
 }

@@ -77,7 +77,14 @@ async fn validate(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         figures.push(of("share", *count as f64 / customers.max(1) as f64));
         figures.extend(silhouette.and_then(|s| s.per_cluster.get(id)).map(|s| of("silhouette_of_segment", *s)));
     }
+    figures.extend(not_measured(|m| night.project.validation.gates.contains_key(m), &figures));
     Ok(vec![Output::table(night, "validation", table(night, &figures)?)?])
+}
+
+/// What gates may ask for. A gate on a figure that a night could not measure (a silhouette of one customer) fails.
+fn not_measured(asked: impl Fn(&str) -> bool, figures: &[Figure]) -> Vec<Figure> {
+    let missing = METRICS.iter().filter(|m| asked(m) && !figures.iter().any(|f| f.metric == **m));
+    missing.map(|metric| Figure { segment: None, metric, value: None }).collect()
 }
 
 /// What is measured, of the model and of every segment.
@@ -169,5 +176,9 @@ mod tests {
         assert_eq!(verdict(Some(&gate), Some(0.95)), ("fail", Some(0.9), "required"));
         assert_eq!(verdict(Some(&gate), None), ("fail", Some(0.1), "required"));
         assert_eq!(verdict(None, Some(0.5)), ("info", None, "none"));
+        let figures = [Figure { segment: Some(0), metric: "share", value: Some(1.0) }];
+        let missing: Vec<_> =
+            not_measured(|m| m == "silhouette" || m == "share", &figures).iter().map(|f| (f.metric, f.value)).collect();
+        assert_eq!(missing, [("silhouette", None)]);
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tessera_contract::project::Override;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
 /// Nightly customer segmentation as a batch job.
 #[derive(Debug, Parser)]
@@ -223,12 +223,19 @@ impl Common {
     pub fn start_telemetry(&self) {
         let level = match self.verbose {
             0 => "warn,tessera=info",
-            1 => "info,tessera=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug",
+            1 => "warn,tessera=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug",
+            2 => "info,tessera=trace,tessera_engine=trace,tessera_lake=trace,tessera_stages=trace",
             _ => "debug",
         };
         let filter = EnvFilter::try_from_env("TESSERA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+        // With -v, how long every plan took.
+        let spans = if self.verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_span_events(spans)
+            .with_writer(std::io::stderr)
+            .with_ansi(terminal);
         match self.log {
             Log::Text => lines.with_target(false).compact().init(),
             Log::Json => lines.json().flatten_event(true).init(),

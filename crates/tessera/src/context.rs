@@ -83,6 +83,11 @@ impl Context {
         Ok(url)
     }
 
+    /// A data file of the lake for the engine.
+    pub fn stored(&self, path: &str, bytes: u64, rows: u64) -> tessera_engine::DataFile {
+        tessera_engine::DataFile { path: self.lake.path(path).to_string(), bytes, rows }
+    }
+
     /// An engine whose intermediate results go to `scratch` of the lake.
     pub fn engine(&self, secret: &Secret, scratch: &str) -> Result<Engine> {
         let settings = &self.project.engine;

@@ -9,7 +9,6 @@ use datafusion::arrow::{
     datatypes::{DataType, Float64Type},
 };
 use tessera_contract::tables;
-use tessera_engine::session::object_url;
 use tessera_lake::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
 use tessera_stages::STAGES;
 
@@ -141,9 +140,8 @@ async fn query_record(
     let table =
         tables::find(&run.context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
     let files = records.iter().find_map(|r| r.tables.get(name)).map(|t| t.files.as_slice()).unwrap_or_default();
-    let store = run.context.store_url()?;
-    let urls: Vec<_> = files.iter().map(|f| object_url(&store, run.context.lake.path(&f.path).as_ref())).collect();
-    let frame = engine.read(table.file_schema(), &urls)?;
+    let files = files.iter().map(|f| run.context.stored(&f.path, f.bytes, f.rows)).collect();
+    let frame = engine.read(table.file_schema(), &run.context.store_url()?, files)?;
     let words = tessera_engine::formula::Words::none();
     Ok(engine.sql(query, &[(name, &frame)], &words).await?.collect().await?)
 }

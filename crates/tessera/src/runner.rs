@@ -13,7 +13,7 @@ use tessera_contract::{AsOf, tables};
 use tessera_engine::{
     Engine,
     fingerprint::Fingerprint,
-    session::{conform, object_url},
+    session::conform,
     write::{self, WriteSpec},
 };
 use tessera_lake::DataFile;
@@ -215,9 +215,8 @@ impl<'a> Run<'a> {
         table: &tessera_contract::Table,
         files: &[DataFile],
     ) -> Result<datafusion::prelude::DataFrame> {
-        let store = self.context.store_url()?;
-        let urls: Vec<_> = files.iter().map(|f| object_url(&store, self.context.lake.path(&f.path).as_ref())).collect();
-        Ok(engine.read(table.file_schema(), &urls)?)
+        let files = files.iter().map(|f| self.context.stored(&f.path, f.bytes, f.rows)).collect();
+        Ok(engine.read_buckets(table.file_schema(), &self.context.store_url()?, files)?)
     }
 
     /// The KPIs of the last published night before this one.
@@ -230,10 +229,8 @@ impl<'a> Run<'a> {
             .max_by(|a, b| (&a.content.as_of, a.sequence).cmp(&(&b.content.as_of, b.sequence)));
         let Some(kpis) = last.as_ref().and_then(|r| r.content.tables.get("kpis")) else { return Ok(None) };
         let table = tables::find(&self.context.project, "kpis").context("the contract knows no table kpis")?;
-        let store = self.context.store_url()?;
-        let urls: Vec<_> =
-            kpis.files.iter().map(|f| object_url(&store, self.context.lake.path(&f.path).as_ref())).collect();
-        let frame = engine.read(table.file_schema(), &urls)?;
+        let files = kpis.files.iter().map(|f| self.context.stored(&f.path, f.bytes, f.rows)).collect();
+        let frame = engine.read(table.file_schema(), &self.context.store_url()?, files)?;
         Ok(Some(conform(frame, &table)?))
     }
 

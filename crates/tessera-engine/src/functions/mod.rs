@@ -9,6 +9,7 @@ mod line_amount;
 mod lloyd_pass;
 mod moments;
 mod order_stats;
+mod repeated;
 mod row_hash;
 mod row_json;
 mod rule_names;
@@ -53,6 +54,7 @@ pub fn aggregates() -> Vec<AggregateUDF> {
         lloyd_pass::udaf(),
         AggregateUDF::from(grouped::Aggregate::<moments::Moments>::new()),
         AggregateUDF::from(grouped::Aggregate::<order_stats::OrderStats>::new()),
+        AggregateUDF::from(grouped::Aggregate::<repeated::Repeated>::new()),
         AggregateUDF::from(grouped::Aggregate::<share_stats::ShareStats>::new()),
     ]
 }

@@ -19,9 +19,18 @@ use datafusion::{
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
-use object_store::ObjectStore;
 
-use super::{Encoding, RouteSpec, WrittenFile, file::OpenFile, manifest_schema};
+use super::{
+    Encoding, RouteSpec, WrittenFile,
+    bucket::{BUCKET, Split},
+    file::{OpenFile, Store},
+    manifest_schema,
+};
+
+/// Bytes of a file that are held before they go to a folder.
+const LOCAL_PART: usize = 1 << 20;
+/// The same for a store over the network: S3 takes parts of 5 MiB and more, and at most 10,000 of them.
+const REMOTE_PART: usize = 8 << 20;
 
 /// A route with its expressions over the input's columns.
 #[derive(Debug, Clone)]
@@ -41,7 +50,7 @@ impl PhysicalRoute {
     ) -> Result<Self> {
         let fields = columns
             .iter()
-            .zip(spec.columns())
+            .zip(&spec.columns)
             .map(|(c, name)| Ok(Field::new(name, c.data_type(input)?, true)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self { spec, filter, columns, schema: Arc::new(Schema::new(fields)) })
@@ -106,7 +115,7 @@ impl WriteExec {
 
 impl DisplayAs for WriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let names: Vec<_> = self.routes.iter().map(|r| r.spec.name()).collect();
+        let names: Vec<_> = self.routes.iter().map(|r| r.spec.name.as_str()).collect();
         write!(f, "WriteExec: tables=[{}], encoding={:?}", names.join(", "), self.encoding)
     }
 }
@@ -145,6 +154,7 @@ impl ExecutionPlan for WriteExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let store = context.runtime_env().object_store(ObjectStoreUrl::parse(&self.store)?)?;
+        let store = Store { store, part: if self.store.starts_with("file:") { LOCAL_PART } else { REMOTE_PART } };
         let input = self.input.execute(partition, context)?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let work = write_partition(input, store, self.routes.clone(), self.encoding, metrics);
@@ -159,38 +169,90 @@ impl ExecutionPlan for WriteExec {
 
 async fn write_partition(
     mut input: SendableRecordBatchStream,
-    store: Arc<dyn ObjectStore>,
+    store: Store,
     routes: Vec<PhysicalRoute>,
     encoding: Encoding,
     metrics: BaselineMetrics,
 ) -> Result<RecordBatch> {
-    let mut open: Vec<Option<OpenFile>> = routes.iter().map(|_| None).collect();
-    let mut done: Vec<WrittenFile> = Vec::new();
+    let mut ways = routes.into_iter().map(|r| Way::new(r, &store, encoding)).collect::<Result<Vec<_>>>()?;
     while let Some(batch) = input.try_next().await? {
         let timer = metrics.elapsed_compute().timer();
-        for (route, slot) in routes.iter().zip(&mut open) {
-            let rows = route.apply(&batch)?;
-            if rows.num_rows() == 0 {
-                continue;
-            }
-            let file = match slot {
-                Some(file) => file,
-                None => slot.insert(OpenFile::create(&store, &route.spec, Arc::clone(&route.schema), encoding)?),
-            };
-            file.write(&rows).await?;
-            if file.is_full()
-                && let Some(full) = slot.take()
-            {
-                done.push(full.finish().await?);
-            }
+        for way in &mut ways {
+            way.take(&batch).await?;
         }
         timer.done();
     }
-    for file in open.into_iter().flatten() {
-        done.push(file.finish().await?);
+    let mut done: Vec<WrittenFile> = Vec::new();
+    for way in ways {
+        done.extend(way.finish().await?);
     }
     metrics.record_output(done.len());
     manifest(&done)
+}
+
+/// A route with its open files: one, or one per bucket.
+struct Way<'a> {
+    route: PhysicalRoute,
+    split: Option<Split>,
+    open: Vec<Option<OpenFile>>,
+    done: Vec<WrittenFile>,
+    store: &'a Store,
+    encoding: Encoding,
+}
+
+impl<'a> Way<'a> {
+    fn new(route: PhysicalRoute, store: &'a Store, encoding: Encoding) -> Result<Self> {
+        let split = route.spec.buckets.as_ref().map(|b| Split::new(b, &route.schema)).transpose()?;
+        let files = route.spec.buckets.as_ref().map_or(1, |b| b.count.max(1));
+        Ok(Self { route, split, open: (0..files).map(|_| None).collect(), done: Vec::new(), store, encoding })
+    }
+
+    async fn take(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = self.route.apply(batch)?;
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        let Some(split) = &mut self.split else { return self.write(0, &rows).await };
+        let mut ready = Vec::new();
+        split.push(&rows, |bucket, rows| ready.push((bucket, rows)))?;
+        for (bucket, rows) in ready {
+            self.write(bucket, &rows).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, bucket: usize, rows: &RecordBatch) -> Result<()> {
+        let slot = &mut self.open[bucket];
+        let file = match slot {
+            Some(file) => file,
+            None => {
+                let spec = &self.route.spec;
+                let folder = match &spec.buckets {
+                    Some(_) => format!("{}/{BUCKET}={bucket}", spec.prefix),
+                    None => spec.prefix.clone(),
+                };
+                slot.insert(OpenFile::create(self.store, &folder, spec, rows, self.encoding)?)
+            }
+        };
+        file.write(rows).await?;
+        if file.is_full()
+            && let Some(full) = slot.take()
+        {
+            self.done.push(full.finish().await?);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Vec<WrittenFile>> {
+        let left = self.split.take().map(Split::finish).transpose()?;
+        for (bucket, rows) in left.into_iter().flatten() {
+            self.write(bucket, &rows).await?;
+        }
+        for file in self.open.into_iter().flatten() {
+            self.done.push(file.finish().await?);
+        }
+        Ok(self.done)
+    }
 }
 
 fn manifest(files: &[WrittenFile]) -> Result<RecordBatch> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::{
-    arrow::{array::RecordBatch, datatypes::SchemaRef},
+    arrow::array::{Array, RecordBatch},
     common::Result,
 };
 use futures::future::BoxFuture;
@@ -24,6 +24,15 @@ const FULL: usize = 256 << 20;
 /// Rows of a row group: what a reader holds at once, and skips at once.
 const ROW_GROUP: usize = 256 << 10;
 
+/// Bytes of a page, and of a dictionary, where many files are open at once.
+const PAGE: usize = 128 << 10;
+
+/// A store, and how much of a file is held before a part of it goes there.
+pub(super) struct Store {
+    pub store: Arc<dyn ObjectStore>,
+    pub part: usize,
+}
+
 pub(super) struct OpenFile {
     route: String,
     path: Path,
@@ -36,21 +45,23 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     pub(super) fn create(
-        store: &Arc<dyn ObjectStore>,
+        store: &Store,
+        folder: &str,
         route: &RouteSpec,
-        schema: SchemaRef,
+        first: &RecordBatch,
         encoding: Encoding,
     ) -> Result<Self> {
-        let path = Path::from(format!("{}/part-{}.parquet", route.prefix(), uuid::Uuid::new_v4().simple()));
+        let schema = first.schema();
+        let path = Path::from(format!("{folder}/part-{}.parquet", uuid::Uuid::new_v4().simple()));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let inner = BufWriter::new(Arc::clone(store), path.clone());
+        let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
         let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: encoding == Encoding::Kept };
-        let options = ArrowWriterOptions::new().with_properties(properties(encoding));
+        let options = ArrowWriterOptions::new().with_properties(properties(encoding, route.buckets.is_some(), first)?);
         let fingerprinted =
-            route.fingerprinted().iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
+            route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
         let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;
         Ok(Self {
-            route: route.name().to_owned(),
+            route: route.name.clone(),
             path,
             writer,
             seen,
@@ -89,22 +100,45 @@ impl OpenFile {
     }
 }
 
-fn properties(encoding: Encoding) -> WriterProperties {
-    let properties = WriterProperties::builder()
+fn properties(encoding: Encoding, one_of_many: bool, first: &RecordBatch) -> Result<WriterProperties> {
+    let mut properties = WriterProperties::builder()
         .set_created_by("tessera".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_max_row_group_row_count(Some(ROW_GROUP));
-    match encoding {
-        Encoding::Kept => properties
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .build(),
-        Encoding::Scratch => properties
+    if encoding == Encoding::Scratch {
+        return Ok(properties
             .set_compression(Compression::UNCOMPRESSED)
             .set_dictionary_enabled(false)
             .set_statistics_enabled(EnabledStatistics::None)
-            .build(),
+            .build());
     }
+    properties = properties.set_statistics_enabled(EnabledStatistics::Chunk);
+    for name in mostly_different(first)? {
+        properties = properties.set_column_dictionary_enabled(name.into(), false);
+    }
+    if one_of_many {
+        properties = properties
+            .set_max_row_group_row_count(Some(ROW_GROUP / 4))
+            .set_data_page_size_limit(PAGE)
+            .set_dictionary_page_size_limit(PAGE);
+    }
+    Ok(properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build())
+}
+
+/// The columns in which a dictionary would be built in vain.
+fn mostly_different(rows: &RecordBatch) -> Result<Vec<String>> {
+    let schema = rows.schema();
+    let flat = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
+    let mut names = Vec::new();
+    for (field, column) in flat {
+        let mut hashes = fingerprint::row_hashes(std::slice::from_ref(column), &[field.name()])?;
+        hashes.sort_unstable();
+        hashes.dedup();
+        if 2 * hashes.len() > column.len() {
+            names.push(field.name().clone());
+        }
+    }
+    Ok(names)
 }
 
 /// What went through a writer.

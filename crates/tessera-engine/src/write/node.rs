@@ -46,9 +46,9 @@ impl WriteNode {
     pub(super) fn new(input: LogicalPlan, spec: WriteSpec) -> Result<Self> {
         let mut routes = Vec::new();
         let mut expressions = Vec::new();
-        for Route { name, prefix, filter, columns, fingerprinted } in spec.routes {
+        for Route { name, prefix, filter, columns, fingerprinted, buckets } in spec.routes {
             let names = columns.iter().map(|c| c.schema_name().to_string()).collect();
-            routes.push(RouteSpec { name, prefix, filtered: filter.is_some(), columns: names, fingerprinted });
+            routes.push(RouteSpec { name, prefix, filtered: filter.is_some(), columns: names, fingerprinted, buckets });
             expressions.extend(filter);
             expressions.extend(columns);
         }
@@ -154,23 +154,5 @@ impl ExtensionPlanner for WritePlanner {
             routes.push(PhysicalRoute::new(spec.clone(), filter, columns, &input.schema())?);
         }
         Ok(Some(Arc::new(WriteExec::new(Arc::clone(input), write.store.clone(), write.encoding, routes))))
-    }
-}
-
-impl RouteSpec {
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    pub(super) fn columns(&self) -> &[String] {
-        &self.columns
-    }
-
-    pub(super) fn fingerprinted(&self) -> &[String] {
-        &self.fingerprinted
     }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::*;
-use crate::{Engine, Secret, Settings, session::Scratch};
+use crate::{DataFile, Engine, Secret, Settings, session::Scratch};
 
 fn store_url() -> Url {
     Url::parse("memory:///").expect("a URL")
@@ -45,6 +45,7 @@ fn routes() -> Vec<Route> {
         filter: Some(col("id").lt(lit(10_i64))),
         columns: columns.clone(),
         fingerprinted: vec!["id".into(), "name".into()],
+        buckets: None,
     };
     let large = Route {
         name: "large".into(),
@@ -73,13 +74,18 @@ async fn every_row_goes_one_way_and_the_manifest_is_true() {
         let sum = |route: &str| of(route).iter().fold(Fingerprint::default(), |sum, f| sum + f.fingerprint);
         fingerprints.push((sum("small"), sum("large")));
 
-        let urls: Vec<_> = of("small").iter().map(|f| format!("memory:///{}", f.path)).collect();
+        let stored = |f: &&WrittenFile| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows };
+        let small = of("small").iter().map(stored).collect();
         let schema = Arc::new(Schema::new(vec![
             Field::new("id", DataType::Int64, true),
             Field::new("name", DataType::Utf8, true),
             Field::new("double", DataType::Decimal128(38, 6), true),
         ]));
-        let read = engine.read(schema, &urls).expect("reads").sort(vec![col("id").sort(true, true)]).expect("sorts");
+        let read = engine
+            .read(schema, &store_url(), small)
+            .expect("reads")
+            .sort(vec![col("id").sort(true, true)])
+            .expect("sorts");
         let text = pretty_format_batches(&read.limit(0, Some(3)).expect("limits").collect().await.expect("reads"))
             .expect("prints");
         insta::allow_duplicates! {
@@ -124,6 +130,7 @@ async fn only_the_columns_that_are_written_are_read() {
         filter: Some(col("amount").gt(lit(5))),
         columns: vec![col("id").alias("id")],
         fingerprinted: Vec::new(),
+        buckets: None,
     };
     let plan = write_plan(stored, WriteSpec::new(&store_url(), vec![route]))
         .expect("plans")
@@ -133,4 +140,50 @@ async fn only_the_columns_that_are_written_are_read() {
     let text = displayable(plan.as_ref()).indent(false).to_string();
     assert!(text.contains("WriteExec: tables=[ids], encoding=Kept"), "{text}");
     assert!(text.contains("projection=[id, amount]"), "{text}");
+}
+
+#[tokio::test]
+async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let engine = engine(2, &store);
+    let rows = frame(&engine, 30_000);
+    let keyed = "SELECT 'k' || (id % 700) AS key, id FROM t";
+    let keyed = engine.sql(keyed, &[("t", &rows)], &crate::formula::Words::none()).await.expect("plans");
+    let route = Route {
+        name: "keyed".into(),
+        prefix: "keyed".into(),
+        filter: None,
+        columns: vec![col("key").alias("key"), col("id").alias("id")],
+        fingerprinted: vec!["key".into(), "id".into()],
+        buckets: Some(Buckets { column: "key".into(), count: 5 }),
+    };
+    let files = write(keyed, WriteSpec::new(&store_url(), vec![route])).await.expect("writes");
+    assert_eq!(files.iter().map(|f| f.rows).sum::<u64>(), 30_000);
+    let folders: std::collections::BTreeSet<_> =
+        files.iter().filter_map(|f| f.path.split('/').nth(1).map(str::to_owned)).collect();
+    assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["bucket=0", "bucket=1", "bucket=2", "bucket=3", "bucket=4"]);
+
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("key", DataType::Utf8, true), Field::new("id", DataType::Int64, true)]));
+    let stored: Vec<_> =
+        files.iter().map(|f| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
+    let read = engine.read_buckets(schema.clone(), &store_url(), stored.clone()).expect("reads");
+    let ask = async |frame: &DataFrame, query: String| {
+        let answer = engine.sql(&query, &[("t", frame)], &crate::formula::Words::none()).await.expect("plans");
+        let plan = answer.clone().create_physical_plan().await.expect("plans");
+        let rows = pretty_format_batches(&answer.collect().await.expect("runs")).expect("prints").to_string();
+        (displayable(plan.as_ref()).indent(false).to_string(), rows)
+    };
+    let twice = "SELECT key FROM (SELECT DISTINCT key, bucket FROM t) GROUP BY key HAVING count(*) > 1";
+    let (_, split) = ask(&read, format!("SELECT 'split', count(*) FROM ({twice})")).await;
+    assert!(split.contains("| split         | 0        |"), "{split}");
+
+    let grouped = "SELECT sum(n), count(*), max(n) FROM (SELECT key, count(*) AS n FROM t GROUP BY bucket, key)";
+    let (plan, in_buckets) = ask(&read, grouped.to_owned()).await;
+    assert!(plan.contains("mode=SinglePartitioned, gby=[bucket@1 as bucket, key@0 as key]"), "{plan}");
+    assert!(plan.contains("ordering_mode=PartiallySorted([0])"), "{plan}");
+    assert!(!plan.contains("RepartitionExec"), "{plan}");
+    let whole = engine.read(schema, &store_url(), stored).expect("reads");
+    let (_, at_once) = ask(&whole, grouped.replace("bucket, ", "")).await;
+    assert_eq!(in_buckets, at_once);
 }

@@ -4,72 +4,53 @@
 //! such a hash are then compared in full, so that no collision can cost a row.
 
 use datafusion::prelude::DataFrame;
-use tessera_contract::{Entity, Severity};
 use tessera_engine::formula::quote;
 
+use super::Cleaned;
 use super::{
     mapping::{Mapping, RAW},
     waterfall::{Step, bits},
 };
 use crate::{Night, StageError};
 
-/// Whether [`mark`] reads the rows more than once.
-pub(super) fn reads_again(steps: &[Step]) -> bool {
-    steps.iter().any(|s| s.skipped.is_none() && matches!(s.severity, Severity::Merge | Severity::Supersede))
-}
+/// A mask of the bits of a hash by which rows are grouped while repeated hashes are looked for.
+const GROUPS: i64 = 1023;
 
-/// Sets the bit of every `merge` and `supersede` step in the mask of the rows that lose.
-pub(super) async fn mark(
-    night: &Night<'_>,
-    entity: Entity,
-    mapping: &Mapping,
-    steps: &[Step],
-    mut rows: DataFrame,
-) -> Result<DataFrame, StageError> {
-    for (bit, step) in steps.iter().enumerate() {
-        let Some(rule) = step.rule.as_ref().filter(|_| step.skipped.is_none()) else { continue };
-        if !matches!(step.severity, Severity::Merge | Severity::Supersede) {
-            continue;
-        }
-        let by = columns(step, &rule.by, mapping)?;
-        let eligible = bits(&steps[..bit], Step::turns_away);
-        let hash = format!("row_hash({})", by.join(", "));
-        let query = format!("SELECT {hash} AS h FROM rows WHERE mask & {eligible} = 0 GROUP BY 1 HAVING count(*) > 1");
-        let repeated = night.over(&query, &[("rows", &rows)]).await?;
-        let repeated = night.engine.materialise(repeated, &format!("{entity}_{}_hashes", step.name)).await?;
+/// The rows that lose at the step of a bit: `locator` and `bit`, its value in the mask.
+pub(super) async fn losers(night: &Night<'_>, judged: &Cleaned, bit: usize) -> Result<DataFrame, StageError> {
+    let Cleaned { entity, mapping, steps, rows, .. } = judged;
+    let step = &steps[bit];
+    let name = &step.name;
+    let rule =
+        step.rule.as_ref().ok_or_else(|| StageError::Data(format!("the step {name} compares without a rule")))?;
+    let by = columns(step, &rule.by, mapping)?;
+    let eligible = bits(&steps[..bit], Step::turns_away);
+    let hash = format!("row_hash({})", by.join(", "));
+    // Rows that left earlier may be among them: here that costs nothing, and asking would read their columns.
+    let query = format!(
+        "SELECT unnest(hashes) AS h FROM \
+         (SELECT repeated(h) AS hashes FROM (SELECT {hash} AS h FROM rows) GROUP BY h & {GROUPS})"
+    );
+    let repeated = night.over(&query, &[("rows", rows)]).await?;
+    let repeated = night.engine.materialise(repeated, &format!("{entity}_{name}_hashes")).await?;
 
-        // Ties end with the locator, which only ever chooses between rows that agree in every column of ours.
-        let mut order: Vec<String> = rule.prefer.iter().cloned().collect();
-        order.extend(mapping.columns.iter().filter(|m| m.available).map(|m| quote(&m.column.name)));
-        order.push("_locator".to_owned());
-        let query = format!(
-            "SELECT _locator AS loser FROM (SELECT _locator, row_number() OVER (PARTITION BY {} ORDER BY {}) AS place \
-             FROM repeated JOIN (SELECT *, {hash} AS h FROM rows WHERE mask & {eligible} = 0) AS r ON repeated.h = r.h) \
-             WHERE place > 1",
-            by.join(", "),
-            order.join(", ")
-        );
-        let losers = night.over(&query, &[("rows", &rows), ("repeated", &repeated)]).await.map_err(|e| {
-            StageError::Expression { place: format!("quality.rules.{}", step.name), problem: e.to_string() }
-        })?;
-        let losers = night.engine.materialise(losers, &format!("{entity}_{}_losers", step.name)).await?;
-        let kept: Vec<_> = rows
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| f.name())
-            .filter(|n| *n != "mask")
-            .map(|n| format!("rows.{}", quote(n)))
-            .collect();
-        let query = format!(
-            "SELECT {}, rows.mask + CASE WHEN losers.loser IS NULL THEN 0 ELSE {} END AS mask \
-             FROM losers RIGHT JOIN rows ON losers.loser = rows._locator",
-            kept.join(", "),
-            1_i64 << bit
-        );
-        rows = night.over(&query, &[("rows", &rows), ("losers", &losers)]).await?;
-    }
-    Ok(rows)
+    // Ties end with the locator, which only ever chooses between rows that agree in every column of ours.
+    let mut order: Vec<String> = rule.prefer.iter().cloned().collect();
+    order.extend(mapping.columns.iter().filter(|m| m.available).map(|m| quote(&m.column.name)));
+    order.push("_locator".to_owned());
+    let query = format!(
+        "SELECT _locator AS locator, {} AS bit FROM \
+         (SELECT _locator, row_number() OVER (PARTITION BY {} ORDER BY {}) AS place \
+         FROM repeated JOIN (SELECT *, {hash} AS h FROM rows WHERE mask & {eligible} = 0) AS r ON repeated.h = r.h) \
+         WHERE place > 1",
+        1_i64 << bit,
+        by.join(", "),
+        order.join(", ")
+    );
+    let losers = night.over(&query, &[("rows", rows), ("repeated", &repeated)]).await;
+    let losers = losers
+        .map_err(|e| StageError::Expression { place: format!("quality.rules.{name}"), problem: e.to_string() })?;
+    Ok(night.engine.materialise(losers, &format!("{entity}_{name}_losers")).await?)
 }
 
 /// The columns in which rows agree; `*` is every column of the source.

@@ -22,9 +22,17 @@ pub struct Step {
     pub rule: Option<Rule>,
     /// Why the step takes no part, if so.
     pub skipped: Option<String>,
+    /// Whether it asks who the clean customers are.
+    pub asks_known: bool,
 }
 
 impl Step {
+    /// Whether the step compares rows with one another.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        self.skipped.is_none() && matches!(self.severity, Severity::Merge | Severity::Supersede)
+    }
+
     /// Whether rows leave at the step.
     #[must_use]
     pub fn turns_away(&self) -> bool {
@@ -44,6 +52,7 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
         expression: expression.to_owned(),
         rule: None,
         skipped: None,
+        asks_known: false,
     };
     let mut steps = vec![check("malformed", "_defect IS NULL")];
     for mapped in &mapping.columns {
@@ -71,6 +80,7 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
             expression: rule.expression.clone(),
             rule: Some(rule.clone()),
             skipped,
+            asks_known: names.contains("customer_known"),
         });
     }
     if steps.len() > MOST {

@@ -7,7 +7,7 @@ use datafusion::{
     prelude::{DataFrame, lit},
 };
 use tessera_contract::tables;
-use tessera_engine::{Engine, Secret, formula::Words, session::object_url};
+use tessera_engine::{DataFile as Stored, Engine, Secret, formula::Words};
 use tessera_lake::{DataFile, SnapshotRecord};
 
 use crate::{cli::Rows, context::Context, errors::Usage, show};
@@ -69,14 +69,14 @@ async fn frames(
     match snapshot {
         Some(snapshot) => {
             for (name, record) in snapshot.content.tables.iter().filter(|(name, _)| visible(name)) {
-                let files: Vec<_> = record.files.iter().map(|f| f.path.clone()).collect();
+                let files = record.files.iter().map(|f| context.stored(&f.path, f.bytes, f.rows)).collect();
                 let schema = match record.version >= 0 {
                     true => context.lake.files(name, Some(record.version), None).await?.schema,
                     false => tables::find(&context.project, name)
                         .with_context(|| format!("the contract knows no table {name}"))?
                         .schema(),
                 };
-                frames.push((name.clone(), of_night(context, engine, &schema, &snapshot.content.as_of, &files)?));
+                frames.push((name.clone(), of_night(context, engine, &schema, &snapshot.content.as_of, files)?));
             }
         }
         None => {
@@ -90,15 +90,16 @@ async fn frames(
 }
 
 fn of_all(context: &Context, engine: &Engine, schema: &SchemaRef, files: &[DataFile]) -> Result<DataFrame> {
-    let mut nights: std::collections::BTreeMap<Option<&str>, Vec<String>> = std::collections::BTreeMap::new();
+    let mut nights: std::collections::BTreeMap<Option<&str>, Vec<Stored>> = std::collections::BTreeMap::new();
     for file in files {
-        nights.entry(file.as_of.as_deref()).or_default().push(file.path.clone());
+        let stored = context.stored(&file.path, file.bytes, file.rows);
+        nights.entry(file.as_of.as_deref()).or_default().push(stored);
     }
     let mut all: Option<DataFrame> = None;
     for (night, files) in nights {
         let one = match night {
-            Some(night) => of_night(context, engine, schema, night, &files)?,
-            None => read(context, engine, schema.clone(), &files)?,
+            Some(night) => of_night(context, engine, schema, night, files)?,
+            None => read(context, engine, schema.clone(), files)?,
         };
         all = Some(match all {
             Some(all) => all.union(one)?,
@@ -107,7 +108,7 @@ fn of_all(context: &Context, engine: &Engine, schema: &SchemaRef, files: &[DataF
     }
     match all {
         Some(all) => Ok(all),
-        None => read(context, engine, schema.clone(), &[]),
+        None => read(context, engine, schema.clone(), Vec::new()),
     }
 }
 
@@ -117,7 +118,7 @@ fn of_night(
     engine: &Engine,
     schema: &SchemaRef,
     night: &str,
-    files: &[String],
+    files: Vec<Stored>,
 ) -> Result<DataFrame> {
     let inner: Vec<Field> =
         schema.fields().iter().filter(|f| f.name() != "as_of").map(|f| f.as_ref().clone()).collect();
@@ -129,12 +130,10 @@ fn of_night(
     Ok(frame.select(columns)?)
 }
 
-fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: &[String]) -> Result<DataFrame> {
-    let store = context.store_url()?;
-    let urls: Vec<_> = files.iter().map(|f| object_url(&store, context.lake.path(f).as_ref())).collect();
+fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<Stored>) -> Result<DataFrame> {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     debug_assert!(fields.iter().all(|f| f.data_type() != &DataType::Null));
-    Ok(engine.read(std::sync::Arc::new(Schema::new(fields)), &urls)?)
+    Ok(engine.read(std::sync::Arc::new(Schema::new(fields)), &context.store_url()?, files)?)
 }
 
 /// The ledger, segments, KPIs and gates of a snapshot, on standard output.

@@ -1,0 +1,168 @@
+//! Data files of the lake as a table.
+//!
+//! What wrote them told their paths, sizes and rows, so that nothing is listed and no footer is read to plan: a scan sees
+//! exactly the files that it is given.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::{
+    arrow::datatypes::{DataType, Field, Schema, SchemaRef},
+    catalog::{Session, TableProvider},
+    common::{Result, ScalarValue, SplitPoint, Statistics, project_schema, stats::Precision},
+    datasource::{
+        file_format::{FileFormat, parquet::ParquetFormat},
+        listing::PartitionedFile,
+        physical_plan::{FileGroup, FileScanConfigBuilder},
+        table_schema::TableSchema,
+    },
+    execution::object_store::ObjectStoreUrl,
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType},
+    physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, expressions::Column},
+    physical_plan::{ExecutionPlan, empty::EmptyExec},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::write::BUCKET;
+
+/// A Parquet file in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Path in the store.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// Data files of one schema, with their buckets if they are kept in buckets.
+#[derive(Debug, Clone)]
+pub(crate) struct DataFiles {
+    store: ObjectStoreUrl,
+    schema: SchemaRef,
+    files: Vec<(DataFile, Option<i32>)>,
+    in_buckets: bool,
+}
+
+impl DataFiles {
+    /// The files as a table. With `buckets` it has the column [`BUCKET`] if every file stands in the folder of a bucket.
+    pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<DataFile>, buckets: bool) -> Self {
+        let mut files: Vec<_> = files.into_iter().map(|f| (bucket_of(&f.path), f)).map(|(b, f)| (f, b)).collect();
+        let in_buckets = buckets && !files.is_empty() && files.iter().all(|(_, b)| b.is_some());
+        files.sort_by(|(a, x), (b, y)| (x, &a.path).cmp(&(y, &b.path)));
+        Self { store, schema: for_reading(&schema), files, in_buckets }
+    }
+
+    fn partition_columns(&self) -> Vec<Arc<Field>> {
+        let column = || Arc::new(Field::new(BUCKET, DataType::Int32, false));
+        self.in_buckets.then(column).into_iter().collect()
+    }
+
+    /// The files in as many groups as there are partitions, a bucket whole and in order.
+    fn groups(&self, partitions: usize) -> Vec<FileGroup> {
+        let all: u64 = self.files.iter().map(|(f, _)| f.bytes).sum();
+        let share = all.div_ceil(partitions.max(1) as u64).max(1);
+        let mut groups: Vec<Vec<PartitionedFile>> = Vec::new();
+        let (mut before, mut last) = (0, None);
+        for (file, bucket) in &self.files {
+            let next = groups.len() as u64 * share <= before;
+            if groups.is_empty() || (next && (last != Some(*bucket) || !self.in_buckets)) {
+                groups.push(Vec::new());
+            }
+            before += file.bytes;
+            last = Some(*bucket);
+            if let Some(group) = groups.last_mut() {
+                group.push(self.partitioned(file, *bucket));
+            }
+        }
+        groups.into_iter().map(FileGroup::new).collect()
+    }
+
+    fn partitioned(&self, file: &DataFile, bucket: Option<i32>) -> PartitionedFile {
+        let statistics = Statistics { num_rows: count(file.rows), ..Statistics::new_unknown(&self.schema) };
+        let values = if self.in_buckets { vec![ScalarValue::Int32(bucket)] } else { Vec::new() };
+        PartitionedFile::new(file.path.clone(), file.bytes)
+            .with_partition_values(values)
+            .with_statistics(Arc::new(statistics))
+    }
+}
+
+fn count(rows: u64) -> Precision<usize> {
+    usize::try_from(rows).map_or(Precision::Absent, Precision::Exact)
+}
+
+/// The bucket in whose folder a file stands.
+fn bucket_of(path: &str) -> Option<i32> {
+    let (_, rest) = path.rsplit_once(&format!("/{BUCKET}="))?;
+    rest.split('/').next()?.parse().ok()
+}
+
+/// The schema in which data files are read: text as views.
+fn for_reading(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|f| match f.data_type() {
+            DataType::Utf8 => Arc::new(f.as_ref().clone().with_data_type(DataType::Utf8View)),
+            _ => Arc::clone(f),
+        })
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+#[async_trait]
+impl TableProvider for DataFiles {
+    fn schema(&self) -> SchemaRef {
+        let fields = self.schema.fields().iter().cloned().chain(self.partition_columns());
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Unsupported; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(project_schema(&TableProvider::schema(self), projection)?)));
+        }
+        let format = ParquetFormat::default().with_options(session.table_options().parquet.clone());
+        let source = format.file_source(
+            TableSchema::builder(Arc::clone(&self.schema)).with_table_partition_cols(self.partition_columns()).build(),
+        );
+        let groups = self.groups(session.config().target_partitions());
+        let mut config = FileScanConfigBuilder::new(self.store.clone(), source)
+            .with_statistics(Statistics {
+                num_rows: count(self.files.iter().map(|(f, _)| f.rows).sum()),
+                ..Statistics::new_unknown(&TableProvider::schema(self))
+            })
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit);
+        if self.in_buckets {
+            let column = PhysicalSortExpr::new_default(Arc::new(Column::new(BUCKET, self.schema.fields().len())));
+            let order = LexOrdering::from([column]);
+            let first = |group: &FileGroup| group.files().first().map(|f| SplitPoint::new(f.partition_values.clone()));
+            let ranges = RangePartitioning::try_new(order.clone(), groups.iter().skip(1).filter_map(first).collect())?;
+            config =
+                config.with_output_partitioning(Some(Partitioning::Range(ranges))).with_output_ordering(vec![order]);
+        }
+        format.create_physical_plan(session, config.with_file_groups(groups).build()).await
+    }
+
+    fn statistics(&self) -> Option<Statistics> {
+        Some(Statistics {
+            num_rows: count(self.files.iter().map(|(f, _)| f.rows).sum()),
+            ..Statistics::new_unknown(&TableProvider::schema(self))
+        })
+    }
+}
