@@ -57,6 +57,40 @@ fn any_partitioning_and_any_order_give_the_same_night() {
 }
 
 #[test]
+fn a_shop_in_buckets_and_on_disk_is_the_same_night() {
+    let night = "2026-01-01";
+    let project = generated(6_000, &["--format", "csv"]);
+    project.ok(&["run", "--as-of", night, "--lake", "whole"]);
+    let buckets = |lake: &str| {
+        let folder = project.path(&format!("{lake}/clean_transactions/as_of={night}"));
+        let names = std::fs::read_dir(folder).expect("a folder").map(|f| f.expect("an entry").file_name());
+        names.filter(|n| n.to_string_lossy().starts_with("bucket=")).count()
+    };
+    assert!(buckets("whole") > 1, "the sources are large enough");
+
+    // A fraction of what the rows take.
+    let limit = ["--set", "engine.memory_limit=16MiB", "--set", "engine.partitions=2"];
+    let done = project.tessera(&[&["run", "--as-of", night, "--lake", "little", "-v"], limit.as_slice()].concat());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("spilled_bytes="), "{}", done.stderr);
+    let expect = project.fingerprints(night, &["--lake", "whole"]);
+    assert_eq!(project.fingerprints(night, &["--lake", "little"]), expect);
+
+    // Compressed, the same rows are too few bytes for buckets.
+    let transactions = project.path("data/transactions");
+    for file in std::fs::read_dir(&transactions).expect("a folder").map(|f| f.expect("a file").path()) {
+        let bytes = std::fs::read(&file).expect("reads");
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gz, &bytes).expect("compresses");
+        std::fs::write(file.with_extension("csv.gz"), gz.finish().expect("compresses")).expect("writes");
+        std::fs::remove_file(&file).expect("removes");
+    }
+    project.ok(&["run", "--as-of", night, "--lake", "gz", "--set", "sources.transactions.url=data/transactions/*.gz"]);
+    assert_eq!(buckets("gz"), 0);
+    assert_eq!(project.fingerprints(night, &["--lake", "gz"]), expect);
+}
+
+#[test]
 fn the_future_changes_nothing() {
     let night = "2025-10-01";
     let short = generated(400, &["--to", night]);

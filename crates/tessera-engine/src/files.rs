@@ -3,7 +3,7 @@
 //! What wrote them told their paths, sizes and rows, so that nothing is listed and no footer is read to plan: a scan sees
 //! exactly the files that it is given.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use datafusion::{
@@ -36,6 +36,24 @@ pub struct DataFile {
     pub rows: u64,
 }
 
+/// Memory that the groups of a bucket may take, in multiples of its files' size.
+const GROUPS_PER_BYTE: u64 = 8;
+
+/// The size of the largest bucket; none if some file stands in no bucket's folder.
+pub(crate) fn largest_bucket(files: &[DataFile]) -> Option<u64> {
+    let mut sizes: BTreeMap<i32, u64> = BTreeMap::new();
+    for file in files {
+        *sizes.entry(bucket_of(&file.path)?).or_default() += file.bytes;
+    }
+    sizes.into_values().max()
+}
+
+/// Whether the groups of one bucket in each partition fit a half of the memory. An aggregation by bucket cannot spill, one
+/// of the whole table can.
+pub(crate) fn fits(bucket: u64, partitions: usize, memory: Option<usize>) -> bool {
+    memory.is_none_or(|limit| bucket * GROUPS_PER_BYTE * partitions as u64 <= limit as u64 / 2)
+}
+
 /// Data files of one schema, with their buckets if they are kept in buckets.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFiles {
@@ -46,10 +64,9 @@ pub(crate) struct DataFiles {
 }
 
 impl DataFiles {
-    /// The files as a table. With `buckets` it has the column [`BUCKET`] if every file stands in the folder of a bucket.
-    pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<DataFile>, buckets: bool) -> Self {
+    /// The files as a table, which has the column [`BUCKET`] if so wanted: then every file stands in a bucket's folder.
+    pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<DataFile>, in_buckets: bool) -> Self {
         let mut files: Vec<_> = files.into_iter().map(|f| (bucket_of(&f.path), f)).map(|(b, f)| (f, b)).collect();
-        let in_buckets = buckets && !files.is_empty() && files.iter().all(|(_, b)| b.is_some());
         files.sort_by(|(a, x), (b, y)| (x, &a.path).cmp(&(y, &b.path)));
         Self { store, schema: for_reading(&schema), files, in_buckets }
     }
@@ -164,5 +181,47 @@ impl TableProvider for DataFiles {
             num_rows: count(self.files.iter().map(|(f, _)| f.rows).sum()),
             ..Statistics::new_unknown(&TableProvider::schema(self))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, bytes: u64) -> DataFile {
+        DataFile { path: path.to_owned(), bytes, rows: 1 }
+    }
+
+    #[test]
+    fn buckets_are_whole_in_order_and_shared_out_by_size() {
+        let files = vec![
+            file("t/bucket=10/a", 30),
+            file("t/bucket=2/b", 10),
+            file("t/bucket=2/a", 20),
+            file("t/bucket=0/a", 30),
+        ];
+        assert_eq!(largest_bucket(&files), Some(30));
+        let table = |in_buckets| {
+            let store = ObjectStoreUrl::parse("memory:///").expect("a URL");
+            DataFiles::new(store, Arc::new(Schema::empty()), files.clone(), in_buckets)
+        };
+        let paths = |groups: Vec<FileGroup>| -> Vec<Vec<String>> {
+            let names = |g: &FileGroup| g.files().iter().map(|f| f.object_meta.location.to_string()).collect();
+            groups.iter().map(names).collect()
+        };
+        assert_eq!(
+            paths(table(true).groups(2)),
+            [vec!["t/bucket=0/a", "t/bucket=2/a", "t/bucket=2/b"], vec!["t/bucket=10/a"]]
+        );
+        assert_eq!(paths(table(true).groups(9)).len(), 3);
+        assert_eq!(paths(table(false).groups(9)).len(), 4);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_read_by_bucket() {
+        assert!(fits(u64::MAX / 1000, 2, None));
+        assert!(fits(100, 2, Some(3200)));
+        assert!(!fits(101, 2, Some(3200)));
+        assert_eq!(largest_bucket(&[file("t/bucket=1/a", 1), file("t/b", 1)]), None);
     }
 }

@@ -8,9 +8,11 @@ mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
+mod progress;
 pub mod session;
 pub mod source;
 pub mod write;
 
 pub use files::DataFile;
+pub use progress::Progress;
 pub use session::{Engine, Secret, Settings};

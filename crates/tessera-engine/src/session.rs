@@ -23,9 +23,10 @@ use tessera_contract::{Column, Table, table::Kind};
 use url::Url;
 
 use crate::{
-    files::{DataFile, DataFiles},
+    files::{self, DataFile, DataFiles},
     formula::{self, Words},
     functions,
+    progress::Progress,
     write::{self, WriteSpec},
 };
 
@@ -84,6 +85,7 @@ pub struct Scratch {
 pub struct Engine {
     ctx: SessionContext,
     scratch: Scratch,
+    memory_limit: Option<usize>,
 }
 
 impl fmt::Debug for Engine {
@@ -110,8 +112,14 @@ impl Engine {
         let mut config = SessionConfig::new()
             .with_target_partitions(settings.partitions.get())
             .with_information_schema(false)
-            .with_parquet_pruning(true);
+            .with_parquet_pruning(true)
+            .with_extension(Arc::new(Progress::default()));
         config.options_mut().execution.time_zone = Some("UTC".into());
+        if let Some(bytes) = settings.memory_limit {
+            // What every sort keeps aside for merging what it spilled; the engine's ten megabytes are for larger limits.
+            let aside = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+            *aside = (*aside).min(bytes / settings.partitions.get() / 8);
+        }
         // Tables in buckets are aggregated without a shuffle, however few partitions there are.
         config.options_mut().optimizer.subset_repartition_threshold = 1;
         // Joining a wide table with a narrow one of up to two million rows, the narrow one is held rather than both shuffled.
@@ -132,13 +140,19 @@ impl Engine {
         for function in functions::aggregates() {
             ctx.register_udaf(function);
         }
-        Ok(Self { ctx, scratch })
+        Ok(Self { ctx, scratch, memory_limit: settings.memory_limit })
     }
 
     /// How many partitions a plan has.
     #[must_use]
     pub fn partitions(&self) -> usize {
         self.ctx.state().config().target_partitions()
+    }
+
+    /// How far the session's work is.
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.ctx.state().config().get_extension().unwrap_or_default()
     }
 
     /// Makes a store known under its URL.
@@ -169,12 +183,15 @@ impl Engine {
     }
 
     /// The same of a table that may be kept in buckets: it then has the column [`BUCKET`](crate::write::BUCKET), and a plan
-    /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle.
+    /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle. If even these are too many
+    /// for the memory limit, it is the plain table, which can be aggregated by way of the disk.
     ///
     /// # Errors
     /// When the store is not known.
     pub fn read_buckets(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
-        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, true)))
+        let buckets =
+            files::largest_bucket(&files).is_some_and(|b| files::fits(b, self.partitions(), self.memory_limit));
+        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, buckets)))
     }
 
     /// The answer to a query over named frames. `words` replaces the words of the catalogue (see [`formula`]).

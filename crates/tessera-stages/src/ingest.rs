@@ -51,6 +51,10 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
+/// Beside a source's columns: the bits of the steps at which a row lost against another.
+const LOST: &str = "tessera.lost";
+/// Beside a source's columns: the key of the row's customer, if the customer is a clean one.
+const KEY: &str = "tessera.key";
 /// Bytes of source for a bucket of the clean table, and the most buckets of one: each is an open file.
 const BUCKET_BYTES: u64 = 8 << 20;
 const MOST_BUCKETS: u32 = 64;
@@ -189,8 +193,11 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
             Some(before) => before.union(losers)?,
             None => losers,
         };
-        let query = "SELECT source.*, coalesce(lost.bit, 0) AS _lost FROM lost RIGHT JOIN source ON lost.locator = source._locator";
-        let joined = night.over(query, &[("lost", &all), ("source", &rows)]).await?;
+        let query = format!(
+            "SELECT source.*, coalesce(lost.bit, 0) AS {} FROM lost RIGHT JOIN source ON lost.locator = source._locator",
+            quote(LOST)
+        );
+        let joined = night.over(&query, &[("lost", &all), ("source", &rows)]).await?;
         judged = judge(night, entity, judged.mapping, judged.steps, &joined).await?;
         lost = Some(all);
     }
@@ -200,8 +207,7 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
     Ok(Cleaned { counted, ..judged })
 }
 
-/// Types, repairs and judges the rows of a source. Beside the source's columns there may be `_lost`, the bits of the steps
-/// at which a row lost against another, and `_key`, the key of its customer if the customer is a clean one.
+/// Types, repairs and judges the rows of a source. Beside the source's columns there may be [`LOST`] and [`KEY`].
 async fn judge(
     night: &Night<'_>,
     entity: Entity,
@@ -210,18 +216,18 @@ async fn judge(
     source: &DataFrame,
 ) -> Result<Cleaned, StageError> {
     let has = |name: &str| source.schema().has_column_with_unqualified_name(name);
-    let (lost, key) = (has("_lost"), has("_key"));
+    let (lost, key) = (has(LOST), has(KEY));
 
     let mut typed = vec!["_locator".to_owned(), "_defect".to_owned()];
     typed.extend(mapping.raw.iter().map(|r| format!("{} AS {}", quote(r), quote(&format!("{RAW}{r}")))));
     let mut columns = vec!["_locator".to_owned(), "_defect".to_owned()];
     columns.extend(mapping.raw.iter().map(|r| quote(&format!("{RAW}{r}"))));
     if lost {
-        typed.push("_lost".to_owned());
-        columns.push("_lost".to_owned());
+        typed.push(quote(LOST));
+        columns.push(quote(LOST));
     }
     if key {
-        typed.push("_key AS customer_key, _key IS NOT NULL AS customer_known".to_owned());
+        typed.push(format!("{0} AS customer_key, {0} IS NOT NULL AS customer_known", quote(KEY)));
         columns.push("customer_key, customer_known".to_owned());
     }
     for m in &mapping.columns {
@@ -281,7 +287,7 @@ async fn judge(
 
     let filter = if aside { "WHERE NOT after" } else { "" };
     let asked = |s: &Step| key || !s.asks_known;
-    let mask = format!("{} + {}", if lost { "_lost" } else { "0" }, checks(&steps, asked));
+    let mask = format!("{} + {}", if lost { quote(LOST) } else { "0".to_owned() }, checks(&steps, asked));
     let leave = waterfall::bits(&steps, |s| s.turns_away());
     let query = format!("SELECT *, mask & {leave} AS leaving FROM (SELECT *, {mask} AS mask FROM rows {filter})");
     let rows = match night.over(&query, &[("rows", &all)]).await {
@@ -333,18 +339,32 @@ fn expression(entity: Entity, mapping: &Mapping, m: &mapping::Mapped) -> String 
 }
 
 impl Cleaned {
+    /// SQL of the columns that make a source of [`Cleaned::all`] again, to be joined and judged anew.
+    fn as_source(&self) -> String {
+        let raw = self.mapping.raw.iter().map(|r| format!("{} AS {}", quote(&format!("{RAW}{r}")), quote(r)));
+        let mut columns: Vec<String> = raw.chain(["_locator".to_owned(), "_defect".to_owned()]).collect();
+        let has = |name: &str| self.all.schema().has_column_with_unqualified_name(name);
+        if has(LOST) {
+            columns.push(quote(LOST));
+        }
+        if has("customer_key") {
+            columns.push(format!("customer_key AS {}", quote(KEY)));
+        }
+        columns.join(", ")
+    }
+
     /// The same rows with the key of their customer, and judged by the checks that ask who is known.
     async fn with_keys(self, night: &Night<'_>, people: &DataFrame) -> Result<Self, StageError> {
-        let lost = if self.all.schema().has_column_with_unqualified_name("_lost") { ", _lost" } else { "" };
-        let raw: String =
-            self.mapping.raw.iter().map(|r| format!("{} AS {}, ", quote(&format!("{RAW}{r}")), quote(r))).collect();
-        let own: String = self.mapping.raw.iter().map(|r| format!("source.{}, ", quote(r))).collect();
+        let query = format!("SELECT {}, customer_id AS \"tessera.customer\" FROM rows", self.as_source());
+        let source = night.over(&query, &[("rows", &self.all)]).await?;
+        let kept = source.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "tessera.customer" && *n != KEY);
+        let kept: String = kept.map(|n| format!("source.{}, ", quote(n))).collect();
         let query = format!(
-            "SELECT {own}_locator, _defect{lost}, people.customer_key AS _key FROM people RIGHT JOIN \
-             (SELECT {raw}_locator, _defect{lost}, customer_id AS _customer FROM rows) AS source \
-             ON people.customer_id = source._customer"
+            "SELECT {kept}people.customer_key AS {} FROM people RIGHT JOIN source \
+             ON people.customer_id = source.\"tessera.customer\"",
+            quote(KEY)
         );
-        let joined = night.over(&query, &[("rows", &self.all), ("people", people)]).await?;
+        let joined = night.over(&query, &[("source", &source), ("people", people)]).await?;
         let judged = judge(night, self.entity, self.mapping, self.steps, &joined).await?;
         Ok(Self { counted: self.counted, ..judged })
     }

@@ -34,7 +34,7 @@ pub struct Common {
     /// Log lines as text or JSON.
     #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
     pub log: Log,
-    /// More log lines; twice for all of them.
+    /// More log lines: how long every plan took; twice, the plans too; three times, everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

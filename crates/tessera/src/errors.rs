@@ -75,8 +75,16 @@ fn plain(text: &str) -> String {
     let text = text.split("\n\nbacktrace:").next().unwrap_or(text);
     // The list of everybody who holds memory helps nobody; what could not be had stands in the last line.
     match text.strip_prefix("Resources exhausted: ").and_then(|t| t.lines().last()) {
-        Some(last) => format!("memory ran out: {}", last.trim_start_matches("Error: ")),
+        Some(last) => format!("memory ran out: {}", without_aggregates(last.trim_start_matches("Error: "))),
         None => text.to_owned(),
+    }
+}
+
+/// An aggregation is named by all that it computes, which for features is a page.
+fn without_aggregates(text: &str) -> String {
+    match (text.split_once(" ("), text.rsplit_once(") with ")) {
+        (Some((who, _)), Some((_, what))) => format!("{who} with {what}"),
+        _ => text.to_owned(),
     }
 }
 

@@ -1,11 +1,14 @@
-//! What a person sees while a night runs: a spinner on a terminal, plain lines elsewhere.
+//! What a person sees while a night runs: a spinner with rows on a terminal, plain lines elsewhere.
 
 use std::{
+    fmt::Write,
     io::IsTerminal,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use tessera_engine::Progress;
 
 /// The progress of one step.
 pub struct Step {
@@ -17,10 +20,23 @@ pub struct Step {
 impl Step {
     /// Begins a step.
     pub fn start(name: &str, purpose: &str) -> Self {
+        Self::watched(name, purpose, Arc::default())
+    }
+
+    /// Begins a step that an engine does, whose rows are shown as they pass.
+    pub fn watched(name: &str, purpose: &str, progress: Arc<Progress>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:10} {wide_msg} {elapsed}") {
-                bar.set_style(style);
+            let rows = move |_: &ProgressState, line: &mut dyn Write| {
+                let (read, written) = (progress.read(), progress.written());
+                let shown = [(read, "read"), (written, "written")].into_iter().filter(|(rows, _)| *rows > 0);
+                for (rows, what) in shown {
+                    // A line that cannot be written is not shown.
+                    let _ = write!(line, "{} rows {what} · ", HumanCount(rows));
+                }
+            };
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:10} {rows}{wide_msg} {elapsed}") {
+                bar.set_style(style.with_key("rows", rows));
             }
             bar.set_prefix(name.to_owned());
             bar.set_message(purpose.to_owned());

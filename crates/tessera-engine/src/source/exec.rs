@@ -26,6 +26,7 @@ use super::{
     stream::Chunks,
     text::{Records, Rows},
 };
+use crate::progress::Progress;
 
 /// A piece of work: a text file, or a row group of a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +151,7 @@ impl ExecutionPlan for SourceScanExec {
         let store = context.runtime_env().object_store(&self.store)?;
         let batch_size = context.session_config().batch_size();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let progress = context.session_config().get_extension::<Progress>().unwrap_or_default();
         let Some(units) = self.partitions.get(partition).cloned() else {
             return internal_err!("no partition {partition}");
         };
@@ -167,7 +169,10 @@ impl ExecutionPlan for SourceScanExec {
             })
             .try_flatten()
             .map_err(|e| DataFusionError::External(Box::new(e)))
-            .inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
+            .inspect_ok(move |batch| {
+                metrics.record_output(batch.num_rows());
+                progress.add_read(batch.num_rows());
+            });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), rows.boxed())))
     }
 

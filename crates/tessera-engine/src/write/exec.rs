@@ -18,7 +18,10 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 
 use super::{
     Encoding, RouteSpec, WrittenFile,
@@ -26,6 +29,7 @@ use super::{
     file::{OpenFile, Store},
     manifest_schema,
 };
+use crate::progress::Progress;
 
 /// Bytes of a file that are held before they go to a folder.
 const LOCAL_PART: usize = 1 << 20;
@@ -155,7 +159,9 @@ impl ExecutionPlan for WriteExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let store = context.runtime_env().object_store(ObjectStoreUrl::parse(&self.store)?)?;
         let store = Store { store, part: if self.store.starts_with("file:") { LOCAL_PART } else { REMOTE_PART } };
+        let progress = context.session_config().get_extension::<Progress>().unwrap_or_default();
         let input = self.input.execute(partition, context)?;
+        let input = input.inspect_ok(move |batch| progress.add_written(batch.num_rows())).boxed();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let work = write_partition(input, store, self.routes.clone(), self.encoding, metrics);
         let schema = manifest_schema();
@@ -168,7 +174,7 @@ impl ExecutionPlan for WriteExec {
 }
 
 async fn write_partition(
-    mut input: SendableRecordBatchStream,
+    mut input: BoxStream<'static, Result<RecordBatch>>,
     store: Store,
     routes: Vec<PhysicalRoute>,
     encoding: Encoding,

@@ -6,8 +6,8 @@
 use datafusion::prelude::DataFrame;
 use tessera_engine::formula::quote;
 
-use super::Cleaned;
 use super::{
+    Cleaned, judge,
     mapping::{Mapping, RAW},
     waterfall::{Step, bits},
 };
@@ -18,7 +18,7 @@ const GROUPS: i64 = 1023;
 
 /// The rows that lose at the step of a bit: `locator` and `bit`, its value in the mask.
 pub(super) async fn losers(night: &Night<'_>, judged: &Cleaned, bit: usize) -> Result<DataFrame, StageError> {
-    let Cleaned { entity, mapping, steps, rows, .. } = judged;
+    let Cleaned { entity, mapping, steps, all, .. } = judged;
     let step = &steps[bit];
     let name = &step.name;
     let rule =
@@ -26,13 +26,21 @@ pub(super) async fn losers(night: &Night<'_>, judged: &Cleaned, bit: usize) -> R
     let by = columns(step, &rule.by, mapping)?;
     let eligible = bits(&steps[..bit], Step::turns_away);
     let hash = format!("row_hash({})", by.join(", "));
-    // Rows that left earlier may be among them: here that costs nothing, and asking would read their columns.
-    let query = format!(
-        "SELECT unnest(hashes) AS h FROM \
-         (SELECT repeated(h) AS hashes FROM (SELECT {hash} AS h FROM rows) GROUP BY h & {GROUPS})"
-    );
-    let repeated = night.over(&query, &[("rows", rows)]).await?;
+    // Rows that left earlier, or are not known yet, may be among them: here that costs nothing, and asking would read and
+    // type their columns. Only what stands behind a repeated hash is judged.
+    let hashed = format!("SELECT *, {hash} AS h FROM rows");
+    let query =
+        format!("SELECT unnest(hashes) AS h FROM (SELECT repeated(h) AS hashes FROM ({hashed}) GROUP BY h & {GROUPS})");
+    let repeated = night.over(&query, &[("rows", all)]).await?;
     let repeated = night.engine.materialise(repeated, &format!("{entity}_{name}_hashes")).await?;
+    let query = format!(
+        "SELECT {} FROM (SELECT r.* FROM repeated JOIN ({hashed}) AS r ON repeated.h = r.h)",
+        judged.as_source()
+    );
+    let candidates = night.over(&query, &[("rows", all), ("repeated", &repeated)]).await?;
+    // Written, or the optimiser would judge every row on its way into the join.
+    let candidates = night.engine.materialise(candidates, &format!("{entity}_{name}_candidates")).await?;
+    let candidates = judge(night, *entity, mapping.clone(), steps.clone(), &candidates).await?;
 
     // Ties end with the locator, which only ever chooses between rows that agree in every column of ours.
     let mut order: Vec<String> = rule.prefer.iter().cloned().collect();
@@ -41,13 +49,12 @@ pub(super) async fn losers(night: &Night<'_>, judged: &Cleaned, bit: usize) -> R
     let query = format!(
         "SELECT _locator AS locator, {} AS bit FROM \
          (SELECT _locator, row_number() OVER (PARTITION BY {} ORDER BY {}) AS place \
-         FROM repeated JOIN (SELECT *, {hash} AS h FROM rows WHERE mask & {eligible} = 0) AS r ON repeated.h = r.h) \
-         WHERE place > 1",
+         FROM rows WHERE mask & {eligible} = 0) WHERE place > 1",
         1_i64 << bit,
         by.join(", "),
         order.join(", ")
     );
-    let losers = night.over(&query, &[("rows", rows), ("repeated", &repeated)]).await;
+    let losers = night.over(&query, &[("rows", &candidates.rows)]).await;
     let losers = losers
         .map_err(|e| StageError::Expression { place: format!("quality.rules.{name}"), problem: e.to_string() })?;
     Ok(night.engine.materialise(losers, &format!("{entity}_{name}_losers")).await?)
