@@ -64,7 +64,7 @@ fn a_shop_in_buckets_and_on_disk_is_the_same_night() {
     let buckets = |lake: &str| {
         let folder = project.path(&format!("{lake}/clean_transactions/as_of={night}"));
         let names = std::fs::read_dir(folder).expect("a folder").map(|f| f.expect("an entry").file_name());
-        names.filter(|n| n.to_string_lossy().starts_with("bucket=")).count()
+        names.filter(|n| n.to_string_lossy().starts_with("bucket-")).count()
     };
     assert!(buckets("whole") > 1, "the sources are large enough");
 

@@ -15,4 +15,9 @@ trap 'rm -rf "$work"' EXIT
 # Samples are taken by hash of the customer's key: the same on every machine.
 export TESSERA_SECRET='the tests keep no secrets'
 "$tessera" demo --customers 600 --dir "$work" >/dev/null
+# Large enough for tables in buckets.
+mkdir "$work/large"
+cp "$here/../../crates/tessera/src/commands/demo/tessera.toml" "$work/large/"
+"$tessera" generate --customers 6000 --format csv --out "$work/large/data" >/dev/null
+"$tessera" run --as-of 2026-01-01 --project "$work/large/tessera.toml" >/dev/null
 "$venv/bin/python" "$here/read.py" "$work" "$tessera"

@@ -23,7 +23,7 @@ use datafusion::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::write::BUCKET;
+use crate::write::{BUCKET, bucket_of};
 
 /// A Parquet file in a store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,12 +109,6 @@ fn count(rows: u64) -> Precision<usize> {
     usize::try_from(rows).map_or(Precision::Absent, Precision::Exact)
 }
 
-/// The bucket in whose folder a file stands.
-fn bucket_of(path: &str) -> Option<i32> {
-    let (_, rest) = path.rsplit_once(&format!("/{BUCKET}="))?;
-    rest.split('/').next()?.parse().ok()
-}
-
 /// The schema in which data files are read: text as views.
 fn for_reading(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> = schema
@@ -195,10 +189,10 @@ mod tests {
     #[test]
     fn buckets_are_whole_in_order_and_shared_out_by_size() {
         let files = vec![
-            file("t/bucket=10/a", 30),
-            file("t/bucket=2/b", 10),
-            file("t/bucket=2/a", 20),
-            file("t/bucket=0/a", 30),
+            file("t/bucket-10/a", 30),
+            file("t/bucket-2/b", 10),
+            file("t/bucket-2/a", 20),
+            file("t/bucket-0/a", 30),
         ];
         assert_eq!(largest_bucket(&files), Some(30));
         let table = |in_buckets| {
@@ -211,7 +205,7 @@ mod tests {
         };
         assert_eq!(
             paths(table(true).groups(2)),
-            [vec!["t/bucket=0/a", "t/bucket=2/a", "t/bucket=2/b"], vec!["t/bucket=10/a"]]
+            [vec!["t/bucket-0/a", "t/bucket-2/a", "t/bucket-2/b"], vec!["t/bucket-10/a"]]
         );
         assert_eq!(paths(table(true).groups(9)).len(), 3);
         assert_eq!(paths(table(false).groups(9)).len(), 4);
@@ -222,6 +216,6 @@ mod tests {
         assert!(fits(u64::MAX / 1000, 2, None));
         assert!(fits(100, 2, Some(3200)));
         assert!(!fits(101, 2, Some(3200)));
-        assert_eq!(largest_bucket(&[file("t/bucket=1/a", 1), file("t/b", 1)]), None);
+        assert_eq!(largest_bucket(&[file("t/bucket-1/a", 1), file("t/b", 1)]), None);
     }
 }

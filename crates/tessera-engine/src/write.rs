@@ -26,6 +26,7 @@ use tessera_contract::Table;
 use tracing::Instrument;
 use url::Url;
 
+pub(crate) use bucket::bucket_of;
 pub use bucket::{BUCKET, Buckets};
 pub use node::query_planner;
 

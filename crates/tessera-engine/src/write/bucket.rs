@@ -2,7 +2,8 @@
 //!
 //! Whoever aggregates by that column later takes one bucket after the other: its groups fit the processor's caches, its
 //! memory is that of one bucket, and on a cluster nothing has to be shuffled. The bucket is a folder of the table,
-//! `bucket=7`, and a column of that name for stages (see [`crate::Engine::read_buckets`]). It never changes a result.
+//! `bucket-7`, and the column `bucket` for stages (see [`crate::Engine::read_buckets`]). It never changes a result. (Not
+//! `bucket=7`: readers would take that for a partition column that the table does not have.)
 
 use datafusion::{
     arrow::{
@@ -16,8 +17,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::row_hashes;
 
-/// The column, and the prefix of the folder.
+/// The column.
 pub const BUCKET: &str = "bucket";
+
+/// The folder of a bucket in the folder of a table.
+pub(super) fn folder(table: &str, bucket: usize) -> String {
+    format!("{table}/{BUCKET}-{bucket}")
+}
+
+/// The bucket in whose folder a file stands.
+pub(crate) fn bucket_of(path: &str) -> Option<i32> {
+    let (folder, _) = path.rsplit_once('/')?;
+    folder.rsplit('/').next()?.strip_prefix(BUCKET)?.strip_prefix('-')?.parse().ok()
+}
 
 /// How many rows a file gets at once.
 const BATCH: usize = 4 << 10;

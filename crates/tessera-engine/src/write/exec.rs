@@ -25,7 +25,7 @@ use futures::{
 
 use super::{
     Encoding, RouteSpec, WrittenFile,
-    bucket::{BUCKET, Split},
+    bucket::{self, Split},
     file::{OpenFile, Store},
     manifest_schema,
 };
@@ -227,14 +227,14 @@ impl<'a> Way<'a> {
         Ok(())
     }
 
-    async fn write(&mut self, bucket: usize, rows: &RecordBatch) -> Result<()> {
-        let slot = &mut self.open[bucket];
+    async fn write(&mut self, number: usize, rows: &RecordBatch) -> Result<()> {
+        let slot = &mut self.open[number];
         let file = match slot {
             Some(file) => file,
             None => {
                 let spec = &self.route.spec;
                 let folder = match &spec.buckets {
-                    Some(_) => format!("{}/{BUCKET}={bucket}", spec.prefix),
+                    Some(_) => bucket::folder(&spec.prefix, number),
                     None => spec.prefix.clone(),
                 };
                 slot.insert(OpenFile::create(self.store, &folder, spec, rows, self.encoding)?)

@@ -125,8 +125,14 @@ fn properties(encoding: Encoding, one_of_many: bool, first: &RecordBatch) -> Res
     Ok(properties.set_compression(Compression::ZSTD(ZstdLevel::default())).build())
 }
 
-/// The columns in which a dictionary would be built in vain.
+/// Rows that tell enough of a file's columns.
+const TELLING: usize = 1 << 10;
+
+/// The columns in which a dictionary would be built in vain, by the first rows of a file.
 fn mostly_different(rows: &RecordBatch) -> Result<Vec<String>> {
+    if rows.num_rows() < TELLING {
+        return Ok(Vec::new());
+    }
     let schema = rows.schema();
     let flat = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
     let mut names = Vec::new();

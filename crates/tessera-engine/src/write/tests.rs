@@ -161,7 +161,7 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
     assert_eq!(files.iter().map(|f| f.rows).sum::<u64>(), 30_000);
     let folders: std::collections::BTreeSet<_> =
         files.iter().filter_map(|f| f.path.split('/').nth(1).map(str::to_owned)).collect();
-    assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["bucket=0", "bucket=1", "bucket=2", "bucket=3", "bucket=4"]);
+    assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["bucket-0", "bucket-1", "bucket-2", "bucket-3", "bucket-4"]);
 
     let schema =
         Arc::new(Schema::new(vec![Field::new("key", DataType::Utf8, true), Field::new("id", DataType::Int64, true)]));
