@@ -116,9 +116,13 @@ impl Engine {
             .with_extension(Arc::new(Progress::default()));
         config.options_mut().execution.time_zone = Some("UTC".into());
         if let Some(bytes) = settings.memory_limit {
-            // What every sort keeps aside for merging what it spilled; the engine's ten megabytes are for larger limits.
+            // What every sort keeps aside for merging what it spilled, and how many rows go through at once (a wide row takes
+            // half a kilobyte, a node holds a few batches): the engine's defaults are for larger limits.
+            let share = bytes / settings.partitions.get();
             let aside = &mut config.options_mut().execution.sort_spill_reservation_bytes;
-            *aside = (*aside).min(bytes / settings.partitions.get() / 8);
+            *aside = (*aside).min(share / 8);
+            let rows = config.batch_size().min((share >> 13).max(256));
+            config = config.with_batch_size(rows);
         }
         // Tables in buckets are aggregated without a shuffle, however few partitions there are.
         config.options_mut().optimizer.subset_repartition_threshold = 1;

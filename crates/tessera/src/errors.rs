@@ -74,7 +74,7 @@ fn plain(text: &str) -> String {
     }
     let text = text.split("\n\nbacktrace:").next().unwrap_or(text);
     // The list of everybody who holds memory helps nobody; what could not be had stands in the last line.
-    match text.strip_prefix("Resources exhausted: ").and_then(|t| t.lines().last()) {
+    match text.split_once("Resources exhausted: ").and_then(|(_, t)| t.lines().last()) {
         Some(last) => format!("memory ran out: {}", without_aggregates(last.trim_start_matches("Error: "))),
         None => text.to_owned(),
     }
