@@ -111,6 +111,9 @@ pub fn table(batches: &[RecordBatch], header: &[&str]) -> Result<Table> {
     Ok(table)
 }
 
+/// Segments, everybody included, beyond which their columns are narrow.
+const NARROW: usize = 6;
+
 /// A row per KPI and a column per segment, of rows of `kpi`, `segment`, `value` and `state`.
 pub fn kpis<'a>(batches: &[RecordBatch], catalogue: impl Iterator<Item = (&'a str, &'a Kpi)>) -> Result<Table> {
     let mut segments: Vec<String> = Vec::new();
@@ -127,19 +130,24 @@ pub fn kpis<'a>(batches: &[RecordBatch], catalogue: impl Iterator<Item = (&'a st
             cells.insert((of(&kpi), of(&segment)), (value.is_valid(row).then(|| value.value(row)), of(&state)));
         }
     }
+    // Many columns fit a terminal only if they are narrow.
+    let narrow = segments.len() > NARROW;
+    let labels: &[&str] = if narrow { &["KPI"] } else { &["KPI", "unit"] };
+    let shown = if narrow { compact } else { in_unit };
     let mut table = plain();
-    table.set_header(["KPI", "unit"].into_iter().chain(segments.iter().map(String::as_str)));
+    table.set_header(labels.iter().copied().chain(segments.iter().map(String::as_str)));
     for (name, kpi) in catalogue {
-        let mut row = vec![name.to_owned(), kpi.unit.clone()];
+        let mut row = vec![name.to_owned()];
+        row.extend((!narrow).then(|| kpi.unit.clone()));
         row.extend(segments.iter().map(|segment| match cells.get(&(name.to_owned(), segment.clone())) {
-            Some((Some(value), state)) if state == "low_n" => format!("({})", in_unit(*value, &kpi.unit)),
-            Some((Some(value), _)) => in_unit(*value, &kpi.unit),
+            Some((Some(value), state)) if state == "low_n" => format!("({})", shown(*value, &kpi.unit)),
+            Some((Some(value), _)) => shown(*value, &kpi.unit),
             Some((None, state)) if state != "ok" => state.replace('_', " "),
             _ => String::new(),
         }));
         table.add_row(row);
     }
-    (2..2 + segments.len()).for_each(|i| {
+    (labels.len()..labels.len() + segments.len()).for_each(|i| {
         if let Some(column) = table.column_mut(i) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -155,6 +163,17 @@ pub fn in_unit(value: f64, unit: &str) -> String {
         _ if value.abs() >= 10_000.0 => grouped(value, 0),
         _ if unit.starts_with("currency") => grouped(value, 2),
         _ => number(&value.to_string()),
+    }
+}
+
+/// The same in about six characters.
+fn compact(value: f64, unit: &str) -> String {
+    match (unit, value.abs()) {
+        ("share", size) if size >= 10.0 => format!("{:.0} %", 100.0 * value),
+        ("share" | "customers" | "orders", _) => in_unit(value, unit),
+        (_, size) if size >= 1e6 => format!("{:.2} M", value / 1e6),
+        (_, size) if size >= 1e4 => format!("{:.1} k", value / 1e3),
+        _ => format!("{value:.2}"),
     }
 }
 
@@ -226,5 +245,11 @@ mod tests {
         assert_eq!(in_unit(9.5, "currency per order"), "9.50");
         assert_eq!(grouped(-0.001, 2), "0.00");
         assert_eq!(in_unit(2.0048, "orders per customer"), "2.0048");
+        assert_eq!(compact(2.0048, "orders per customer"), "2.00");
+        assert_eq!(compact(3_426_176.0, "currency"), "3.43 M");
+        assert_eq!(compact(-86_135.4, "currency"), "-86.1 k");
+        assert_eq!(compact(113.5, "share"), "11350 %");
+        assert_eq!(compact(0.9871, "share"), "98.7 %");
+        assert_eq!(compact(18_847.0, "customers"), "18\u{202f}847");
     }
 }
