@@ -60,7 +60,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
 fn a_shop_in_buckets_and_on_disk_is_the_same_night() {
     let night = "2026-01-01";
     let project = generated(6_000, &["--format", "csv"]);
-    project.ok(&["run", "--as-of", night, "--lake", "whole"]);
+    project.ok(&["run", "--as-of", night, "--lake", "whole", "--set", "engine.partitions=2"]);
     let buckets = |lake: &str| {
         let folder = project.path(&format!("{lake}/clean_transactions/as_of={night}"));
         let names = std::fs::read_dir(folder).expect("a folder").map(|f| f.expect("an entry").file_name());
@@ -181,7 +181,7 @@ fn stage_by_stage_is_the_whole_night() {
         project.ok(&["stage", stage, "--as-of", night]);
     }
     let staged = project.fingerprints(night, &[]);
-    project.ok(&["run", "--as-of", night, "--lake", "whole"]);
+    project.ok(&["run", "--as-of", night, "--lake", "whole", "--set", "engine.partitions=2"]);
     assert_eq!(project.fingerprints(night, &["--lake", "whole"]), staged);
     assert_eq!(project.ok(&["plan", "--as-of", night, "--stages"]).split_whitespace().collect::<Vec<_>>(), STAGES);
     let unknown = project.tessera(&["stage", "cluster", "--as-of", night]);

@@ -19,5 +19,5 @@ export TESSERA_SECRET='the tests keep no secrets'
 mkdir "$work/large"
 cp "$here/../../crates/tessera/src/commands/demo/tessera.toml" "$work/large/"
 "$tessera" generate --customers 6000 --format csv --out "$work/large/data" >/dev/null
-"$tessera" run --as-of 2026-01-01 --project "$work/large/tessera.toml" >/dev/null
+"$tessera" run --as-of 2026-01-01 --project "$work/large/tessera.toml" --set engine.partitions=2 >/dev/null
 "$venv/bin/python" "$here/read.py" "$work" "$tessera"

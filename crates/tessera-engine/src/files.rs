@@ -21,12 +21,11 @@ use datafusion::{
     physical_expr::{LexOrdering, Partitioning, PhysicalSortExpr, RangePartitioning, expressions::Column},
     physical_plan::{ExecutionPlan, empty::EmptyExec},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::write::{BUCKET, bucket_of};
 
 /// A Parquet file in a store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataFile {
     /// Path in the store.
     pub path: String,
@@ -153,10 +152,7 @@ impl TableProvider for DataFiles {
         );
         let groups = self.groups(session.config().target_partitions());
         let mut config = FileScanConfigBuilder::new(self.store.clone(), source)
-            .with_statistics(Statistics {
-                num_rows: count(self.files.iter().map(|(f, _)| f.rows).sum()),
-                ..Statistics::new_unknown(&TableProvider::schema(self))
-            })
+            .with_statistics(self.statistics().unwrap_or_default())
             .with_projection_indices(projection.cloned())?
             .with_limit(limit);
         if self.in_buckets {

@@ -55,9 +55,10 @@ pub const STAGE: Stage = Stage {
 const LOST: &str = "tessera.lost";
 /// Beside a source's columns: the key of the row's customer, if the customer is a clean one.
 const KEY: &str = "tessera.key";
-/// Bytes of source for a bucket of the clean table, and the most buckets of one: each is an open file.
+/// Bytes of source for a bucket of the clean table.
 const BUCKET_BYTES: u64 = 8 << 20;
-const MOST_BUCKETS: u32 = 64;
+/// The most files that are open for one table: a bucket is one in every partition, of some megabytes each.
+const MOST_OPEN: u64 = 128;
 /// A locator is the number of the file, then the number of the row in so many bits.
 const ROW_BITS: u32 = 40;
 
@@ -412,9 +413,12 @@ impl Cleaned {
     fn buckets(&self, night: &Night<'_>) -> Option<Buckets> {
         let source = night.sources.iter().find(|s| s.entity == self.entity)?;
         let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
-        let count = u32::try_from(bytes / BUCKET_BYTES).unwrap_or(u32::MAX).min(MOST_BUCKETS);
+        let partitions = night.engine.partitions() as u64;
+        let count = (bytes / BUCKET_BYTES).min(MOST_OPEN / partitions);
         let by_customer = self.entity.has_customer() && self.entity != Entity::Customers;
-        (by_customer && count > 1).then(|| Buckets { column: "customer_key".to_owned(), count })
+        // Fewer buckets than partitions would leave some of these idle.
+        let count = u32::try_from(count).ok().filter(|_| by_customer && count > 1 && count >= partitions)?;
+        Some(Buckets { column: "customer_key".to_owned(), count })
     }
 
     /// The clean rows to their table, the others to the quarantine, in one pass.
