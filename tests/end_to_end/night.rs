@@ -11,7 +11,7 @@ use crate::project::{Project, complaint, repository};
 const STAGES: [&str; 7] = ["ingest", "reconcile", "features", "segment", "validate", "kpis", "publish"];
 
 /// The demo's project over a generated shop.
-fn generated(customers: u32, further: &[&str]) -> Project {
+pub fn generated(customers: u32, further: &[&str]) -> Project {
     let demo = repository().join("crates/tessera/src/commands/demo/tessera.toml");
     let project = Project::new(&std::fs::read_to_string(demo).expect("the demo's project"));
     project.ok(&[&["generate", "--customers", &customers.to_string(), "--out", "data"], further].concat());

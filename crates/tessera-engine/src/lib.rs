@@ -4,15 +4,19 @@
 //! a catalogue's text to SQL. The engine is only ever a [`session::Engine`]: whoever makes the session decides where
 //! the work runs. Nothing here knows a stage or a Delta table.
 
+mod codec;
 mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
-mod progress;
+pub mod progress;
 pub mod session;
 pub mod source;
+mod stores;
 pub mod write;
 
+pub use codec::Codec;
 pub use files::DataFile;
 pub use progress::Progress;
 pub use session::{Engine, Secret, Settings};
+pub use stores::Stores;

@@ -1,4 +1,5 @@
-//! The one builder of sessions. Local, in-process cluster and remote differ here and nowhere else.
+//! The one builder of sessions, and what stages ask of one. Where plans run is up to the planner of the state: that of a
+//! cluster sends them away.
 
 use std::{collections::HashMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
@@ -9,9 +10,9 @@ use datafusion::{
     },
     common::{Result, ScalarValue},
     execution::{
-        SessionStateBuilder,
+        SessionState, SessionStateBuilder,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
-        memory_pool::{FairSpillPool, TrackConsumersPool},
+        memory_pool::{FairSpillPool, MemoryLimit, TrackConsumersPool},
         object_store::ObjectStoreUrl,
         runtime_env::RuntimeEnvBuilder,
     },
@@ -27,6 +28,7 @@ use crate::{
     formula::{self, Words},
     functions,
     progress::Progress,
+    stores::Stores,
     write::{self, WriteSpec},
 };
 
@@ -80,12 +82,65 @@ pub struct Scratch {
     pub folder: String,
 }
 
+/// The state of a session with our functions, whose plans run in this process. A process that only passes plans on needs no
+/// secret.
+///
+/// # Errors
+/// When the spill folder cannot be used.
+pub fn state(settings: &Settings, secret: Option<&Secret>, stores: Arc<Stores>) -> Result<SessionState> {
+    let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(stores);
+    if let Some(bytes) = settings.memory_limit {
+        let consumers = NonZeroUsize::MIN.saturating_add(4);
+        runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
+    }
+    if let Some(folder) = &settings.spill_dir {
+        let mode = DiskManagerMode::Directories(vec![folder.clone()]);
+        runtime = runtime.with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode));
+    }
+    let mut config = SessionConfig::new()
+        .with_target_partitions(settings.partitions.get())
+        .with_information_schema(false)
+        .with_parquet_pruning(true)
+        .with_extension(Arc::new(Progress::default()));
+    config.options_mut().execution.time_zone = Some("UTC".into());
+    if let Some(bytes) = settings.memory_limit {
+        // What every sort keeps aside for merging what it spilled, and how many rows go through at once (a wide row takes
+        // half a kilobyte, a node holds a few batches): the engine's defaults are for larger limits.
+        let share = bytes / settings.partitions.get();
+        let aside = &mut config.options_mut().execution.sort_spill_reservation_bytes;
+        *aside = (*aside).min(share / 8);
+        let rows = config.batch_size().min((share >> 13).max(256));
+        config = config.with_batch_size(rows);
+    }
+    // Tables in buckets are aggregated without a shuffle, however few partitions there are.
+    config.options_mut().optimizer.subset_repartition_threshold = 1;
+    // Joining a wide table with a narrow one of up to two million rows, the narrow one is held rather than both shuffled.
+    config.options_mut().optimizer.hash_join_single_partition_threshold = 128 << 20;
+    config.options_mut().optimizer.hash_join_single_partition_threshold_rows = 2 << 20;
+    // Names of sources keep their case.
+    config.options_mut().sql_parser.enable_ident_normalization = false;
+    let ctx = SessionContext::new_with_state(
+        SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime.build()?))
+            .with_default_features()
+            .with_query_planner(write::query_planner())
+            .build(),
+    );
+    for function in functions::scalars(secret) {
+        ctx.register_udf(function);
+    }
+    for function in functions::aggregates() {
+        ctx.register_udaf(function);
+    }
+    Ok(ctx.state())
+}
+
 /// A session with our functions, and the few things that stages ask of it.
 #[derive(Clone)]
 pub struct Engine {
     ctx: SessionContext,
     scratch: Scratch,
-    memory_limit: Option<usize>,
 }
 
 impl fmt::Debug for Engine {
@@ -95,56 +150,10 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// An engine in this process.
-    ///
-    /// # Errors
-    /// When the spill folder cannot be used.
-    pub fn local(settings: &Settings, secret: &Secret, scratch: Scratch) -> Result<Self> {
-        let mut runtime = RuntimeEnvBuilder::new();
-        if let Some(bytes) = settings.memory_limit {
-            let consumers = NonZeroUsize::MIN.saturating_add(4);
-            runtime = runtime.with_memory_pool(Arc::new(TrackConsumersPool::new(FairSpillPool::new(bytes), consumers)));
-        }
-        if let Some(folder) = &settings.spill_dir {
-            let mode = DiskManagerMode::Directories(vec![folder.clone()]);
-            runtime = runtime.with_disk_manager_builder(DiskManagerBuilder::default().with_mode(mode));
-        }
-        let mut config = SessionConfig::new()
-            .with_target_partitions(settings.partitions.get())
-            .with_information_schema(false)
-            .with_parquet_pruning(true)
-            .with_extension(Arc::new(Progress::default()));
-        config.options_mut().execution.time_zone = Some("UTC".into());
-        if let Some(bytes) = settings.memory_limit {
-            // What every sort keeps aside for merging what it spilled, and how many rows go through at once (a wide row takes
-            // half a kilobyte, a node holds a few batches): the engine's defaults are for larger limits.
-            let share = bytes / settings.partitions.get();
-            let aside = &mut config.options_mut().execution.sort_spill_reservation_bytes;
-            *aside = (*aside).min(share / 8);
-            let rows = config.batch_size().min((share >> 13).max(256));
-            config = config.with_batch_size(rows);
-        }
-        // Tables in buckets are aggregated without a shuffle, however few partitions there are.
-        config.options_mut().optimizer.subset_repartition_threshold = 1;
-        // Joining a wide table with a narrow one of up to two million rows, the narrow one is held rather than both shuffled.
-        config.options_mut().optimizer.hash_join_single_partition_threshold = 128 << 20;
-        config.options_mut().optimizer.hash_join_single_partition_threshold_rows = 2 << 20;
-        // Names of sources keep their case.
-        config.options_mut().sql_parser.enable_ident_normalization = false;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(Arc::new(runtime.build()?))
-            .with_default_features()
-            .with_query_planner(write::query_planner())
-            .build();
-        let ctx = SessionContext::new_with_state(state);
-        for function in functions::scalars(secret) {
-            ctx.register_udf(function);
-        }
-        for function in functions::aggregates() {
-            ctx.register_udaf(function);
-        }
-        Ok(Self { ctx, scratch, memory_limit: settings.memory_limit })
+    /// An engine whose plans run wherever the session's planner lets them.
+    #[must_use]
+    pub fn new(state: SessionState, scratch: Scratch) -> Self {
+        Self { ctx: SessionContext::new_with_state(state), scratch }
     }
 
     /// How many partitions a plan has.
@@ -156,7 +165,7 @@ impl Engine {
     /// How far the session's work is.
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
-        self.ctx.state().config().get_extension().unwrap_or_default()
+        Progress::of(&self.ctx.state())
     }
 
     /// Makes a store known under its URL.
@@ -193,8 +202,11 @@ impl Engine {
     /// # Errors
     /// When the store is not known.
     pub fn read_buckets(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
-        let buckets =
-            files::largest_bucket(&files).is_some_and(|b| files::fits(b, self.partitions(), self.memory_limit));
+        let memory = match self.ctx.runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => Some(bytes),
+            _ => None,
+        };
+        let buckets = files::largest_bucket(&files).is_some_and(|b| files::fits(b, self.partitions(), memory));
         self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, buckets)))
     }
 

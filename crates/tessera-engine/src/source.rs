@@ -16,6 +16,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use error::SourceError;
+pub(crate) use exec::{SourceScanExec, SourceScanSpec};
 pub use files::list;
 pub use table::{SourceTable, open};
 

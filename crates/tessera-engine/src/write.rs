@@ -28,6 +28,7 @@ use url::Url;
 
 pub(crate) use bucket::bucket_of;
 pub use bucket::{BUCKET, Buckets};
+pub(crate) use exec::{WriteExec, WriteExecSpec};
 pub use node::query_planner;
 
 use crate::{fingerprint::Fingerprint, session::as_column};

@@ -1,6 +1,6 @@
 //! The flags.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tessera_contract::project::Override;
@@ -25,9 +25,15 @@ pub struct Common {
     /// The lake: a folder or a URL; beats `lake.url` of the project file.
     #[arg(long, global = true, value_name = "URL")]
     pub lake: Option<String>,
-    /// Where the work runs.
-    #[arg(long, global = true, default_value = "local", value_name = "local")]
-    pub engine: String,
+    /// Where the work runs: in this process, or on a cluster.
+    #[arg(
+        long,
+        global = true,
+        default_value = "local",
+        value_name = "local|ballista://HOST:PORT",
+        env = "TESSERA_ENGINE"
+    )]
+    pub engine: Place,
     /// Overrides a key of the project file, such as `--set segmentation.k=6`; may be repeated.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
     pub set: Vec<Override>,
@@ -38,6 +44,33 @@ pub struct Common {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
+
+/// Where the work runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this process.
+    Local,
+    /// On the cluster whose scheduler is at HOST:PORT.
+    Cluster(String),
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "local" {
+            return Ok(Self::Local);
+        }
+        match text.strip_prefix("ballista://").map(|address| address.trim_end_matches('/')) {
+            Some("") | None => Err("it is `local` or reads ballista://HOST:PORT".into()),
+            Some(address) if address.contains(':') => Ok(Self::Cluster(address.to_owned())),
+            Some(host) => Ok(Self::Cluster(format!("{host}:{SCHEDULER_PORT}"))),
+        }
+    }
+}
+
+/// Where a scheduler listens unless told otherwise.
+pub const SCHEDULER_PORT: u16 = 50050;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -151,6 +184,47 @@ pub enum Command {
         #[command(subcommand)]
         command: Snapshots,
     },
+    /// Runs a cluster's scheduler until it is stopped. It plans nothing and keeps nothing on disk; it needs no secret.
+    #[command(after_help = "Example: tessera scheduler --bind-host 0.0.0.0")]
+    Scheduler {
+        /// Address to listen at. There is no authentication: keep it inside.
+        #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+        bind_host: IpAddr,
+        /// Port to listen at.
+        #[arg(long, default_value_t = SCHEDULER_PORT)]
+        bind_port: u16,
+        /// Seconds without a sign of life after which an executor counts as lost.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(10..))]
+        executor_timeout: u64,
+    },
+    /// Runs a cluster's executor until it is stopped. It needs the project's secret and access to the stores.
+    #[command(after_help = "Example: tessera executor --scheduler scheduler:50050 --bind-host 0.0.0.0")]
+    Executor {
+        /// The scheduler.
+        #[arg(long, value_name = "HOST:PORT")]
+        scheduler: String,
+        /// Address to listen at for those who fetch results. There is no authentication: keep it inside.
+        #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+        bind_host: IpAddr,
+        /// Port to listen at.
+        #[arg(long, default_value_t = 50051)]
+        bind_port: u16,
+        /// The name under which the others reach it; absent, the address from which the scheduler sees it come.
+        #[arg(long, value_name = "HOST")]
+        external_host: Option<String>,
+        /// Folder for intermediate results; absent, one of the system's for temporary files, removed at the end.
+        #[arg(long, value_name = "DIR")]
+        work_dir: Option<PathBuf>,
+        /// Partitions worked on at once; absent, one a core.
+        #[arg(long)]
+        cores: Option<NonZeroUsize>,
+        /// Memory for sorting, joining and aggregating, such as 4GiB; absent, 70 % of the machine's or the container's.
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<String>,
+        /// Seconds to wait for the scheduler at the start.
+        #[arg(long, default_value_t = 60)]
+        patience: u64,
+    },
     /// Generates the files of a realistic, dirty shop.
     #[command(after_help = "Example: tessera generate --customers 100000 --out shop")]
     Generate {
@@ -222,9 +296,13 @@ impl Common {
     /// Log lines go to standard error.
     pub fn start_telemetry(&self) {
         let level = match self.verbose {
-            0 => "warn,tessera=info",
-            1 => "warn,tessera=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug",
-            2 => "info,tessera=trace,tessera_engine=trace,tessera_lake=trace,tessera_stages=trace",
+            0 => "warn,tessera=info,tessera_cluster=info",
+            1 => {
+                "warn,tessera=debug,tessera_cluster=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug"
+            }
+            2 => {
+                "info,tessera=trace,tessera_cluster=trace,tessera_engine=trace,tessera_lake=trace,tessera_stages=trace"
+            }
             _ => "debug",
         };
         let filter = EnvFilter::try_from_env("TESSERA_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -1,6 +1,7 @@
 //! One function a command.
 
 mod check;
+mod cluster;
 mod demo;
 mod describe;
 mod init;
@@ -38,6 +39,23 @@ pub async fn run(cli: Cli) -> Result<()> {
             query::sql(&context, &query, &scope, restricted, format).await
         }
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
+        Command::Scheduler { bind_host, bind_port, executor_timeout } => {
+            cluster::scheduler(bind_host, bind_port, executor_timeout).await
+        }
+        Command::Executor { scheduler, bind_host, bind_port, external_host, work_dir, cores, memory, patience } => {
+            let (bind, port) = (bind_host, bind_port);
+            cluster::executor(cluster::Executor {
+                scheduler,
+                bind,
+                port,
+                external_host,
+                work_dir,
+                cores,
+                memory,
+                patience,
+            })
+            .await
+        }
         Command::Generate { customers, out, seed, from, to, horizon, format } => {
             demo::generate(&demo::shop(customers, seed, &from, &to, &horizon, format)?, &out)
         }

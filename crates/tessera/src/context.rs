@@ -3,15 +3,26 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
+use tessera_cluster::{Cluster, JobProgress, Vocabulary, Watch};
 use tessera_contract::{AsOf, Project, project::parse_bytes};
-use tessera_engine::{Engine, Secret, Settings, session::Scratch};
+use tessera_engine::{
+    Codec, Engine, Progress, Secret, Settings, Stores,
+    progress::Elsewhere,
+    session::{self, Scratch},
+};
 use tessera_lake::Lake;
 use url::Url;
 
-use crate::{cli::Common, errors::Usage, secret};
+use crate::{
+    cli::{Common, Place},
+    errors::Usage,
+    secret,
+};
 
 /// The project and its lake.
 pub struct Context {
@@ -21,6 +32,7 @@ pub struct Context {
     pub folder: PathBuf,
     /// The lake.
     pub lake: Lake,
+    place: Place,
 }
 
 impl Context {
@@ -43,9 +55,6 @@ impl Context {
     }
 
     fn new(common: &Common, file: &str, text: &str, folder: PathBuf, needs_sources: bool) -> Result<Self> {
-        if common.engine != "local" {
-            return Err(Usage(format!("unknown engine `{}`; known is `local`", common.engine)).into());
-        }
         let project = Project::load(file, text, &common.set)?;
         if needs_sources && !project.sources.is_empty() && !project.sources.contains_key("transactions") {
             return Err(Usage(format!(
@@ -57,7 +66,7 @@ impl Context {
             Some(url) => Lake::open_with(url, environment()),
             None => Lake::open_with(&resolve(&folder, &project.lake.url), environment()),
         }?;
-        Ok(Self { project, folder, lake })
+        Ok(Self { project, folder, lake, place: common.engine.clone() })
     }
 
     /// The night of a date that was typed.
@@ -89,21 +98,52 @@ impl Context {
     }
 
     /// An engine whose intermediate results go to `scratch` of the lake.
-    pub fn engine(&self, secret: &Secret, scratch: &str) -> Result<Engine> {
+    pub async fn engine(&self, secret: &Secret, scratch: &str) -> Result<Engine> {
         let settings = &self.project.engine;
-        let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let cluster = match &self.place {
+            Place::Local => None,
+            Place::Cluster(address) => Some(Cluster::connect(address, PATIENCE).await?),
+        };
+        let cores = match &cluster {
+            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            Some(cluster) => NonZeroUsize::new(cluster.vcores()).unwrap_or(NonZeroUsize::MIN),
+        };
         let settings = Settings {
             partitions: NonZeroUsize::new(settings.partitions).unwrap_or(cores),
             memory_limit: parse_bytes(&settings.memory_limit).and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0),
             spill_dir: (!settings.spill_dir.is_empty()).then(|| PathBuf::from(&settings.spill_dir)),
         };
+        let vocabulary = vocabulary(&settings, Some(secret)).context("the engine could not be started")?;
+        let progress = Progress::of(&vocabulary.state);
+        let state = match cluster {
+            None => vocabulary.state,
+            Some(cluster) => cluster.session(&vocabulary, watch(progress)),
+        };
         let store = self.store_url()?;
         let folder = self.lake.path(scratch).to_string();
-        let engine = Engine::local(&settings, secret, Scratch { store: store.clone(), folder })
-            .context("the engine could not be started")?;
+        let engine = Engine::new(state, Scratch { store: store.clone(), folder });
         engine.register_store(&store, self.lake.store());
         Ok(engine)
     }
+}
+
+/// How long a cluster may be silent, or without an executor, before the night gives up for now.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a plan may contain, for sessions and for the roles of a cluster.
+pub fn vocabulary(settings: &Settings, secret: Option<&Secret>) -> Result<Vocabulary> {
+    let state = session::state(settings, secret, Arc::new(Stores::new(environment())))?;
+    let secret = secret.cloned();
+    Ok(Vocabulary { state, codec: Arc::new(move |others| Arc::new(Codec::new(secret.clone(), others))) })
+}
+
+/// Passes on how far a job of the cluster is.
+fn watch(progress: Arc<Progress>) -> Watch {
+    Arc::new(move |job| {
+        let JobProgress { stages_done, stages, tasks_done, tasks, rows_read, rows_written } = job;
+        tracing::debug!(stages_done, stages, tasks_done, tasks, rows_read, rows_written, "the cluster works");
+        progress.set(&Elsewhere { stages_done, stages, tasks_done, tasks, rows_read, rows_written });
+    })
 }
 
 /// A path or URL of the project file, seen from where the command runs.

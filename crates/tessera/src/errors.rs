@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use datafusion::error::DataFusionError;
+use tessera_cluster::ClusterError;
 use tessera_contract::{AsOfError, ProjectError};
 use tessera_engine::source::SourceError;
 use tessera_lake::LakeError;
@@ -104,6 +105,11 @@ fn code(error: &anyhow::Error) -> u8 {
             Some(lake) if lake.is_temporary() => return TEMPORARY,
             _ => {}
         }
+        match cluster_error(cause) {
+            Some(ClusterError::Address(_)) => return USAGE,
+            Some(cluster) if cluster.is_temporary() => return TEMPORARY,
+            _ => {}
+        }
         if engine_error(cause).is_some_and(temporary) {
             return TEMPORARY;
         }
@@ -153,6 +159,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 held.snapshot_id
             ));
         }
+        if let Some(hint) = cluster_error(cause).and_then(ClusterError::hint) {
+            return Some(hint);
+        }
         if let Some(hint) = source_error(cause).and_then(SourceError::hint) {
             return Some(hint);
         }
@@ -165,7 +174,16 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 
 /// A source's error travels inside the engine's.
 fn source_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a SourceError> {
-    if let Some(error) = cause.downcast_ref::<SourceError>() {
+    inside(cause)
+}
+
+/// So does a cluster's.
+fn cluster_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a ClusterError> {
+    inside(cause)
+}
+
+fn inside<'a, E: std::error::Error + 'static>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a E> {
+    if let Some(error) = cause.downcast_ref() {
         return Some(error);
     }
     match engine_error(cause)?.find_root() {

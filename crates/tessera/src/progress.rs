@@ -28,10 +28,21 @@ impl Step {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             let rows = move |_: &ProgressState, line: &mut dyn Write| {
+                if let Some(job) = progress.elsewhere() {
+                    // A line that cannot be written is not shown.
+                    let _ = write!(
+                        line,
+                        "stage {}/{} · task {}/{} · {} rows read · ",
+                        (job.stages_done + 1).min(job.stages),
+                        job.stages,
+                        job.tasks_done,
+                        job.tasks,
+                        HumanCount(job.rows_read as u64)
+                    );
+                }
                 let (read, written) = (progress.read(), progress.written());
                 let shown = [(read, "read"), (written, "written")].into_iter().filter(|(rows, _)| *rows > 0);
                 for (rows, what) in shown {
-                    // A line that cannot be written is not shown.
                     let _ = write!(line, "{} rows {what} · ", HumanCount(rows));
                 }
             };

@@ -136,7 +136,7 @@ async fn query_record(
     name: &str,
     query: &str,
 ) -> Result<Vec<arrow::array::RecordBatch>> {
-    let engine = run.context.engine(&run.context.secret()?, "_tessera/scratch")?;
+    let engine = run.context.engine(&run.context.secret()?, "_tessera/scratch").await?;
     let table =
         tables::find(&run.context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
     let files = records.iter().find_map(|r| r.tables.get(name)).map(|t| t.files.as_slice()).unwrap_or_default();

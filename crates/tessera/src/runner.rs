@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
 
     async fn stage(&self, stage: &Stage) -> Result<()> {
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
-        let engine = self.context.engine(&self.secret, &scratch)?;
+        let engine = self.context.engine(&self.secret, &scratch).await?;
         let step = Step::watched(stage.name, stage.purpose, engine.progress());
         let result = self.execute(stage, &engine).await.with_context(|| format!("stage {}", stage.name));
         let folder = scratch.trim_start_matches("_tessera/");

@@ -17,15 +17,23 @@ const FILE_VARIABLE: &str = "TESSERA_SECRET_FILE";
 /// Beside the project file; readable by its owner only.
 const FILE: &str = "tessera.secret";
 
-/// The secret of a project in `folder`. Only a local lake may have one made for it: on a shared one, two machines would
-/// give the same customer two keys.
-pub fn find(folder: &Path, local_lake: bool) -> Result<Secret> {
+/// The secret that the environment holds or names.
+pub fn given() -> Result<Option<Secret>> {
     if let Ok(secret) = std::env::var(VARIABLE) {
-        return usable(secret.as_bytes(), VARIABLE);
+        return usable(secret.as_bytes(), VARIABLE).map(Some);
     }
     if let Ok(file) = std::env::var(FILE_VARIABLE) {
         let secret = fs::read(&file).with_context(|| format!("{FILE_VARIABLE} names {file}, which cannot be read"))?;
-        return usable(secret.trim_ascii(), &file);
+        return usable(secret.trim_ascii(), &file).map(Some);
+    }
+    Ok(None)
+}
+
+/// The secret of a project in `folder`. Only a local lake may have one made for it: on a shared one, two machines would
+/// give the same customer two keys.
+pub fn find(folder: &Path, local_lake: bool) -> Result<Secret> {
+    if let Some(secret) = given()? {
+        return Ok(secret);
     }
     let file = folder.join(FILE);
     if file.exists() {

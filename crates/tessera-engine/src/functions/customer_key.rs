@@ -10,7 +10,7 @@ use datafusion::{
         array::{Array, ArrayRef, AsArray, StringViewBuilder},
         datatypes::DataType,
     },
-    common::Result,
+    common::{Result, exec_err},
     logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
 };
 use hmac::{Hmac, Mac};
@@ -19,19 +19,30 @@ use sha2::Sha256;
 use super::cast;
 use crate::session::Secret;
 
-pub(super) fn udf(secret: &Secret) -> ScalarUDF {
-    ScalarUDF::from(CustomerKey { secret: secret.clone(), signature: Signature::any(1, Volatility::Immutable) })
+/// The function. Without the secret, which only who computes needs to know, it can be planned and passed on.
+pub(crate) fn udf(secret: Option<&Secret>, identity: String) -> ScalarUDF {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::from(CustomerKey { secret: secret.cloned(), identity, signature })
 }
+
+/// The identity of the secret under which the function makes keys, if it is this function.
+pub(crate) fn identity(function: &ScalarUDF) -> Option<&str> {
+    let function = function.inner().as_ref() as &dyn std::any::Any;
+    Some(&function.downcast_ref::<CustomerKey>()?.identity)
+}
+
+pub(crate) const NAME: &str = "customer_key";
 
 #[derive(Debug)]
 struct CustomerKey {
-    secret: Secret,
+    secret: Option<Secret>,
+    identity: String,
     signature: Signature,
 }
 
 impl PartialEq for CustomerKey {
     fn eq(&self, other: &Self) -> bool {
-        self.secret == other.secret
+        self.identity == other.identity
     }
 }
 
@@ -45,7 +56,7 @@ impl std::hash::Hash for CustomerKey {
 
 impl ScalarUDFImpl for CustomerKey {
     fn name(&self) -> &str {
-        "customer_key"
+        NAME
     }
 
     fn signature(&self) -> &Signature {
@@ -57,13 +68,16 @@ impl ScalarUDFImpl for CustomerKey {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(secret) = &self.secret else {
+            return exec_err!("this process has no secret, under which customer keys are made");
+        };
         let ids = args.args[0].to_array(args.number_rows)?;
         let ids = cast(&ids, &DataType::Utf8View)?;
         let ids = ids.as_string_view();
         let mut keys = StringViewBuilder::with_capacity(ids.len());
         for id in ids {
             match id {
-                Some(id) => keys.append_value(key(self.secret.bytes(), id)),
+                Some(id) => keys.append_value(key(secret.bytes(), id)),
                 None => keys.append_null(),
             }
         }

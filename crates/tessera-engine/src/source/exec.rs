@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array},
-        datatypes::{DataType, Schema, SchemaRef},
+        array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array},
+        datatypes::{DataType, Field, Schema, SchemaRef},
     },
     common::{DataFusionError, Result, Statistics, internal_err, stats::Precision, tree_node::TreeNodeRecursion},
+    datasource::memory::MemorySourceConfig,
     execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -29,7 +30,7 @@ use super::{
 use crate::progress::Progress;
 
 /// A piece of work: a text file, or a row group of a Parquet file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unit {
     /// Place of the file among the source's.
     pub file: usize,
@@ -45,37 +46,98 @@ pub(super) struct Unit {
     pub delimiter: u8,
 }
 
-/// Reads a source. It holds names and numbers only, so that it can be made anew wherever the store is known.
-#[derive(Debug)]
-pub struct SourceScanExec {
-    store: ObjectStoreUrl,
+/// A unit with its file, as it stands in the rows of the scan's input.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Work {
+    file: SourceFile,
+    number: usize,
+    group: usize,
+    first: u64,
+    delimiter: u8,
+}
+
+/// What a scan is, its input aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceScanSpec {
+    store: String,
     format: SourceFormat,
-    files: Vec<SourceFile>,
-    partitions: Vec<Vec<Unit>>,
+    rows: Option<u64>,
+}
+
+/// Reads a source. Its input are the pieces of work, a row each: so who splits a plan among machines splits the input, as
+/// that of any other node. It holds names and numbers only, so that it can be made anew wherever the store is known.
+#[derive(Debug)]
+pub(crate) struct SourceScanExec {
+    input: Arc<dyn ExecutionPlan>,
+    store: ObjectStoreUrl,
+    spec: SourceScanSpec,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl SourceScanExec {
-    pub(super) fn new(
-        store: ObjectStoreUrl,
+    /// The scan of the units of files.
+    pub(super) fn of(
+        store: &ObjectStoreUrl,
         format: SourceFormat,
-        files: Vec<SourceFile>,
+        files: &[SourceFile],
         units: &[Unit],
         schema: SchemaRef,
         target: usize,
-    ) -> Self {
-        let partitions = pack(units, target);
+    ) -> Result<Self> {
+        let spec =
+            SourceScanSpec { store: store.as_str().to_owned(), format, rows: units.iter().map(|u| u.rows).sum() };
+        Self::new(spec, schema, work(files, units, target)?)
+    }
+
+    pub(crate) fn new(spec: SourceScanSpec, schema: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Result<Self> {
+        let partitions = input.properties().partitioning.partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
-            Partitioning::UnknownPartitioning(partitions.len()),
+            Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
+        let store = ObjectStoreUrl::parse(&spec.store)?;
         let metrics = ExecutionPlanMetricsSet::new();
-        Self { store, format, files, partitions, schema, properties: Arc::new(properties), metrics }
+        Ok(Self { input, store, spec, schema, properties: Arc::new(properties), metrics })
     }
+
+    pub(crate) fn spec(&self) -> &SourceScanSpec {
+        &self.spec
+    }
+}
+
+/// The pieces of work as a table: a column of JSON, the partitions those of the scan.
+fn work(files: &[SourceFile], units: &[Unit], target: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = Arc::new(Schema::new(vec![Field::new("work", DataType::Utf8, false)]));
+    let partitions = pack(units, target)
+        .into_iter()
+        .map(|units| {
+            let rows = units
+                .into_iter()
+                .map(|unit| {
+                    let Unit { file: number, group, first, delimiter, .. } = unit;
+                    let file = files[number].clone();
+                    serde_json::to_string(&Work { file, number, group, first, delimiter })
+                        .map_err(|e| DataFusionError::External(Box::new(e)))
+                })
+                .collect::<Result<Vec<String>>>()?;
+            let column: ArrayRef = Arc::new(StringArray::from(rows));
+            Ok(vec![RecordBatch::try_new(Arc::clone(&schema), vec![column])?])
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(MemorySourceConfig::try_new_exec(&partitions, schema, None)?)
+}
+
+fn work_of(batch: &RecordBatch) -> Result<Vec<Work>> {
+    let texts = batch.column(0).as_string::<i32>();
+    texts
+        .iter()
+        .flatten()
+        .map(|text| serde_json::from_str(text).map_err(|e| DataFusionError::External(Box::new(e))))
+        .collect()
 }
 
 /// Spreads work over partitions, the largest piece first, each to the partition with the least so far.
@@ -102,14 +164,7 @@ fn pack(units: &[Unit], target: usize) -> Vec<Vec<Unit>> {
 impl DisplayAs for SourceScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         let names: Vec<_> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        write!(
-            f,
-            "SourceScanExec: files={}, format={:?}, partitions={}, projection=[{}]",
-            self.files.len(),
-            self.format.kind,
-            self.partitions.len(),
-            names.join(", ")
-        )
+        write!(f, "SourceScanExec: format={:?}, projection=[{}]", self.spec.format.kind, names.join(", "))
     }
 }
 
@@ -123,11 +178,18 @@ impl ExecutionPlan for SourceScanExec {
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        Vec::new()
+        vec![&self.input]
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("a source has no input") }
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        let (Some(input), true) = (children.pop(), children.is_empty()) else {
+            return internal_err!("a source's scan has one input");
+        };
+        Ok(Arc::new(Self::new(self.spec.clone(), Arc::clone(&self.schema), input)?))
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
     }
 
     fn apply_expressions(
@@ -138,11 +200,7 @@ impl ExecutionPlan for SourceScanExec {
     }
 
     fn statistics_from_inputs(&self, _: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let of: Vec<&Unit> = match args.partition() {
-            Some(partition) => self.partitions.get(partition).into_iter().flatten().collect(),
-            None => self.partitions.iter().flatten().collect(),
-        };
-        let rows: Option<u64> = of.iter().map(|u| u.rows).sum();
+        let rows = self.spec.rows.filter(|_| args.partition().is_none());
         let num_rows = rows.and_then(|r| usize::try_from(r).ok()).map_or(Precision::Absent, Precision::Exact);
         Ok(Arc::new(Statistics { num_rows, ..Statistics::new_unknown(&self.schema) }))
     }
@@ -152,23 +210,25 @@ impl ExecutionPlan for SourceScanExec {
         let batch_size = context.session_config().batch_size();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let progress = context.session_config().get_extension::<Progress>().unwrap_or_default();
-        let Some(units) = self.partitions.get(partition).cloned() else {
-            return internal_err!("no partition {partition}");
-        };
-        let (format, files, schema) = (self.format.clone(), self.files.clone(), Arc::clone(&self.schema));
-        let rows = stream::iter(units)
-            .then(move |unit| {
+        let (format, schema) = (self.spec.format.clone(), Arc::clone(&self.schema));
+        let rows = self
+            .input
+            .execute(partition, context)?
+            .map(|batch| {
+                Ok::<_, DataFusionError>(stream::iter(work_of(&batch?)?.into_iter().map(Ok::<_, DataFusionError>)))
+            })
+            .try_flatten()
+            .and_then(move |work| {
                 let (store, format, schema) = (Arc::clone(&store), format.clone(), Arc::clone(&schema));
-                let file = files[unit.file].clone();
                 async move {
-                    match format.kind {
-                        Kind::Parquet => parquet_rows(store, file, unit, schema, batch_size).await,
-                        _ => text_rows(store, file, unit, format, schema, batch_size).await,
-                    }
+                    let rows = match format.kind {
+                        Kind::Parquet => parquet_rows(store, work, schema, batch_size).await,
+                        _ => text_rows(store, work, format, schema, batch_size).await,
+                    };
+                    Ok(rows.map_err(outside)?.map_err(outside))
                 }
             })
             .try_flatten()
-            .map_err(|e| DataFusionError::External(Box::new(e)))
             .inspect_ok(move |batch| {
                 metrics.record_output(batch.num_rows());
                 progress.add_read(batch.num_rows());
@@ -179,6 +239,10 @@ impl ExecutionPlan for SourceScanExec {
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
     }
+}
+
+fn outside(error: SourceError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 type Batches = stream::BoxStream<'static, std::result::Result<RecordBatch, SourceError>>;
@@ -213,17 +277,16 @@ fn data_columns(schema: &SchemaRef) -> SchemaRef {
 
 async fn parquet_rows(
     store: Arc<dyn ObjectStore>,
-    file: SourceFile,
-    unit: Unit,
+    work: Work,
     schema: SchemaRef,
     batch_size: usize,
 ) -> std::result::Result<Batches, SourceError> {
-    let rows = parquet::rows(&store, &file, unit.group, data_columns(&schema), batch_size).await?;
-    let mut next = unit.first + 1;
+    let rows = parquet::rows(&store, &work.file, work.group, data_columns(&schema), batch_size).await?;
+    let mut next = work.first + 1;
     Ok(rows
         .and_then(move |batch| {
             let count = batch.num_rows();
-            let locators: Int64Array = (next..next + count as u64).map(|row| Some(locator(unit.file, row))).collect();
+            let locators: Int64Array = (next..next + count as u64).map(|row| Some(locator(work.number, row))).collect();
             next += count as u64;
             let defects = new_null_array(&DataType::Utf8View, count);
             futures::future::ready(assemble(
@@ -239,16 +302,15 @@ async fn parquet_rows(
 
 async fn text_rows(
     store: Arc<dyn ObjectStore>,
-    file: SourceFile,
-    unit: Unit,
+    work: Work,
     format: SourceFormat,
     schema: SchemaRef,
     batch_size: usize,
 ) -> std::result::Result<Batches, SourceError> {
-    let chunks = Chunks::open(&store, &file).await?;
+    let chunks = Chunks::open(&store, &work.file).await?;
     let wanted: Vec<String> = data_columns(&schema).fields().iter().map(|f| f.name().clone()).collect();
     let rows = Rows::new(wanted.len());
-    let records = Records::new(&format, &file, unit.file, wanted, unit.delimiter);
+    let records = Records::new(&format, &work.file, work.number, wanted, work.delimiter);
     let state = (chunks, records, rows, false);
     let batches = stream::try_unfold(state, move |(mut chunks, mut records, mut rows, mut ended)| {
         let schema = Arc::clone(&schema);

@@ -200,14 +200,7 @@ impl TableProvider for SourceTable {
             None => Arc::clone(&self.schema),
         };
         let partitions = session.config().target_partitions();
-        let exec = SourceScanExec::new(
-            self.store.clone(),
-            self.format.clone(),
-            self.files.clone(),
-            &self.units,
-            schema,
-            partitions,
-        );
+        let exec = SourceScanExec::of(&self.store, self.format.clone(), &self.files, &self.units, schema, partitions)?;
         Ok(Arc::new(exec))
     }
 

@@ -8,7 +8,7 @@ use datafusion::{
         compute::filter_record_batch,
         datatypes::{Field, Schema, SchemaRef},
     },
-    common::{Result, internal_err, tree_node::TreeNodeRecursion},
+    common::{Result, internal_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -22,6 +22,7 @@ use futures::{
     StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     Encoding, RouteSpec, WrittenFile,
@@ -38,7 +39,7 @@ const REMOTE_PART: usize = 8 << 20;
 
 /// A route with its expressions over the input's columns.
 #[derive(Debug, Clone)]
-pub struct PhysicalRoute {
+struct PhysicalRoute {
     spec: RouteSpec,
     filter: Option<Arc<dyn PhysicalExpr>>,
     columns: Vec<Arc<dyn PhysicalExpr>>,
@@ -46,7 +47,7 @@ pub struct PhysicalRoute {
 }
 
 impl PhysicalRoute {
-    pub(super) fn new(
+    fn new(
         spec: RouteSpec,
         filter: Option<Arc<dyn PhysicalExpr>>,
         columns: Vec<Arc<dyn PhysicalExpr>>,
@@ -81,9 +82,17 @@ impl PhysicalRoute {
     }
 }
 
+/// What a writing node is, its input and expressions aside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct WriteExecSpec {
+    pub(super) store: String,
+    pub(super) encoding: Encoding,
+    pub(super) routes: Vec<RouteSpec>,
+}
+
 /// Writes the partitions of its input; its rows are the files.
 #[derive(Debug)]
-pub struct WriteExec {
+pub(crate) struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
     store: String,
     encoding: Encoding,
@@ -93,12 +102,7 @@ pub struct WriteExec {
 }
 
 impl WriteExec {
-    pub(super) fn new(
-        input: Arc<dyn ExecutionPlan>,
-        store: String,
-        encoding: Encoding,
-        routes: Vec<PhysicalRoute>,
-    ) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, store: String, encoding: Encoding, routes: Vec<PhysicalRoute>) -> Self {
         let partitions = input.properties().partitioning.partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(manifest_schema()),
@@ -114,6 +118,30 @@ impl WriteExec {
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
         }
+    }
+
+    /// What it is, and the expressions of its routes, one route after the other.
+    pub(crate) fn parts(&self) -> (WriteExecSpec, Vec<Arc<dyn PhysicalExpr>>) {
+        let routes = self.routes.iter().map(|r| r.spec.clone()).collect();
+        let expressions = self.routes.iter().flat_map(|r| r.filter.iter().chain(&r.columns)).cloned().collect();
+        (WriteExecSpec { store: self.store.clone(), encoding: self.encoding, routes }, expressions)
+    }
+
+    /// The same from its parts.
+    pub(crate) fn from_parts(
+        input: Arc<dyn ExecutionPlan>,
+        spec: WriteExecSpec,
+        expressions: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Self> {
+        let mut expressions = expressions.into_iter();
+        let mut routes = Vec::new();
+        for route in spec.routes {
+            let mut next = || expressions.next().ok_or_else(|| internal_datafusion_err!("a write lacks expressions"));
+            let filter = route.filtered.then(&mut next).transpose()?;
+            let columns = route.columns.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
+            routes.push(PhysicalRoute::new(route, filter, columns, &input.schema())?);
+        }
+        Ok(Self::new(input, spec.store, spec.encoding, routes))
     }
 }
 

@@ -17,7 +17,7 @@ use datafusion::{
 
 use super::{
     Encoding, Route, RouteSpec, WriteSpec,
-    exec::{PhysicalRoute, WriteExec},
+    exec::{WriteExec, WriteExecSpec},
     manifest_schema,
 };
 
@@ -142,17 +142,12 @@ impl ExtensionPlanner for WritePlanner {
         let Some(write) = node.as_any().downcast_ref::<WriteNode>() else { return Ok(None) };
         let ([logical], [input]) = (logical_inputs, physical_inputs) else { return plan_err!("a write has one input") };
         let schema = logical.schema();
-        let mut expressions = write.expressions.iter();
-        let mut next = || match expressions.next() {
-            Some(e) => planner.create_physical_expr(e, schema, session, context),
-            None => plan_err!("a write lacks expressions"),
-        };
-        let mut routes = Vec::new();
-        for spec in &write.routes {
-            let filter = spec.filtered.then(&mut next).transpose()?;
-            let columns = spec.columns.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
-            routes.push(PhysicalRoute::new(spec.clone(), filter, columns, &input.schema())?);
-        }
-        Ok(Some(Arc::new(WriteExec::new(Arc::clone(input), write.store.clone(), write.encoding, routes))))
+        let expressions = write
+            .expressions
+            .iter()
+            .map(|e| planner.create_physical_expr(e, schema, session, context))
+            .collect::<Result<Vec<_>>>()?;
+        let spec = WriteExecSpec { store: write.store.clone(), encoding: write.encoding, routes: write.routes.clone() };
+        Ok(Some(Arc::new(WriteExec::from_parts(Arc::clone(input), spec, expressions)?)))
     }
 }

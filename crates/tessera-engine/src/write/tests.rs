@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::*;
-use crate::{DataFile, Engine, Secret, Settings, session::Scratch};
+use crate::{DataFile, Engine, Secret, Settings, Stores, session, session::Scratch};
 
 fn store_url() -> Url {
     Url::parse("memory:///").expect("a URL")
@@ -22,7 +22,9 @@ fn store_url() -> Url {
 fn engine(partitions: usize, store: &Arc<dyn ObjectStore>) -> Engine {
     let settings = Settings { partitions: partitions.try_into().expect("some"), memory_limit: None, spill_dir: None };
     let scratch = Scratch { store: store_url(), folder: "scratch".into() };
-    let engine = Engine::local(&settings, &Secret::new(b"secret"), scratch).expect("an engine");
+    let stores = Arc::new(Stores::new([]));
+    let state = session::state(&settings, Some(&Secret::new(b"secret")), stores).expect("a state");
+    let engine = Engine::new(state, scratch);
     engine.register_store(&store_url(), Arc::clone(store));
     engine
 }

@@ -10,7 +10,7 @@ use crate::{context::Context, show, sources};
 /// Opens every source and plans every expression; prints the mapping and what will not be available.
 pub async fn check(context: &Context) -> Result<()> {
     let project = &context.project;
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
     let sources = sources::open(&engine, sources::find(context).await?).await?;
     let today = jiff::Zoned::now().with_time_zone(tessera_contract::as_of::zone(&project.project.timezone)?).date();
     let night = Night {

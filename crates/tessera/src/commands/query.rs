@@ -24,7 +24,7 @@ pub enum Scope {
 
 /// Answers a query.
 pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool, format: Rows) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
     let snapshot = match scope {
         Scope::Everything => None,
         Scope::Night(date) => {
@@ -138,7 +138,7 @@ fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<Stored
 
 /// The ledger, segments, KPIs and gates of a snapshot, on standard output.
 pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
     let frames = frames(context, &engine, Some(snapshot), false).await?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let words = Words::none();
@@ -176,7 +176,7 @@ pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()>
 
 /// The KPIs of everybody, a column per published night.
 pub async fn nights(context: &Context) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch")?;
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
     let frames = frames(context, &engine, None, false).await?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let query =

@@ -1,0 +1,115 @@
+//! Joins that Ballista's cutting into stages takes as they are.
+//!
+//! In one process a join may hold one side once for all partitions. On a cluster every task holds its own copy, which is right
+//! only for kinds of joins that give no row on behalf of the held side alone; and Ballista decides anew, by an estimate of its
+//! own, whether a side is small enough to be sent to everybody. Where it decides against, what it makes of the plan may never
+//! finish (a stage whose number of partitions changes after it was counted). So the decision is made here, by the same
+//! measure, and nothing is left for it to change.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::datatypes::DataType,
+    common::{
+        JoinType, Result,
+        tree_node::{Transformed, TreeNode},
+    },
+    physical_plan::{
+        ExecutionPlan, Partitioning, StatisticsArgs,
+        coalesce_partitions::CoalescePartitionsExec,
+        joins::{HashJoinExec, PartitionMode},
+        projection::ProjectionExec,
+        repartition::RepartitionExec,
+        replace_children_if_necessary,
+        statistics::StatisticsContext,
+    },
+};
+
+/// Bytes up to which a side of a join is sent to every task.
+pub(crate) const SENT_TO_ALL: usize = 256 << 20;
+
+/// The plan with each join either one whose held side may be sent to everybody, or one of which both sides are shuffled.
+pub(crate) fn settled(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let settled = plan.transform_up(|node| {
+        let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
+        if *join.partition_mode() != PartitionMode::CollectLeft || join.null_aware {
+            return Ok(Transformed::no(node));
+        }
+        let may_send = |side: &Arc<dyn ExecutionPlan>| size(side.as_ref()).is_some_and(|bytes| bytes < SENT_TO_ALL);
+        if probe_driven(*join.join_type()) && may_send(join.left()) {
+            return Ok(Transformed::no(node));
+        }
+        let kind = *join.join_type();
+        if kind.supports_swap() && probe_driven(kind.swap()) && may_send(join.right()) {
+            return Ok(Transformed::yes(swapped(join)?));
+        }
+        Ok(Transformed::yes(shuffled(join, partitions)?))
+    })?;
+    Ok(settled.data)
+}
+
+/// Whether each row of the result belongs to one row of the right side.
+fn probe_driven(kind: JoinType) -> bool {
+    use JoinType as J;
+    matches!(kind, J::Inner | J::Right | J::RightSemi | J::RightAnti | J::RightMark)
+}
+
+/// The size of a result as Ballista estimates it.
+fn size(plan: &dyn ExecutionPlan) -> Option<usize> {
+    let statistics = StatisticsContext::new().compute(plan, &StatisticsArgs::new()).ok()?;
+    if let Some(bytes) = statistics.total_byte_size.get_value().filter(|bytes| **bytes != 0) {
+        return Some(*bytes);
+    }
+    let rows = statistics.num_rows.get_value().filter(|rows| **rows != 0)?;
+    let width = |kind: &DataType| match kind {
+        DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1,
+        DataType::Int16 | DataType::UInt16 => 2,
+        DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date32 => 4,
+        DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Date64 => 8,
+        DataType::Decimal128(..) => 16,
+        _ => 32,
+    };
+    let row: usize = plan.schema().fields().iter().map(|f| width(f.data_type())).sum();
+    Some(rows * row.max(8))
+}
+
+/// The join with its sides exchanged, the new left one held.
+fn swapped(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>> {
+    // The side that was held comes as one partition; as the other it may have several.
+    let spread = join.builder().with_new_children(vec![spread(join.left()), Arc::clone(join.right())])?.build()?;
+    let swapped = spread.swap_inputs(PartitionMode::CollectLeft)?;
+    let (join, projection) = match swapped.downcast_ref::<ProjectionExec>() {
+        Some(projection) => (Arc::clone(projection.input()), Some(Arc::clone(&swapped))),
+        None => (Arc::clone(&swapped), None),
+    };
+    let sides = join.children().into_iter().cloned().collect::<Vec<_>>();
+    let [held, other] = sides.as_slice() else { return Ok(swapped) };
+    let held = match held.properties().partitioning.partition_count() {
+        1 => Arc::clone(held),
+        _ => Arc::new(CoalescePartitionsExec::new(Arc::clone(held))),
+    };
+    let join = replace_children_if_necessary(Arc::clone(&join), vec![held, Arc::clone(other)])?;
+    match projection {
+        Some(projection) => replace_children_if_necessary(projection, vec![join]),
+        None => Ok(join),
+    }
+}
+
+/// The join with rows of equal keys brought together first.
+fn shuffled(join: &HashJoinExec, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+    let (left, right): (Vec<_>, Vec<_>) = join.on().iter().map(|(l, r)| (Arc::clone(l), Arc::clone(r))).unzip();
+    let by = |side: Arc<dyn ExecutionPlan>, keys| -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(RepartitionExec::try_new(side, Partitioning::Hash(keys, partitions))?))
+    };
+    join.builder()
+        .with_partition_mode(PartitionMode::Partitioned)
+        .with_new_children(vec![by(spread(join.left()), left)?, by(Arc::clone(join.right()), right)?])?
+        .build_exec()
+}
+
+fn spread(side: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
+    match side.downcast_ref::<CoalescePartitionsExec>() {
+        Some(one) => Arc::clone(one.input()),
+        None => Arc::clone(side),
+    }
+}
