@@ -24,3 +24,7 @@ dictionary:
 # The peers' job beside ours on the same files: `just bench S parquet 3`.
 bench scale="S" input="parquet" runs="3":
     bash bench/run.sh {{scale}} {{input}} {{runs}}
+
+# Executors killed at random moments of so many nights.
+kill nights="20":
+    bash tests/kill.sh target/release/tessera {{nights}}

@@ -23,6 +23,7 @@ struct Cluster<'a> {
     port: u16,
     scheduler: Child,
     executors: Vec<Child>,
+    started: usize,
 }
 
 fn free_port() -> u16 {
@@ -35,7 +36,7 @@ impl<'a> Cluster<'a> {
         let mut scheduler =
             project.command(&["scheduler", "--bind-port", &port.to_string(), "--executor-timeout", "10"]);
         let scheduler = quiet(&mut scheduler, project.path(&format!("scheduler-{port}.log")));
-        let mut cluster = Self { project, port, scheduler, executors: Vec::new() };
+        let mut cluster = Self { project, port, scheduler, executors: Vec::new(), started: 0 };
         let began = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(began.elapsed() < Duration::from_secs(30), "the scheduler listens");
@@ -48,10 +49,11 @@ impl<'a> Cluster<'a> {
     }
 
     fn add_executor(&mut self, cores: usize) {
-        let port = free_port().to_string();
-        let mut command = self.project.command(&["executor", "--scheduler", &self.address(), "--bind-port", &port]);
-        command.args(["--cores", &cores.to_string(), "--memory", "1GiB", "--work-dir", &format!("work-{port}")]);
-        self.executors.push(quiet(&mut command, self.project.path(&format!("executor-{port}.log"))));
+        self.started += 1;
+        let number = self.started;
+        let mut command = self.project.command(&["executor", "--scheduler", &self.address(), "--bind-port", "0"]);
+        command.args(["--cores", &cores.to_string(), "--memory", "1GiB", "--work-dir", &format!("work-{number}")]);
+        self.executors.push(quiet(&mut command, self.project.path(&format!("executor-{number}.log"))));
     }
 
     fn address(&self) -> String {
@@ -145,6 +147,14 @@ fn a_night_outlives_its_executors() {
         project.ok(&["snapshots", "verify", "--lake", stage]);
         cluster.add_executor(1);
     }
+    // Nor does it need its driver.
+    for stage in ["ingest", "features", "segment", "kpis"] {
+        let (mut run, _) = started(&cluster, "driver", stage);
+        run.kill().expect("killed");
+        run.wait().expect("ends");
+        assert_eq!(project.ok(&["snapshots", "list", "--lake", "driver", "--json"]).trim(), "[]");
+    }
+    assert_eq!(cluster.run("driver"), expect);
 }
 
 #[test]
@@ -174,9 +184,13 @@ fn of_two_drivers_of_one_night_one_publishes() {
     };
     let (first, second) = (drive(), drive());
     let done = [first, second].map(|d| d.wait_with_output().expect("ends"));
+    let mut second = 0;
     for one in &done {
-        assert!(one.status.success(), "{}", String::from_utf8_lossy(&one.stderr));
+        let (out, log) = (String::from_utf8_lossy(&one.stdout), String::from_utf8_lossy(&one.stderr));
+        assert!(one.status.success(), "{log}");
+        second += usize::from(out.contains("is published as") || log.contains("another process published"));
     }
+    assert_eq!(second, 1, "{done:?}");
     let list: serde_json::Value = serde_json::from_str(&project.ok(&["snapshots", "list", "--json"])).expect("JSON");
     assert_eq!(list.as_array().map(Vec::len), Some(1), "{list}");
     let customers = project.sql("SELECT count(*) = count(DISTINCT customer_key) FROM segments");
@@ -194,8 +208,7 @@ fn what_is_missing_for_a_cluster_is_said() {
 
     let mut cluster = Cluster::of(&project, 0, 1);
     cluster.executors.push({
-        let port = free_port().to_string();
-        let mut command = project.command(&["executor", "--scheduler", &cluster.address(), "--bind-port", &port]);
+        let mut command = project.command(&["executor", "--scheduler", &cluster.address(), "--bind-port", "0"]);
         command.env("TESSERA_SECRET", "another secret than that of the run");
         quiet(&mut command, project.path("executor.log"))
     });
@@ -203,8 +216,21 @@ fn what_is_missing_for_a_cluster_is_said() {
     assert_eq!(done.code, 1, "{}", done.stderr);
     assert!(complaint(&done).contains("give all of them the same TESSERA_SECRET"), "{}", done.stderr);
 
-    let done = project.tessera(&["executor", "--scheduler", &format!("127.0.0.1:{port}"), "--patience", "1"]);
+    let nobody = format!("127.0.0.1:{port}");
+    let alone = ["executor", "--scheduler", &nobody, "--bind-port", "0", "--patience", "1"];
+    let done = project.tessera(&alone);
     assert_eq!(done.code, 75, "{}", done.stderr);
-    let done = project.tessera(&["executor", "--scheduler", "nowhere", "--patience", "1"]);
+    // A folder is one executor's.
+    cluster.add_executor(1);
+    let taken = format!("work-{}", cluster.started);
+    let began = Instant::now();
+    while !project.path(&taken).join("results").exists() {
+        assert!(began.elapsed() < Duration::from_secs(30), "the executor works");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let done = project.tessera(&[&alone, ["--work-dir", &taken].as_slice()].concat());
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(complaint(&done).contains("another executor works in it"), "{}", done.stderr);
+    let done = project.tessera(&["executor", "--scheduler", "nowhere", "--bind-port", "0", "--patience", "1"]);
     assert_eq!(done.code, 2, "{}", done.stderr);
 }

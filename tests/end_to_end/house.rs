@@ -55,6 +55,19 @@ fn crates_know_only_what_they_may() {
 }
 
 #[test]
+fn who_may_not_read_personal_data_is_told_of_all_of_it() {
+    let dictionary = Project::new("").ok(&["tables"]);
+    let restricted = dictionary.split("\n### ").filter(|section| section.contains("Restricted: holds personal data."));
+    let names: Vec<_> = restricted.filter_map(|section| section.split_whitespace().next()).collect();
+    assert!(names.len() > 2, "{names:?}");
+    let policy = std::fs::read_to_string(repository().join("infra/terraform/aws/variables.tf")).expect("reads");
+    for name in names {
+        let name = name.trim_matches('`');
+        assert!(policy.contains(&format!("\"{name}\"")), "{name} is missing among the restricted tables");
+    }
+}
+
+#[test]
 fn the_dictionary_is_the_contract() {
     let project = Project::new("");
     let made = project.ok(&["tables"]);

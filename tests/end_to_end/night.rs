@@ -162,8 +162,32 @@ fn a_night_killed_at_any_stage_goes_on_and_is_the_same() {
     for stage in STAGES {
         kill_in(&project, "often", stage, 0);
     }
+    // What the killed left is young, and may be somebody's; and a run that is not yet published is not forgotten.
+    let vacuum = |lake: &str, hours: &str, further: &[&str]| {
+        project.ok(&[&["vacuum", "--lake", lake, "--older-than", hours], further].concat())
+    };
+    assert_eq!(vacuum("often", "1", &[]).trim(), "0 files of 0 bytes removed");
     project.ok(&["run", "--as-of", night, "--lake", "often"]);
     assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
+
+    // Such as a writer leaves that is killed in the middle.
+    project.write(&format!("often/clean_transactions/as_of={night}/part-left.parquet"), "PAR1");
+    project.write("often/_tessera/scratch/a-run/people/part-left.parquet", "PAR1");
+    project.write("often/clean_transactions/somebody-elses.txt", "not ours");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    let listed = vacuum("often", "0", &["--dry-run"]);
+    let lines: Vec<_> = listed.lines().collect();
+    assert!(lines.len() > 2 && !listed.contains("_delta_log") && !listed.contains("not ours"), "{listed}");
+    assert_eq!(listed.matches("part-left.parquet").count(), 2, "{listed}");
+    let removed = vacuum("often", "0", &[]);
+    assert!(removed.starts_with(&format!("{} files of", lines.len() - 1)), "{removed} {listed}");
+    assert_eq!(vacuum("often", "0", &[]).trim(), "0 files of 0 bytes removed");
+    assert!(project.path("often/clean_transactions/somebody-elses.txt").exists());
+    project.ok(&["snapshots", "verify", "--lake", "often"]);
+    assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
+    let rows =
+        project.ok(&["sql", "SELECT count(*) > 0 FROM clean_transactions", "--lake", "often", "--format", "csv"]);
+    assert!(rows.ends_with("true\n"), "{rows}");
 }
 
 #[test]
@@ -296,4 +320,61 @@ fn the_demo_runs_and_runs_again() {
     let again = project.ok(&["demo", "--customers", "800", "--dir", "d"]);
     assert_eq!(again, out);
     project.ok(&["snapshots", "verify", "--project", "d/tessera.toml"]);
+}
+
+/// The plans of a run, as `-vv` logs them.
+fn plans(log: &str) -> Vec<Vec<&str>> {
+    let mut plans: Vec<Vec<&str>> = Vec::new();
+    let mut inside = false;
+    for line in log.lines() {
+        let begins = line.contains(" TRACE ") && line.contains("Exec");
+        if begins {
+            plans.push(vec![line]);
+        } else if let (true, Some(plan)) = (inside && line.starts_with("  "), plans.last_mut()) {
+            plan.push(line);
+        }
+        inside = begins || (inside && line.starts_with("  "));
+    }
+    plans
+}
+
+#[test]
+fn plans_that_cost_are_spread_and_read_what_they_need() {
+    let project = generated(2_000, &[]);
+    let done = project.tessera(&["run", "--as-of", "2026-01-01", "--set", "engine.partitions=4", "-vv"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let plans = plans(&done.stderr);
+    assert!(plans.len() > 30, "{}", plans.len());
+    for plan in &plans {
+        let text = plan.join("\n");
+        assert!(
+            !text.contains("CrossJoinExec") && !text.contains("NestedLoopJoinExec"),
+            "every row meets every other: {text}"
+        );
+    }
+    // What writes a large table has all partitions beneath it: nothing brings them into one on the way from the widest scan.
+    for table in ["clean_transactions", "clean_interactions", "features", "segments"] {
+        let plan = plans.iter().find(|p| p[0].contains(&format!("WriteExec: tables=[{table}")));
+        let plan = plan.unwrap_or_else(|| panic!("{table} is written"));
+        let scan =
+            plan.iter().position(|l| l.contains("SourceScanExec") || l.contains("file_type=parquet")).expect("a scan");
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        let mut above = depth(plan[scan]);
+        for line in plan[1..scan].iter().rev() {
+            if depth(line) < above {
+                above = depth(line);
+                let one = ["CoalescePartitionsExec", "SortPreservingMergeExec"].iter().any(|n| line.contains(n));
+                let held = plan[..scan].iter().any(|l| l.contains("mode=CollectLeft") && depth(l) < above);
+                assert!(!one || held, "{table} goes through one partition: {}", plan.join("\n"));
+            }
+        }
+    }
+    // Repeats are looked for among the columns that tell them, which do not include the price.
+    let hashes = plans.iter().find(|p| p[0].contains("tables=[transactions_exact_duplicate_hashes")).expect("a plan");
+    let scan = hashes.iter().find(|l| l.contains("SourceScanExec")).expect("a scan");
+    let columns = scan.split("projection=[").nth(1).map_or(0, |c| c.split(',').count());
+    let all = plans.iter().find(|p| p[0].contains("tables=[clean_transactions")).expect("a plan");
+    let whole =
+        all.iter().filter(|l| l.contains("SourceScanExec")).map(|l| l.split(',').count()).max().expect("a scan");
+    assert!(columns < whole, "{scan}");
 }

@@ -30,7 +30,6 @@ use crate::{
     ClusterError, Guards, LARGEST_MESSAGE, Vocabulary,
     executor::host_and_port,
     job::{Executor, JobProgress, Listed, Stages},
-    joins,
     plan::ClusterPlanner,
 };
 
@@ -214,16 +213,17 @@ impl Session {
     pub(crate) async fn run(
         &self,
         plan: Arc<dyn ExecutionPlan>,
+        sent_below: usize,
         config: &SessionConfig,
     ) -> Result<SendableRecordBatchStream> {
         let mut message = Vec::new();
         PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), self.codec.as_ref())?.try_encode(&mut message)?;
-        let settings = settings(config);
+        let settings = settings(config, sent_below);
         let mut attempt = 1;
         loop {
             match self.attempt(&message, &settings).await {
                 Ok(rows) => return Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), rows))),
-                Err(error) if error.is_lost() && attempt < ATTEMPTS => {
+                Err(error) if error.may_pass() && attempt < ATTEMPTS => {
                     tracing::warn!("{error}; it is done again");
                     attempt += 1;
                 }
@@ -293,12 +293,12 @@ fn rank() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 
-/// The settings of a session as they travel, with what the scheduler's cutting into stages needs.
-fn settings(config: &SessionConfig) -> Vec<KeyValuePair> {
+/// The settings of a session as they travel, with the size below which a side of a join is sent to every task.
+fn settings(config: &SessionConfig, sent_below: usize) -> Vec<KeyValuePair> {
     let own = config.options().entries().into_iter().map(|entry| KeyValuePair { key: entry.key, value: entry.value });
     let cutting = KeyValuePair {
         key: ballista_core::config::BALLISTA_BROADCAST_JOIN_THRESHOLD_BYTES.to_owned(),
-        value: Some(joins::SENT_TO_ALL.to_string()),
+        value: Some(sent_below.to_string()),
     };
     own.chain([cutting]).collect()
 }

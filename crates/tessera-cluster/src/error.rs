@@ -39,6 +39,9 @@ const LOST: &[&str] =
 const TEMPORARY: &[&str] =
     &["Resources exhausted", "ResourcesExhausted", "IoError", "IO error", "GrpcError", "GrpcConnectionError"];
 
+/// What an object store's client says when it gave up on an answer that failed in the middle.
+const STORE: &[&str] = &["error sending request", "request or response body error", "retries, max_retries", "IoError"];
+
 impl ClusterError {
     /// The error of a job, by its message: Ballista has nothing but words.
     pub(crate) fn of_job(message: &str) -> Self {
@@ -71,8 +74,13 @@ impl ClusterError {
         }
     }
 
-    pub(crate) fn is_lost(&self) -> bool {
-        matches!(self, Self::Lost(_))
+    /// Whether it is worth while to hand the same job in again at once.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Failed(message) => STORE.iter().any(|word| message.contains(word)),
+            _ => false,
+        }
     }
 }
 
@@ -99,10 +107,10 @@ mod tests {
     #[test]
     fn a_loss_is_told_from_a_fault() {
         let lost = ClusterError::of_job("Job x failed: FetchPartitionError(\"e1\", 2)");
-        assert!(lost.is_lost() && lost.is_temporary());
+        assert!(lost.may_pass() && lost.is_temporary());
         let fault = ClusterError::of_job("Task failed: Execution error: divide by zero");
-        assert!(!fault.is_lost() && !fault.is_temporary());
+        assert!(!fault.may_pass() && !fault.is_temporary());
         let memory = ClusterError::of_job("Resources exhausted: 3 bytes");
-        assert!(!memory.is_lost() && memory.is_temporary());
+        assert!(!memory.may_pass() && memory.is_temporary());
     }
 }

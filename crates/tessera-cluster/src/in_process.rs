@@ -69,17 +69,17 @@ impl InProcess {
         let role = ExecutorRole {
             scheduler: self.address(),
             bind: HOST,
-            port: free_port()?,
+            port: 0,
             external_host: Some(HOST.to_string()),
             work_dir: self.work_dir(number),
             cores,
-            memory: Some(0),
+            memory: None,
             patience: Duration::from_secs(30),
         };
         let threads = runtime()?;
         let vocabulary = self.vocabulary.clone();
         threads.spawn(async move {
-            if let Err(error) = run_executor(role, vocabulary).await {
+            if let Err(error) = run_executor(role, vocabulary, std::future::pending()).await {
                 tracing::error!("{error}");
             }
         });

@@ -25,27 +25,46 @@ use datafusion::{
     },
 };
 
-/// Bytes up to which a side of a join is sent to every task.
-pub(crate) const SENT_TO_ALL: usize = 256 << 20;
+/// Bytes up to which a side of a join may be sent to every task.
+const SENT_TO_ALL: usize = 256 << 20;
+/// Bytes up to which it is sent whatever the other side is.
+const SMALL: usize = 4 << 20;
 
-/// The plan with each join either one whose held side may be sent to everybody, or one of which both sides are shuffled.
-pub(crate) fn settled(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
+/// The plan with each join either one whose held side may be sent to everybody, or one of which both sides are shuffled; and
+/// the size, to be told to Ballista, below which sides are sent.
+pub(crate) fn settled(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
+    let mut largest = 0;
     let settled = plan.transform_up(|node| {
         let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
         if *join.partition_mode() != PartitionMode::CollectLeft || join.null_aware {
             return Ok(Transformed::no(node));
         }
-        let may_send = |side: &Arc<dyn ExecutionPlan>| size(side.as_ref()).is_some_and(|bytes| bytes < SENT_TO_ALL);
-        if probe_driven(*join.join_type()) && may_send(join.left()) {
+        let kind = *join.join_type();
+        if probe_driven(kind)
+            && let Some(bytes) = worth_sending(join.left(), join.right())
+        {
+            largest = largest.max(bytes);
             return Ok(Transformed::no(node));
         }
-        let kind = *join.join_type();
-        if kind.supports_swap() && probe_driven(kind.swap()) && may_send(join.right()) {
+        if kind.supports_swap()
+            && probe_driven(kind.swap())
+            && let Some(bytes) = worth_sending(join.right(), &spread(join.left()))
+        {
+            largest = largest.max(bytes);
             return Ok(Transformed::yes(swapped(join)?));
         }
         Ok(Transformed::yes(shuffled(join, partitions)?))
     })?;
-    Ok(settled.data)
+    Ok((settled.data, if largest == 0 { 0 } else { largest + 1 }))
+}
+
+/// The size of a side if sending it to every task of the other moves and builds no more than shuffling both would.
+fn worth_sending(side: &Arc<dyn ExecutionPlan>, other: &Arc<dyn ExecutionPlan>) -> Option<usize> {
+    let bytes = size(side.as_ref()).filter(|bytes| *bytes < SENT_TO_ALL)?;
+    let tasks = other.properties().partitioning.partition_count();
+    let cheap = bytes <= SMALL
+        || size(other.as_ref()).is_none_or(|other| bytes.saturating_mul(tasks) <= bytes.saturating_add(other));
+    cheap.then_some(bytes)
 }
 
 /// Whether each row of the result belongs to one row of the right side.

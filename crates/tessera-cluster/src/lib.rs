@@ -16,6 +16,7 @@
 //!   names these.
 
 mod client;
+mod connections;
 mod error;
 mod executor;
 mod in_process;

@@ -33,8 +33,8 @@ pub(crate) struct ClusterPlanner {
 impl QueryPlanner for ClusterPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.planner.create_physical_plan(plan, session).await?;
-        let plan = joins::settled(plan, session.config().target_partitions())?;
-        Ok(Arc::new(ClusterExec::new(plan, self.session.clone())))
+        let (plan, sent_below) = joins::settled(plan, session.config().target_partitions())?;
+        Ok(Arc::new(ClusterExec::new(plan, sent_below, self.session.clone())))
     }
 }
 
@@ -42,12 +42,13 @@ impl QueryPlanner for ClusterPlanner {
 #[derive(Debug)]
 struct ClusterExec {
     plan: Arc<dyn ExecutionPlan>,
+    sent_below: usize,
     session: ClusterSession,
     properties: Arc<PlanProperties>,
 }
 
 impl ClusterExec {
-    fn new(plan: Arc<dyn ExecutionPlan>, session: ClusterSession) -> Self {
+    fn new(plan: Arc<dyn ExecutionPlan>, sent_below: usize, session: ClusterSession) -> Self {
         // A stage of several tasks that is a job's last is the one whose loss Ballista does not see: so one task ends it.
         let plan = match plan.properties().partitioning.partition_count() {
             1 => plan,
@@ -59,7 +60,7 @@ impl ClusterExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { plan, session, properties: Arc::new(properties) }
+        Self { plan, sent_below, session, properties: Arc::new(properties) }
     }
 }
 
@@ -98,8 +99,8 @@ impl ExecutionPlan for ClusterExec {
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let (plan, session) = (Arc::clone(&self.plan), self.session.clone());
-        let rows = async move { session.run(plan, context.session_config()).await };
+        let (plan, sent_below, session) = (Arc::clone(&self.plan), self.sent_below, self.session.clone());
+        let rows = async move { session.run(plan, sent_below, context.session_config()).await };
         let rows = futures::stream::once(rows).try_flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }

@@ -26,8 +26,8 @@ use tessera_contract::Table;
 use tracing::Instrument;
 use url::Url;
 
-pub(crate) use bucket::bucket_of;
 pub use bucket::{BUCKET, Buckets};
+pub(crate) use bucket::{bucket_of, buckets_of};
 pub(crate) use exec::{WriteExec, WriteExecSpec};
 pub use node::query_planner;
 

@@ -123,10 +123,11 @@ pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(http) = error.downcast_ref::<HttpError>() {
-            return matches!(
+            let lost = matches!(
                 http.kind(),
                 HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted
             );
+            return lost || cut_short(&format!("{http} {http:?}"));
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind as Kind;
@@ -149,13 +150,33 @@ pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
         }
         if error.source().is_none() {
             let text = error.to_string();
-            return ["status code: 5", "status code: 429", "retries, max_retries", "error sending request"]
-                .iter()
-                .any(|sign| text.contains(sign));
+            return cut_short(&text)
+                || ["status code: 5", "status code: 429", "retries, max_retries", "error sending request"]
+                    .iter()
+                    .any(|sign| text.contains(sign));
         }
         cause = error.source();
     }
     false
+}
+
+/// Whether an answer of a store began and did not end: the same question may be asked again at once.
+pub fn was_cut_short(error: &object_store::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if cut_short(&error.to_string()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The same by its words.
+fn cut_short(text: &str) -> bool {
+    ["request or response body error", "kind: Body", "before message length reached", "UnexpectedEof"]
+        .iter()
+        .any(|sign| text.contains(sign))
 }
 
 #[cfg(test)]
@@ -179,6 +200,9 @@ mod tests {
         let http = |kind| store(HttpError::new(kind, std::fmt::Error));
         assert!(http(HttpErrorKind::Connect).is_temporary());
         assert!(!http(HttpErrorKind::Decode).is_temporary());
+        let body = HttpError::new(HttpErrorKind::Unknown, std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        assert!(store(body).is_temporary());
+        assert!(store("HTTP error: request or response body error").is_temporary());
         assert!(store("Server returned non-2xx status code: 503 Service Unavailable: ").is_temporary());
         assert!(!store("Server returned non-2xx status code: 400 Bad Request: ").is_temporary());
     }

@@ -26,15 +26,16 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// Opens the lake at a folder or URL, without options. A local folder is created.
+    /// Opens the lake at a folder or URL. A local folder is created; `memory://` is a new, empty lake.
     pub fn open(url: &str) -> Result<Self, LakeError> {
-        Self::open_with(url, std::iter::empty())
+        Self::open_with(url, |url| Ok(object_store::parse_url(url)?.0.into()))
     }
 
-    /// Opens the lake at a folder or URL. `options` configure the cloud client (endpoint, region,
-    /// credentials, …) under the names that object_store knows, such as `aws_endpoint`; names of
-    /// other clouds are ignored. A local folder is created; `memory://` is a new, empty lake.
-    pub fn open_with(url: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Self, LakeError> {
+    /// The same with the store that `open` makes of the URL, rooted at its scheme and authority.
+    pub fn open_with(
+        url: &str,
+        open: impl Fn(&Url) -> object_store::Result<Arc<dyn ObjectStore>>,
+    ) -> Result<Self, LakeError> {
         let refuse = |problem: String| LakeError::Url { url: url.to_owned(), problem };
         let parsed = if url.contains("://") {
             let mut parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
@@ -60,12 +61,9 @@ impl Lake {
                 return Err(refuse(format!("{other}:// is not supported; expected {SCHEMES}")));
             }
         }
-        let (store, _) = object_store::parse_url_opts(&parsed, options).map_err(|source| LakeError::Store {
-            action: "open",
-            place: parsed.to_string(),
-            source,
-        })?;
-        Self::with_store(parsed, store.into())
+        let store =
+            open(&parsed).map_err(|source| LakeError::Store { action: "open", place: parsed.to_string(), source })?;
+        Self::with_store(parsed, store)
     }
 
     /// A lake on a store that is already there. The store is rooted at the scheme and authority of
@@ -224,8 +222,7 @@ mod tests {
         assert_eq!(same.url(), lake.url());
         assert_eq!(memory().path("a/b").as_ref(), "a/b");
 
-        let options = [("aws_region".to_owned(), "eu-1".to_owned())];
-        let cloud = Lake::open_with("s3://bucket/some/lake", options).unwrap();
+        let cloud = Lake::open("s3://bucket/some/lake").unwrap();
         assert_eq!(cloud.url().as_str(), "s3://bucket/some/lake/");
         assert_eq!(cloud.path("x").as_ref(), "some/lake/x");
         assert_eq!(cloud.place("x").as_str(), "s3://bucket/some/lake/x");

@@ -15,6 +15,7 @@ mod commit;
 mod documents;
 mod error;
 mod lake;
+mod objects;
 mod record;
 mod registry;
 mod rows;
@@ -23,8 +24,9 @@ mod table;
 mod verify;
 
 pub use documents::Documents;
-pub use error::{LakeError, is_temporary};
+pub use error::{LakeError, is_temporary, was_cut_short};
 pub use lake::Lake;
+pub use objects::Object;
 pub use record::{FileRecord, GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
 pub use registry::{ChainFinding, Registry};
 pub use table::{AS_OF, DataFile, TableFiles};

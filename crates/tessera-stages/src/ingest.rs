@@ -57,8 +57,10 @@ const LOST: &str = "tessera.lost";
 const KEY: &str = "tessera.key";
 /// Bytes of source for a bucket of the clean table.
 const BUCKET_BYTES: u64 = 8 << 20;
-/// The most files that are open for one table: a bucket is one in every partition, of some megabytes each.
+/// The most files that are open for one table, of some megabytes each, where every partition has one for each bucket.
 const MOST_OPEN: u64 = 128;
+/// Buckets of a partition, where the rows of a bucket are brought together before.
+const OPEN_EACH: u64 = 16;
 /// A locator is the number of the file, then the number of the row in so many bits.
 const ROW_BITS: u32 = 40;
 
@@ -412,13 +414,12 @@ impl Cleaned {
     /// Large tables of what customers did are kept by customer, for whoever aggregates them.
     fn buckets(&self, night: &Night<'_>) -> Option<Buckets> {
         let source = night.sources.iter().find(|s| s.entity == self.entity)?;
-        let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
-        let partitions = night.engine.partitions() as u64;
-        let count = (bytes / BUCKET_BYTES).min(MOST_OPEN / partitions);
-        let by_customer = self.entity.has_customer() && self.entity != Entity::Customers;
-        // Fewer buckets than partitions would leave some of these idle.
-        let count = u32::try_from(count).ok().filter(|_| by_customer && count > 1 && count >= partitions)?;
-        Some(Buckets { column: "customer_key".to_owned(), count })
+        if !self.entity.has_customer() || self.entity == Entity::Customers {
+            return None;
+        }
+        let wanted = source.files.iter().map(|f| f.bytes).sum::<u64>() / BUCKET_BYTES;
+        let (count, together) = how_many(wanted, night.engine.partitions() as u64)?;
+        Some(Buckets { column: "customer_key".to_owned(), count: u32::try_from(count).ok()?, together })
     }
 
     /// The clean rows to their table, the others to the quarantine, in one pass.
@@ -490,5 +491,34 @@ impl Cleaned {
         kept.buckets = self.buckets(night);
         let routes = vec![kept, route(&night.table("quarantine")?, "leaving <> 0", &quarantine_columns)?];
         Ok(Output { frame, routes })
+    }
+}
+
+/// How many buckets a table has that would like so many, and whether its rows are brought together before they are written:
+/// few partitions may have all buckets open each; of many, that would be too many files, and the rows are shuffled once. Fewer
+/// buckets than partitions would leave some of these idle.
+fn how_many(wanted: u64, partitions: u64) -> Option<(u64, bool)> {
+    let apart = wanted.min(MOST_OPEN / partitions);
+    if apart > 1 && apart >= partitions {
+        return Some((apart, false));
+    }
+    (wanted > 1 && wanted >= partitions).then(|| (wanted.min(OPEN_EACH * partitions), true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_no_fewer_than_partitions_and_no_more_than_files_may_be_open() {
+        assert_eq!(how_many(1, 1), None);
+        assert_eq!(how_many(3, 2), Some((3, false)));
+        assert_eq!(how_many(1_000, 2), Some((64, false)));
+        assert_eq!(how_many(3, 4), None);
+        assert_eq!(how_many(1_000, 11), Some((11, false)));
+        assert_eq!(how_many(1_000, 12), Some((192, true)));
+        assert_eq!(how_many(15, 12), Some((15, true)));
+        assert_eq!(how_many(100_000, 64), Some((1_024, true)));
+        assert_eq!(how_many(63, 64), None);
     }
 }

@@ -184,6 +184,16 @@ pub enum Command {
         #[command(subcommand)]
         command: Snapshots,
     },
+    /// Removes files that no snapshot, no table and no run that may still go on needs: what killed attempts left.
+    #[command(after_help = "Example: tessera vacuum --dry-run")]
+    Vacuum {
+        /// Leaves alone what is younger than this many hours; longer than any night takes.
+        #[arg(long, default_value_t = 48, value_name = "HOURS")]
+        older_than: u32,
+        /// Lists them only.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Runs a cluster's scheduler until it is stopped. It plans nothing and keeps nothing on disk; it needs no secret.
     #[command(after_help = "Example: tessera scheduler --bind-host 0.0.0.0")]
     Scheduler {

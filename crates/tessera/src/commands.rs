@@ -8,6 +8,7 @@ mod init;
 mod night;
 mod query;
 mod snapshots;
+mod vacuum;
 
 use anyhow::Result;
 
@@ -39,6 +40,9 @@ pub async fn run(cli: Cli) -> Result<()> {
             query::sql(&context, &query, &scope, restricted, format).await
         }
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
+        Command::Vacuum { older_than, dry_run } => {
+            vacuum::vacuum(&Context::open_or_default(common)?, older_than, dry_run).await
+        }
         Command::Scheduler { bind_host, bind_port, executor_timeout } => {
             cluster::scheduler(bind_host, bind_port, executor_timeout).await
         }

@@ -21,7 +21,7 @@ use url::Url;
 use crate::{
     cli::{Common, Place},
     errors::Usage,
-    secret,
+    secret, store,
 };
 
 /// The project and its lake.
@@ -63,8 +63,8 @@ impl Context {
             .into());
         }
         let lake = match &common.lake {
-            Some(url) => Lake::open_with(url, environment()),
-            None => Lake::open_with(&resolve(&folder, &project.lake.url), environment()),
+            Some(url) => Lake::open_with(url, store::open),
+            None => Lake::open_with(&resolve(&folder, &project.lake.url), store::open),
         }?;
         Ok(Self { project, folder, lake, place: common.engine.clone() })
     }
@@ -132,7 +132,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a plan may contain, for sessions and for the roles of a cluster.
 pub fn vocabulary(settings: &Settings, secret: Option<&Secret>) -> Result<Vocabulary> {
-    let state = session::state(settings, secret, Arc::new(Stores::new(environment())))?;
+    let state = session::state(settings, secret, Arc::new(Stores::new(Box::new(store::open))))?;
     let secret = secret.cloned();
     Ok(Vocabulary { state, codec: Arc::new(move |others| Arc::new(Codec::new(secret.clone(), others))) })
 }

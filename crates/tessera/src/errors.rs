@@ -107,8 +107,14 @@ fn code(error: &anyhow::Error) -> u8 {
         }
         match cluster_error(cause) {
             Some(ClusterError::Address(_)) => return USAGE,
-            Some(cluster) if cluster.is_temporary() => return TEMPORARY,
+            // What a store said to an executor arrives here as text.
+            Some(cluster) if cluster.is_temporary() || tessera_lake::is_temporary(cluster) => return TEMPORARY,
             _ => {}
+        }
+        if let Some(SourceError::Store { source, .. }) = source_error(cause)
+            && tessera_lake::is_temporary(source)
+        {
+            return TEMPORARY;
         }
         if engine_error(cause).is_some_and(temporary) {
             return TEMPORARY;
@@ -141,11 +147,8 @@ fn temporary(error: &DataFusionError) -> bool {
                     | Kind::StorageFull
             )
         }
-        DataFusionError::External(inner) => match inner.downcast_ref() {
-            Some(SourceError::Store { source, .. }) => tessera_lake::is_temporary(source),
-            _ => false,
-        },
-        _ => false,
+        // A writer or reader wraps what its store said.
+        other => tessera_lake::is_temporary(other),
     }
 }
 
@@ -162,14 +165,17 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(hint) = cluster_error(cause).and_then(ClusterError::hint) {
             return Some(hint);
         }
-        if let Some(hint) = source_error(cause).and_then(SourceError::hint) {
-            return Some(hint);
-        }
         if matches!(engine_error(cause).map(DataFusionError::find_root), Some(DataFusionError::ResourcesExhausted(_))) {
             return Some("raise engine.memory_limit, or lower engine.partitions so that each has more".into());
         }
+        if code(error) == TEMPORARY {
+            continue;
+        }
+        if let Some(hint) = source_error(cause).and_then(SourceError::hint) {
+            return Some(hint);
+        }
     }
-    None
+    (code(error) == TEMPORARY).then(|| "run it again: what is finished is not done twice".into())
 }
 
 /// A source's error travels inside the engine's.

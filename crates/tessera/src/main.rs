@@ -14,6 +14,7 @@ mod runner;
 mod secret;
 mod show;
 mod sources;
+mod store;
 
 use std::process::ExitCode;
 

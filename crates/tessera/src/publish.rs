@@ -67,6 +67,9 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
         published_at: jiff::Timestamp::now().to_string(),
     };
     let snapshot = lake.registry().append(&content).await?;
+    if snapshot.content.published_at != content.published_at {
+        tracing::info!("another process published this run first; its snapshot counts");
+    }
     if snapshot.content.state == SnapshotState::Held {
         step.done("held");
         return Err(Held { as_of, gates: failing.join("; "), snapshot_id: snapshot.snapshot_id }.into());

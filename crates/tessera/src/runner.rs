@@ -150,6 +150,8 @@ impl<'a> Run<'a> {
     }
 
     async fn stage(&self, stage: &Stage) -> Result<()> {
+        // Before hours of work rather than after.
+        self.context.lake.probe().await?;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
         let engine = self.context.engine(&self.secret, &scratch).await?;
         let step = Step::watched(stage.name, stage.purpose, engine.progress());

@@ -13,8 +13,9 @@ use tessera_stages::{Source, SourceFile};
 use url::Url;
 
 use crate::{
-    context::{Context, environment, resolve},
+    context::{Context, resolve},
     errors::Usage,
+    store,
 };
 
 /// A source that is found but not yet read.
@@ -82,13 +83,14 @@ fn place(url: &str) -> Result<(Url, String, Arc<dyn ObjectStore>)> {
         return Ok((base, path.display().to_string().trim_start_matches('/').to_owned(), Arc::new(store)));
     }
     let parsed = Url::parse(url).with_context(|| format!("{url} is no URL"))?;
-    let (store, path) = object_store::parse_url_opts(&parsed, environment())?;
+    let (_, path) = object_store::ObjectStoreScheme::parse(&parsed)?;
+    let store = store::open(&parsed)?;
     let mut base = parsed.clone();
     base.set_path("/");
     // A glob is no object path: take it as it was written.
     let written = url.splitn(4, '/').nth(3).unwrap_or_default();
     let pattern = if written.contains(['*', '?', '[']) { written.to_owned() } else { path.to_string() };
-    Ok((base, pattern, store.into()))
+    Ok((base, pattern, store))
 }
 
 /// Opens what was found: headers and footers are read, rows are not.

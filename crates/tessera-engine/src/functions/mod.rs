@@ -1,6 +1,7 @@
 //! Our SQL functions: a file each, and one line in the lists below.
 
 mod assign;
+pub(crate) mod bucket;
 pub(crate) mod customer_key;
 mod days_between;
 mod grouped;
@@ -34,6 +35,7 @@ pub use lloyd_pass::pass_from;
 pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
     vec![
         assign::udf(),
+        bucket::udf(),
         customer_key::udf(secret, secret.map(Secret::identity).unwrap_or_default()),
         days_between::udf(),
         is_weekend::udf(),

@@ -41,6 +41,9 @@ pub struct Buckets {
     pub column: String,
     /// How many there are; at least 1.
     pub count: u32,
+    /// Whether the rows of a bucket are brought together before they are written. Otherwise each partition may have a file of
+    /// each bucket open.
+    pub together: bool,
 }
 
 /// The rows of a stream, bucket by bucket, in batches of a size that a file takes well.
@@ -82,11 +85,18 @@ impl Split {
     }
 }
 
+/// The bucket of each value.
+pub(crate) fn buckets_of(values: &ArrayRef, count: usize) -> Result<Vec<usize>> {
+    let hashes = row_hashes(std::slice::from_ref(values), &[BUCKET])?;
+    let bucket =
+        |hash: u128| usize::try_from((hash >> 64) % count as u128).map_err(|e| internal_datafusion_err!("{e}"));
+    hashes.into_iter().map(bucket).collect()
+}
+
 /// The rows of every bucket.
 fn rows_of(values: &ArrayRef, count: usize) -> Result<Vec<Vec<u32>>> {
     let mut rows = vec![Vec::with_capacity(2 * values.len() / count); count];
-    for (row, hash) in row_hashes(std::slice::from_ref(values), &[BUCKET])?.into_iter().enumerate() {
-        let bucket = usize::try_from((hash >> 64) % count as u128).map_err(|e| internal_datafusion_err!("{e}"))?;
+    for (row, bucket) in buckets_of(values, count)?.into_iter().enumerate() {
         rows[bucket].push(u32::try_from(row).map_err(|e| internal_datafusion_err!("{e}"))?);
     }
     Ok(rows)

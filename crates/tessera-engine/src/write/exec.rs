@@ -12,7 +12,8 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+        DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
+        PlanProperties,
         execution_plan::{Boundedness, EmissionType},
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet},
         stream::RecordBatchStreamAdapter,
@@ -43,6 +44,8 @@ struct PhysicalRoute {
     spec: RouteSpec,
     filter: Option<Arc<dyn PhysicalExpr>>,
     columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// By which rows are brought together before they come here.
+    bucket: Option<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
 }
 
@@ -51,6 +54,7 @@ impl PhysicalRoute {
         spec: RouteSpec,
         filter: Option<Arc<dyn PhysicalExpr>>,
         columns: Vec<Arc<dyn PhysicalExpr>>,
+        bucket: Option<Arc<dyn PhysicalExpr>>,
         input: &SchemaRef,
     ) -> Result<Self> {
         let fields = columns
@@ -58,7 +62,7 @@ impl PhysicalRoute {
             .zip(&spec.columns)
             .map(|(c, name)| Ok(Field::new(name, c.data_type(input)?, true)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { spec, filter, columns, schema: Arc::new(Schema::new(fields)) })
+        Ok(Self { spec, filter, columns, bucket, schema: Arc::new(Schema::new(fields)) })
     }
 
     /// The rows of a batch that go this way, as they are written.
@@ -120,10 +124,14 @@ impl WriteExec {
         }
     }
 
+    fn expressions(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+        self.routes.iter().flat_map(|r| r.filter.iter().chain(&r.columns).chain(&r.bucket))
+    }
+
     /// What it is, and the expressions of its routes, one route after the other.
     pub(crate) fn parts(&self) -> (WriteExecSpec, Vec<Arc<dyn PhysicalExpr>>) {
         let routes = self.routes.iter().map(|r| r.spec.clone()).collect();
-        let expressions = self.routes.iter().flat_map(|r| r.filter.iter().chain(&r.columns)).cloned().collect();
+        let expressions = self.expressions().cloned().collect();
         (WriteExecSpec { store: self.store.clone(), encoding: self.encoding, routes }, expressions)
     }
 
@@ -139,7 +147,8 @@ impl WriteExec {
             let mut next = || expressions.next().ok_or_else(|| internal_datafusion_err!("a write lacks expressions"));
             let filter = route.filtered.then(&mut next).transpose()?;
             let columns = route.columns.iter().map(|_| next()).collect::<Result<Vec<_>>>()?;
-            routes.push(PhysicalRoute::new(route, filter, columns, &input.schema())?);
+            let bucket = route.buckets.as_ref().is_some_and(|b| b.together).then(&mut next).transpose()?;
+            routes.push(PhysicalRoute::new(route, filter, columns, bucket, &input.schema())?);
         }
         Ok(Self::new(input, spec.store, spec.encoding, routes))
     }
@@ -172,11 +181,20 @@ impl ExecutionPlan for WriteExec {
         Ok(Arc::new(Self::new(input, self.store.clone(), self.encoding, self.routes.clone())))
     }
 
+    fn input_distribution_requirements(&self) -> InputDistributionRequirements {
+        // Rows can be brought together in one way only.
+        let bucket = self.routes.iter().find_map(|r| r.bucket.clone());
+        InputDistributionRequirements::new(vec![match bucket {
+            Some(bucket) => Distribution::KeyPartitioned(vec![bucket]),
+            None => Distribution::UnspecifiedDistribution,
+        }])
+    }
+
     fn apply_expressions(
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        for expression in self.routes.iter().flat_map(|r| r.filter.iter().chain(&r.columns)) {
+        for expression in self.expressions() {
             if f(expression)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }

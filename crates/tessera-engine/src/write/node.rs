@@ -13,13 +13,15 @@ use datafusion::{
     },
     physical_plan::ExecutionPlan,
     physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+    prelude::lit,
 };
 
 use super::{
-    Encoding, Route, RouteSpec, WriteSpec,
+    Buckets, Encoding, Route, RouteSpec, WriteSpec,
     exec::{WriteExec, WriteExecSpec},
     manifest_schema,
 };
+use crate::functions;
 
 /// Writes its input.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +30,7 @@ pub struct WriteNode {
     store: String,
     encoding: Encoding,
     routes: Vec<RouteSpec>,
-    /// Of each route: the filter, if it has one, then the columns.
+    /// Of each route: the filter, if it has one, the columns, and the number of the bucket, if rows are brought together by it.
     expressions: Vec<Expr>,
     schema: DFSchemaRef,
 }
@@ -48,9 +50,14 @@ impl WriteNode {
         let mut expressions = Vec::new();
         for Route { name, prefix, filter, columns, fingerprinted, buckets } in spec.routes {
             let names = columns.iter().map(|c| c.schema_name().to_string()).collect();
+            let bucket = match &buckets {
+                Some(b) if b.together => Some(bucket_number(b, &columns)?),
+                _ => None,
+            };
             routes.push(RouteSpec { name, prefix, filtered: filter.is_some(), columns: names, fingerprinted, buckets });
             expressions.extend(filter);
             expressions.extend(columns);
+            expressions.extend(bucket);
         }
         // Types are coerced here: the analyser's rules know only the expressions of its own nodes.
         let input_schema = Arc::clone(input.schema());
@@ -63,6 +70,14 @@ impl WriteNode {
         let schema = Arc::new(DFSchema::try_from(manifest_schema().as_ref().clone())?);
         Ok(Self { input, store: spec.store, encoding: spec.encoding, routes, expressions, schema })
     }
+}
+
+/// The number of a row's bucket, as an expression over the input.
+fn bucket_number(buckets: &Buckets, columns: &[Expr]) -> Result<Expr> {
+    let Some(key) = columns.iter().find(|c| c.schema_name().to_string() == buckets.column) else {
+        return plan_err!("a table in buckets by {} has no such column", buckets.column);
+    };
+    Ok(functions::bucket::udf().call(vec![key.clone().unalias(), lit(i64::from(buckets.count))]))
 }
 
 impl UserDefinedLogicalNodeCore for WriteNode {

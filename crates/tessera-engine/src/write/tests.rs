@@ -22,7 +22,7 @@ fn store_url() -> Url {
 fn engine(partitions: usize, store: &Arc<dyn ObjectStore>) -> Engine {
     let settings = Settings { partitions: partitions.try_into().expect("some"), memory_limit: None, spill_dir: None };
     let scratch = Scratch { store: store_url(), folder: "scratch".into() };
-    let stores = Arc::new(Stores::new([]));
+    let stores = Arc::new(Stores::new(Box::new(|url| Ok(object_store::parse_url(url)?.0.into()))));
     let state = session::state(&settings, Some(&Secret::new(b"secret")), stores).expect("a state");
     let engine = Engine::new(state, scratch);
     engine.register_store(&store_url(), Arc::clone(store));
@@ -157,10 +157,20 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
         filter: None,
         columns: vec![col("key").alias("key"), col("id").alias("id")],
         fingerprinted: vec!["key".into(), "id".into()],
-        buckets: Some(Buckets { column: "key".into(), count: 5 }),
+        buckets: Some(Buckets { column: "key".into(), count: 5, together: false }),
     };
+    // Brought together before, a bucket is in one file.
+    let together = Buckets { together: true, ..route.buckets.clone().expect("some") };
+    let together = Route { prefix: "together".into(), buckets: Some(together), ..route.clone() };
+    let plan = write_plan(keyed.clone(), WriteSpec::new(&store_url(), vec![together.clone()])).expect("plans");
+    let plan = plan.create_physical_plan().await.expect("plans");
+    let plan = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(plan.contains("RepartitionExec: partitioning=Hash([bucket("), "{plan}");
+    let files = write(keyed.clone(), WriteSpec::new(&store_url(), vec![together])).await.expect("writes");
+    assert_eq!((files.iter().map(|f| f.rows).sum::<u64>(), files.len()), (30_000, 5), "{files:?}");
+
     let files = write(keyed, WriteSpec::new(&store_url(), vec![route])).await.expect("writes");
-    assert_eq!(files.iter().map(|f| f.rows).sum::<u64>(), 30_000);
+    assert_eq!((files.iter().map(|f| f.rows).sum::<u64>(), files.len()), (30_000, 10), "{files:?}");
     let folders: std::collections::BTreeSet<_> =
         files.iter().filter_map(|f| f.path.split('/').nth(1).map(str::to_owned)).collect();
     assert_eq!(folders.into_iter().collect::<Vec<_>>(), ["bucket-0", "bucket-1", "bucket-2", "bucket-3", "bucket-4"]);
@@ -188,4 +198,45 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
     let whole = engine.read(schema, &store_url(), stored).expect("reads");
     let (_, at_once) = ask(&whole, grouped.replace("bucket, ", "")).await;
     assert_eq!(in_buckets, at_once);
+}
+
+#[tokio::test]
+async fn a_plan_travels() {
+    use datafusion_proto::{
+        physical_plan::{AsExecutionPlan, DefaultPhysicalExtensionCodec},
+        protobuf::PhysicalPlanNode,
+    };
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let engine = engine(2, &store);
+    let stored = engine.materialise(frame(&engine, 100), "all").await.expect("writes");
+    let keyed = "SELECT id, customer_key(name) AS name, amount FROM t";
+    let keyed = engine.sql(keyed, &[("t", &stored)], &crate::formula::Words::none()).await.expect("plans");
+    let plan = write_plan(keyed.clone(), WriteSpec::new(&store_url(), routes())).expect("plans");
+    let plan = plan.create_physical_plan().await.expect("plans");
+
+    let codec =
+        |secret: Option<&[u8]>| crate::Codec::new(secret.map(Secret::new), Arc::new(DefaultPhysicalExtensionCodec {}));
+    let sent = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec(Some(b"secret"))).expect("encodes");
+    let context = engine.session().task_ctx();
+    let arrive = |secret: Option<&[u8]>| sent.try_into_physical_plan(&context, &codec(secret));
+    let show = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+    let arrived = arrive(Some(b"secret")).expect("decodes");
+    assert_eq!(show(&arrived), show(&plan));
+    let written = |plan| async { collect(plan, engine.session().task_ctx()).await };
+    let rows = |batches: Vec<RecordBatch>| -> u64 {
+        let counts = batches.iter().flat_map(|b| b.column(2).as_primitive::<UInt64Type>().values().to_vec());
+        counts.sum()
+    };
+    let there = rows(written(arrived).await.expect("writes"));
+    assert_eq!(there, rows(written(plan).await.expect("writes")));
+    assert_eq!(there, 100);
+
+    // Whoever has no secret may pass a plan on, not run it; whoever has another one may do neither.
+    let passed = arrive(None).expect("decodes");
+    let again = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&passed), &codec(None)).expect("encodes");
+    assert_eq!(again, sent);
+    let error = written(passed).await.expect_err("no secret").to_string();
+    assert!(error.contains("this process has no secret"), "{error}");
+    let error = arrive(Some(b"another")).expect_err("another secret").to_string();
+    assert!(error.contains("give all of them the same TESSERA_SECRET"), "{error}");
 }

@@ -43,9 +43,11 @@ pub struct Executor {
 
 /// Runs an executor until the process is told to stop.
 pub async fn executor(told: Executor) -> Result<()> {
-    let memory = told.memory.as_deref().map(|size| {
-        parse_bytes(size).ok_or_else(|| Usage(format!("`{size}` is no size: write --memory 512MiB or 4GiB")))
-    });
+    let memory = match &told.memory {
+        Some(size) => parse_bytes(size)
+            .ok_or_else(|| Usage(format!("`{size}` is no size: write --memory 512MiB or 4GiB, or 0 for no limit")))?,
+        None => machine_memory() / 10 * 7,
+    };
     let cores = told.cores.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let secret = secret::given()?;
     if secret.is_none() {
@@ -64,17 +66,23 @@ pub async fn executor(told: Executor) -> Result<()> {
         external_host: told.external_host,
         work_dir: work_dir.clone(),
         cores: cores.get(),
-        memory: memory.transpose()?,
+        memory: usize::try_from(memory).ok().filter(|bytes| *bytes > 0),
         patience: Duration::from_secs(told.patience),
     };
-    // It listens for the signal to stop itself: what it is doing is finished first.
-    let ended = run_executor(role, vocabulary(&settings, secret.as_ref())?).await;
+    let ended = run_executor(role, vocabulary(&settings, secret.as_ref())?, told_to_stop()).await;
     if told.work_dir.is_none()
         && let Err(error) = std::fs::remove_dir_all(&work_dir)
     {
         tracing::warn!("intermediate results stay in {}: {error}", work_dir.display());
     }
     Ok(ended?)
+}
+
+/// The memory of the container, or of the machine.
+fn machine_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory)
 }
 
 /// Resolves when the process gets SIGTERM or ctrl-c.
