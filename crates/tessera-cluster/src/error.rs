@@ -32,9 +32,19 @@ pub enum ClusterError {
     Failed(String),
 }
 
-/// What stands in the message of a job that failed because something was lost rather than wrong.
-const LOST: &[&str] =
-    &["FetchPartitionError", "FetchFailed", "ExecutorLost", "ResultLost", "TaskKilled", "Cancelled", "executors"];
+/// What stands in the message of a job that failed because something was lost rather than wrong. A stage "has failed" a
+/// number of times when its tasks could not fetch what an earlier stage made.
+const LOST: &[&str] = &[
+    "most recent failure reason",
+    "FetchPartitionError",
+    "FetchFailed",
+    "ExecutorLost",
+    "ResultLost",
+    "TaskKilled",
+    "Cancelled",
+    "tcp connect error",
+    "executors",
+];
 /// What stands in a message where the same job may succeed another time.
 const TEMPORARY: &[&str] =
     &["Resources exhausted", "ResourcesExhausted", "IoError", "IO error", "GrpcError", "GrpcConnectionError"];
@@ -108,6 +118,9 @@ mod tests {
     fn a_loss_is_told_from_a_fault() {
         let lost = ClusterError::of_job("Job x failed: FetchPartitionError(\"e1\", 2)");
         assert!(lost.may_pass() && lost.is_temporary());
+        let gone = "Job failed due to stage 2 failed: Stage 2 has failed 1 times, most recent failure reason: \"Status { code: \
+                    Unavailable, message: \\\"tcp connect error\\\" }\"";
+        assert!(ClusterError::of_job(gone).may_pass());
         let fault = ClusterError::of_job("Task failed: Execution error: divide by zero");
         assert!(!fault.may_pass() && !fault.is_temporary());
         let memory = ClusterError::of_job("Resources exhausted: 3 bytes");
