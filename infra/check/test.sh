@@ -6,12 +6,9 @@ infra=$(dirname "$here")
 root=$(dirname "$infra")
 venv=$1
 
-stamp="$venv/.lock-$(sha256sum "$here/requirements.txt" | cut -c1-16)"
-if [ ! -e "$stamp" ]; then
-  python3 -m venv --clear "$venv"
-  "$venv/bin/pip" install -q -r "$here/requirements.txt"
-  touch "$stamp"
-fi
+# shellcheck source=tests/venv.sh
+. "$root/tests/venv.sh"
+venv "$venv" "$here/requirements.txt"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PATH="$venv/bin:$PATH"
@@ -30,6 +27,6 @@ for overlay in base overlays/laptop overlays/production; do
   [ "$(grep -c 'kind: NetworkPolicy' "$made")" -eq 3 ]
 done
 python "$here/terraform.py" "$infra/terraform"
-find "$root" -name '*.sh' -not -path '*/target/*' -print0 | xargs -0 shellcheck
+find "$root" -name '*.sh' -not -path '*/target/*' -print0 | xargs -0 shellcheck --external-sources --source-path="$root"
 shellcheck "$root/.ci/run"
 echo "infra: passed"

@@ -33,8 +33,7 @@ fn free_port() -> u16 {
 impl<'a> Cluster<'a> {
     fn of(project: &'a Project, executors: usize, cores: usize) -> Self {
         let port = free_port();
-        let mut scheduler =
-            project.command(&["scheduler", "--bind-port", &port.to_string(), "--executor-timeout", "10"]);
+        let mut scheduler = project.command(&["scheduler", "--bind-port", &port.to_string()]);
         let scheduler = quiet(&mut scheduler, project.path(&format!("scheduler-{port}.log")));
         let mut cluster = Self { project, port, scheduler, executors: Vec::new(), started: 0 };
         let began = Instant::now();
@@ -114,6 +113,8 @@ fn one_two_and_four_executors_give_the_same_night() {
     project.ok(&["run", "--as-of", NIGHT, "--lake", "local"]);
     let expect = project.fingerprints(NIGHT, &["--lake", "local"]);
     assert_eq!(expect.len(), 17, "{expect:?}");
+    project.ok(&["run", "--as-of", NIGHT, "--lake", "inside", "--engine", "in-process"]);
+    assert_eq!(project.fingerprints(NIGHT, &["--lake", "inside"]), expect);
     let mut cluster = Cluster::of(&project, 1, 2);
     assert_eq!(cluster.run("one"), expect);
     cluster.add_executor(1);

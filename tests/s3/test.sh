@@ -5,12 +5,9 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$1 tessera=$(realpath "$2")
 
-stamp="$venv/.lock-$(sha256sum "$here/requirements.txt" | cut -c1-16)"
-if [ ! -e "$stamp" ]; then
-  python3 -m venv --clear "$venv"
-  "$venv/bin/pip" install -q -r "$here/requirements.txt"
-  touch "$stamp"
-fi
+# shellcheck source=tests/venv.sh
+. "$here/../venv.sh"
+venv "$venv" "$here/requirements.txt"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # Samples are taken by hash of the customer's key: the same on every machine.

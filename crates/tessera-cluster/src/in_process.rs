@@ -12,7 +12,7 @@ use crate::{
     ClusterError, ExecutorRole, Guards, SchedulerRole, Vocabulary, executor::run_executor, scheduler::run_scheduler,
 };
 
-/// A scheduler and its executors. They end with it.
+/// A scheduler and its executors. They end with it, and so does their folder.
 #[derive(Debug)]
 pub struct InProcess {
     address: SocketAddr,
@@ -112,5 +112,7 @@ impl Drop for InProcess {
         for threads in self.roles.iter_mut().filter_map(Option::take) {
             threads.shutdown_background();
         }
+        // A folder that stays is one for temporary files.
+        let _ = std::fs::remove_dir_all(&self.work_dir);
     }
 }

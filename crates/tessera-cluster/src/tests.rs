@@ -27,7 +27,7 @@ use crate::{Cluster, ClusterError, Guards, InProcess, JobProgress, Vocabulary};
 const ROWS: i64 = 400_000;
 const GROUPS: i64 = 40_000;
 
-/// A session that knows `slow(x)`, which takes a fifth of a second a batch.
+/// A session that knows `slow(x)`, which takes most of a second a batch.
 fn state() -> SessionState {
     let config = SessionConfig::new().with_target_partitions(2).with_batch_size(4096);
     let ctx =
@@ -38,7 +38,7 @@ fn state() -> SessionState {
         DataType::Int64,
         Volatility::Volatile,
         Arc::new(|args: &[ColumnarValue]| {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(800));
             Ok(args[0].clone())
         }),
     ));

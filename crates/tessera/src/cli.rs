@@ -52,17 +52,21 @@ pub enum Place {
     Local,
     /// On the cluster whose scheduler is at HOST:PORT.
     Cluster(String),
+    /// On a scheduler and two executors that are threads of this process.
+    InProcess,
 }
 
 impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "local" {
-            return Ok(Self::Local);
+        match text {
+            "local" => return Ok(Self::Local),
+            "in-process" => return Ok(Self::InProcess),
+            _ => {}
         }
         match text.strip_prefix("ballista://").map(|address| address.trim_end_matches('/')) {
-            Some("") | None => Err("it is `local` or reads ballista://HOST:PORT".into()),
+            Some("") | None => Err("it is `local`, `in-process`, or reads ballista://HOST:PORT".into()),
             Some(address) if address.contains(':') => Ok(Self::Cluster(address.to_owned())),
             Some(host) => Ok(Self::Cluster(format!("{host}:{SCHEDULER_PORT}"))),
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tessera_cluster::{Cluster, JobProgress, Vocabulary, Watch};
+use tessera_cluster::{Cluster, Guards, InProcess, JobProgress, Vocabulary, Watch};
 use tessera_contract::{AsOf, Project, project::parse_bytes};
 use tessera_engine::{
     Codec, Engine, Progress, Secret, Settings, Stores,
@@ -16,6 +16,7 @@ use tessera_engine::{
     session::{self, Scratch},
 };
 use tessera_lake::Lake;
+use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::{
@@ -33,6 +34,7 @@ pub struct Context {
     /// The lake.
     pub lake: Lake,
     place: Place,
+    in_process: OnceCell<InProcess>,
 }
 
 impl Context {
@@ -66,7 +68,7 @@ impl Context {
             Some(url) => Lake::open_with(url, store::open),
             None => Lake::open_with(&resolve(&folder, &project.lake.url), store::open),
         }?;
-        Ok(Self { project, folder, lake, place: common.engine.clone() })
+        Ok(Self { project, folder, lake, place: common.engine.clone(), in_process: OnceCell::new() })
     }
 
     /// The night of a date that was typed.
@@ -103,6 +105,10 @@ impl Context {
         let cluster = match &self.place {
             Place::Local => None,
             Place::Cluster(address) => Some(Cluster::connect(address, PATIENCE).await?),
+            Place::InProcess => {
+                let inside = self.in_process.get_or_try_init(async || in_process(secret)).await?;
+                Some(Cluster::connect(&inside.address(), PATIENCE).await?)
+            }
         };
         let cores = match &cluster {
             None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
@@ -135,6 +141,17 @@ pub fn vocabulary(settings: &Settings, secret: Option<&Secret>) -> Result<Vocabu
     let state = session::state(settings, secret, Arc::new(Stores::new(Box::new(store::open))))?;
     let secret = secret.cloned();
     Ok(Vocabulary { state, codec: Arc::new(move |others| Arc::new(Codec::new(secret.clone(), others))) })
+}
+
+/// A scheduler and two executors in this process.
+fn in_process(secret: &Secret) -> Result<InProcess> {
+    let settings = Settings { partitions: NonZeroUsize::MIN, memory_limit: None, spill_dir: None };
+    let folder = std::env::temp_dir().join(format!("tessera-cluster-{}", uuid::Uuid::new_v4().simple()));
+    let mut inside = InProcess::start(vocabulary(&settings, Some(secret))?, folder, Guards::default())?;
+    for _ in 0..2 {
+        inside.add_executor(1)?;
+    }
+    Ok(inside)
 }
 
 /// Passes on how far a job of the cluster is.
