@@ -149,7 +149,8 @@ with process(*weed, env={**os.environ, **KEYS}):
     complaint = night.communicate(timeout=300)[1]
     check(night.returncode == 75, complaint[-3000:])
     check(snapshots("s3://lake/outage", server) == [], "half a night is visible")
-    print(f"an outage is reported after {time.monotonic() - began:.0f} s: {complaint[complaint.index("error: "):][:200]}")
+    said = complaint[complaint.index("error: "):][:200]
+    print(f"an outage is reported after {time.monotonic() - began:.0f} s: {said}")
     proxy.down = False
     run("run", "--as-of", NIGHT, "--lake", "s3://lake/outage", *sources, endpoint=proxy.url)
     check(fingerprints("s3://lake/outage", server) == expect, "after the outage")
