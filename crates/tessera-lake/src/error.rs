@@ -123,11 +123,12 @@ pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(http) = error.downcast_ref::<HttpError>() {
+            // The kind of a connection that was closed in the middle is not always told.
             let lost = matches!(
                 http.kind(),
                 HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted
             );
-            return lost || cut_short(&format!("{http} {http:?}"));
+            return lost || closed(&format!("{http} {http:?}"));
         }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind as Kind;
@@ -144,13 +145,17 @@ pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
         }
         if let Some(object_store::Error::Generic { source, .. }) = error.downcast_ref::<object_store::Error>() {
             let text = format!("{source:?}");
+            // Only what may pass is tried again.
+            if source.to_string().contains("retries, max_retries") {
+                return true;
+            }
             if ["status: 5", "status: 429", "status: 408"].iter().any(|status| text.contains(status)) {
                 return true;
             }
         }
         if error.source().is_none() {
             let text = error.to_string();
-            return cut_short(&text)
+            return closed(&text)
                 || ["status code: 5", "status code: 429", "retries, max_retries", "error sending request"]
                     .iter()
                     .any(|sign| text.contains(sign));
@@ -158,6 +163,12 @@ pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
         cause = error.source();
     }
     false
+}
+
+/// A connection that did not last, by its words.
+fn closed(text: &str) -> bool {
+    cut_short(text)
+        || ["connection closed before message completed", "IncompleteMessage"].iter().any(|sign| text.contains(sign))
 }
 
 /// Whether an answer of a store began and did not end: the same question may be asked again at once.
@@ -202,6 +213,12 @@ mod tests {
         assert!(!http(HttpErrorKind::Decode).is_temporary());
         let body = HttpError::new(HttpErrorKind::Unknown, std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
         assert!(store(body).is_temporary());
+        let closed =
+            HttpError::new(HttpErrorKind::Unknown, std::io::Error::other("connection closed before message completed"));
+        assert!(store(closed).is_temporary());
+        assert!(
+            store("Error performing PUT x in 2s, after 10 retries, max_retries: 10 - HTTP error: ?").is_temporary()
+        );
         assert!(store("HTTP error: request or response body error").is_temporary());
         assert!(store("Server returned non-2xx status code: 503 Service Unavailable: ").is_temporary());
         assert!(!store("Server returned non-2xx status code: 400 Bad Request: ").is_temporary());
