@@ -1,6 +1,6 @@
 //! The house itself: who may know whom, and papers that say what the code says.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::project::{Project, repository};
 
@@ -122,6 +122,16 @@ fn every_command_has_help_with_an_example() {
         let help = project.ok(&[command, "--help"]);
         assert!(help.contains("Example: tessera "), "{help}");
     }
+}
+
+#[test]
+fn a_reader_may_stop_reading() {
+    let project = Project::new("");
+    let mut command = project.command(&["tables"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    drop(child.stdout.take());
+    let done = child.wait_with_output().expect("ends");
+    assert_eq!((done.status.code(), String::from_utf8_lossy(&done.stderr).as_ref()), (Some(0), ""));
 }
 
 #[test]

@@ -28,7 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     ClusterError, Guards, LARGEST_MESSAGE, Vocabulary,
-    executor::host_and_port,
+    error::check_address,
     job::{Executor, JobProgress, Listed, Stages},
     plan::ClusterPlanner,
 };
@@ -41,7 +41,6 @@ const ANSWER: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(25);
 /// Between two looks at its stages and at the executors.
 const CLOSER_LOOK: Duration = Duration::from_secs(1);
-
 /// How much longer a job waits for somebody to work on it while others are worked on.
 const TURNS: u32 = 60;
 
@@ -66,7 +65,7 @@ impl Cluster {
     /// # Errors
     /// When nobody answers, or there is no executor.
     pub async fn connect(address: &str, patience: Duration) -> std::result::Result<Self, ClusterError> {
-        host_and_port(address)?;
+        check_address(address)?;
         let unreachable = |problem: &dyn fmt::Display| ClusterError::Unreachable {
             address: address.to_owned(),
             problem: problem.to_string(),
@@ -243,13 +242,12 @@ impl Session {
         let cluster = &self.cluster;
         let present = |executors: Vec<Executor>| executors.into_iter().map(|e| e.id).collect::<BTreeSet<_>>();
         let before = present(cluster.executors().await?);
-        let operation_id = format!("{}-{}", self.id, rank());
         let answer = cluster
             .ask(|mut scheduler| {
                 let mut request = tonic::Request::new(ExecuteQueryParams {
                     session_id: self.id.clone(),
                     settings: settings.to_vec(),
-                    operation_id: operation_id.clone(),
+                    operation_id: String::new(),
                     query: Some(Query::PhysicalPlan(plan.to_vec())),
                 });
                 insert_version_header(request.metadata_mut());
@@ -284,13 +282,6 @@ impl Session {
         let rest = rows.map_err(|e| ClusterError::Lost(format!("the result cannot be fetched: {e}")).into());
         Ok(stream::iter(first).chain(rest))
     }
-}
-
-/// Numbers the operations of this process.
-fn rank() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    NEXT.fetch_add(1, Relaxed)
 }
 
 /// The settings of a session as they travel, with the size below which a side of a join is sent to every task.

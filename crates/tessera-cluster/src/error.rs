@@ -6,7 +6,7 @@ use datafusion::common::DataFusionError;
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// The address cannot be one.
-    #[error("`{0}` is no address of a cluster: it reads ballista://HOST:PORT")]
+    #[error("`{0}` is no address of a scheduler: it reads HOST:PORT")]
     Address(String),
     /// Nobody answers.
     #[error("the scheduler at {address} cannot be reached: {problem}")]
@@ -100,6 +100,14 @@ impl From<ClusterError> for DataFusionError {
     }
 }
 
+/// Whether a text reads HOST:PORT.
+pub(crate) fn check_address(address: &str) -> Result<(), ClusterError> {
+    match address.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(ClusterError::Address(address.to_owned())),
+    }
+}
+
 /// A message without the layers that Ballista and DataFusion put around it.
 fn innermost(message: &str) -> String {
     let text = message.split("\n\nbacktrace:").next().unwrap_or(message).trim();
@@ -113,6 +121,16 @@ fn innermost(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_a_host_and_a_port() {
+        for right in ["scheduler:50050", "[::1]:50050"] {
+            check_address(right).expect("an address");
+        }
+        for wrong in ["scheduler", ":1", "scheduler:x", "scheduler:99999"] {
+            check_address(wrong).expect_err(wrong);
+        }
+    }
 
     #[test]
     fn a_loss_is_told_from_a_fault() {

@@ -35,7 +35,10 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint, server::TcpIncoming};
 
-use crate::{ClusterError, LARGEST_MESSAGE, Vocabulary, connections::Connections, scheduler::config_producer};
+use crate::{
+    ClusterError, LARGEST_MESSAGE, Vocabulary, connections::Connections, error::check_address,
+    scheduler::config_producer,
+};
 
 /// How an executor runs.
 #[derive(Debug, Clone)]
@@ -68,7 +71,7 @@ pub async fn run_executor(
     stop: impl Future<Output = ()> + Send,
 ) -> Result<(), ClusterError> {
     let failed = |what: &str, problem: &dyn std::fmt::Display| ClusterError::Failed(format!("{what}: {problem}"));
-    host_and_port(&role.scheduler)?;
+    check_address(&role.scheduler)?;
     let work_dir = role.work_dir.join("results");
     let folder = format!("the folder {} cannot be used", role.work_dir.display());
     std::fs::create_dir_all(&role.work_dir).map_err(|e| failed(&folder, &e))?;
@@ -206,27 +209,4 @@ async fn connect(role: &ExecutorRole) -> Result<SchedulerGrpcClient<Channel>, Cl
     Ok(SchedulerGrpcClient::new(endpoint.connect_lazy())
         .max_encoding_message_size(LARGEST_MESSAGE)
         .max_decoding_message_size(LARGEST_MESSAGE))
-}
-
-/// The parts of HOST:PORT.
-pub(crate) fn host_and_port(address: &str) -> Result<(String, u16), ClusterError> {
-    let parts = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-    match parts {
-        Some((host, port)) if !host.is_empty() => Ok((host.to_owned(), port)),
-        _ => Err(ClusterError::Address(address.to_owned())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_a_host_and_a_port() {
-        assert_eq!(host_and_port("scheduler:50050").expect("an address"), ("scheduler".into(), 50050));
-        assert_eq!(host_and_port("[::1]:50050").expect("an address"), ("[::1]".into(), 50050));
-        for wrong in ["scheduler", ":1", "scheduler:x", "scheduler:99999"] {
-            assert!(host_and_port(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
-pub mod progress;
+mod progress;
 pub mod session;
 pub mod source;
 mod stores;

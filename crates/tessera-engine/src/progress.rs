@@ -1,7 +1,7 @@
-//! How far the work of a session is: for people to watch, never for a result.
+//! How far the work of a session in this process is: for people to watch, never for a result.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -12,24 +12,6 @@ use datafusion::execution::SessionState;
 pub struct Progress {
     read: AtomicU64,
     written: AtomicU64,
-    elsewhere: Mutex<Option<Elsewhere>>,
-}
-
-/// How far the work is that other processes do for this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// Steps of the plan that are done.
-    pub stages_done: usize,
-    /// Steps of the plan.
-    pub stages: usize,
-    /// Pieces of work that are done.
-    pub tasks_done: usize,
-    /// Pieces of work that have begun.
-    pub tasks: usize,
-    /// Rows that were read so far.
-    pub rows_read: usize,
-    /// Rows that were handed on so far.
-    pub rows_written: usize,
 }
 
 impl Progress {
@@ -37,17 +19,6 @@ impl Progress {
     #[must_use]
     pub fn of(state: &SessionState) -> Arc<Self> {
         state.config().get_extension().unwrap_or_default()
-    }
-
-    /// The plan that other processes work on, if there is one.
-    #[must_use]
-    pub fn elsewhere(&self) -> Option<Elsewhere> {
-        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes how far other processes are.
-    pub fn set(&self, elsewhere: &Elsewhere) {
-        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = Some(*elsewhere);
     }
 
     /// Rows read from sources.

@@ -25,12 +25,12 @@ pub struct Common {
     /// The lake: a folder or a URL; beats `lake.url` of the project file.
     #[arg(long, global = true, value_name = "URL")]
     pub lake: Option<String>,
-    /// Where the work runs: in this process, or on a cluster.
+    /// Where the work runs: in this process, on a cluster, or on one inside this process, to try a cluster's ways.
     #[arg(
         long,
         global = true,
         default_value = "local",
-        value_name = "local|ballista://HOST:PORT",
+        value_name = "local|ballista://HOST:PORT|in-process",
         env = "TESSERA_ENGINE"
     )]
     pub engine: Place,
@@ -310,7 +310,8 @@ impl Common {
     /// Log lines go to standard error.
     pub fn start_telemetry(&self) {
         let level = match self.verbose {
-            0 => "warn,tessera=info,tessera_cluster=info",
+            // A task of a cluster scans a part of what a scan declared, which is no reason to warn.
+            0 => "warn,datafusion_datasource::file_scan_config=error,tessera=info,tessera_cluster=info",
             1 => {
                 "warn,tessera=debug,tessera_cluster=debug,tessera_engine=debug,tessera_lake=debug,tessera_stages=debug"
             }

@@ -8,11 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tessera_cluster::{Cluster, Guards, InProcess, JobProgress, Vocabulary, Watch};
+use tessera_cluster::{Cluster, Guards, InProcess, Vocabulary};
 use tessera_contract::{AsOf, Project, project::parse_bytes};
 use tessera_engine::{
-    Codec, Engine, Progress, Secret, Settings, Stores,
-    progress::Elsewhere,
+    Codec, Engine, Secret, Settings, Stores,
     session::{self, Scratch},
 };
 use tessera_lake::Lake;
@@ -22,6 +21,7 @@ use url::Url;
 use crate::{
     cli::{Common, Place},
     errors::Usage,
+    progress::Job,
     secret, store,
 };
 
@@ -35,6 +35,8 @@ pub struct Context {
     pub lake: Lake,
     place: Place,
     in_process: OnceCell<InProcess>,
+    /// The job that a cluster works on, to be watched.
+    pub job: Arc<Job>,
 }
 
 impl Context {
@@ -68,7 +70,14 @@ impl Context {
             Some(url) => Lake::open_with(url, store::open),
             None => Lake::open_with(&resolve(&folder, &project.lake.url), store::open),
         }?;
-        Ok(Self { project, folder, lake, place: common.engine.clone(), in_process: OnceCell::new() })
+        Ok(Self {
+            project,
+            folder,
+            lake,
+            place: common.engine.clone(),
+            in_process: OnceCell::new(),
+            job: Arc::default(),
+        })
     }
 
     /// The night of a date that was typed.
@@ -120,10 +129,12 @@ impl Context {
             spill_dir: (!settings.spill_dir.is_empty()).then(|| PathBuf::from(&settings.spill_dir)),
         };
         let vocabulary = vocabulary(&settings, Some(secret)).context("the engine could not be started")?;
-        let progress = Progress::of(&vocabulary.state);
         let state = match cluster {
             None => vocabulary.state,
-            Some(cluster) => cluster.session(&vocabulary, watch(progress)),
+            Some(cluster) => {
+                let job = Arc::clone(&self.job);
+                cluster.session(&vocabulary, Arc::new(move |progress| job.note(progress)))
+            }
         };
         let store = self.store_url()?;
         let folder = self.lake.path(scratch).to_string();
@@ -154,27 +165,10 @@ fn in_process(secret: &Secret) -> Result<InProcess> {
     Ok(inside)
 }
 
-/// Passes on how far a job of the cluster is.
-fn watch(progress: Arc<Progress>) -> Watch {
-    Arc::new(move |job| {
-        let JobProgress { stages_done, stages, tasks_done, tasks, rows_read, rows_written } = job;
-        tracing::debug!(stages_done, stages, tasks_done, tasks, rows_read, rows_written, "the cluster works");
-        progress.set(&Elsewhere { stages_done, stages, tasks_done, tasks, rows_read, rows_written });
-    })
-}
-
 /// A path or URL of the project file, seen from where the command runs.
 pub fn resolve(folder: &Path, url: &str) -> String {
     if url.contains("://") || Path::new(url).is_absolute() {
         return url.to_owned();
     }
     folder.join(url).display().to_string()
-}
-
-/// What configures cloud clients.
-pub fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| key.starts_with(p)))
-        .map(|(key, value)| (key.to_ascii_lowercase(), value))
 }

@@ -3,12 +3,30 @@
 use std::{
     fmt::Write,
     io::IsTerminal,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use tessera_cluster::JobProgress;
 use tessera_engine::Progress;
+
+/// How far a job of a cluster is.
+#[derive(Default)]
+pub struct Job(Mutex<Option<JobProgress>>);
+
+impl Job {
+    /// Notes it, and tells the log.
+    pub fn note(&self, progress: JobProgress) {
+        let JobProgress { stages_done, stages, tasks_done, tasks, rows_read, rows_written } = progress;
+        tracing::debug!(stages_done, stages, tasks_done, tasks, rows_read, rows_written, "the cluster works");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
+    fn last(&self) -> Option<JobProgress> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The progress of one step.
 pub struct Step {
@@ -20,15 +38,15 @@ pub struct Step {
 impl Step {
     /// Begins a step.
     pub fn start(name: &str, purpose: &str) -> Self {
-        Self::watched(name, purpose, Arc::default())
+        Self::watched(name, purpose, Arc::default(), Arc::default())
     }
 
-    /// Begins a step that an engine does, whose rows are shown as they pass.
-    pub fn watched(name: &str, purpose: &str, progress: Arc<Progress>) -> Self {
+    /// Begins a step that an engine or a cluster does, whose rows are shown as they pass.
+    pub fn watched(name: &str, purpose: &str, progress: Arc<Progress>, job: Arc<Job>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             let rows = move |_: &ProgressState, line: &mut dyn Write| {
-                if let Some(job) = progress.elsewhere() {
+                if let Some(job) = job.last() {
                     // A line that cannot be written is not shown.
                     let _ = write!(
                         line,

@@ -4,7 +4,7 @@
 //! stopped is found again. A stage is done when its record stands in the lake (created once, never overwritten). Its files
 //! are in place before, and nobody sees them until the night is published.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         self.context.lake.probe().await?;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
         let engine = self.context.engine(&self.secret, &scratch).await?;
-        let step = Step::watched(stage.name, stage.purpose, engine.progress());
+        let step = Step::watched(stage.name, stage.purpose, engine.progress(), Arc::clone(&self.context.job));
         let result = self.execute(stage, &engine).await.with_context(|| format!("stage {}", stage.name));
         let folder = scratch.trim_start_matches("_tessera/");
         if let Err(error) = self.context.lake.documents().delete_prefix(folder).await {

@@ -15,8 +15,6 @@ use object_store::{
 };
 use url::Url;
 
-use crate::context::environment;
-
 /// The store of a URL.
 pub fn open(url: &Url) -> Result<Arc<dyn ObjectStore>> {
     let (store, _) = object_store::parse_url_opts(url, environment())?;
@@ -24,6 +22,14 @@ pub fn open(url: &Url) -> Result<Arc<dyn ObjectStore>> {
         "file" | "memory" => store.into(),
         _ => Arc::new(Patient { store: store.into() }),
     })
+}
+
+/// What configures cloud clients.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| key.starts_with(p)))
+        .map(|(key, value)| (key.to_ascii_lowercase(), value))
 }
 
 /// How often the same is asked.

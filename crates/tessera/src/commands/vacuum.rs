@@ -37,7 +37,10 @@ pub async fn vacuum(context: &Context, older_than_hours: u32, dry_run: bool) -> 
     }
     let mut gone: Vec<Object> = Vec::new();
     for (run, documents) in runs {
-        if !recorded.contains(&run) && documents.iter().all(|d| d.modified < before) {
+        if recorded.contains(&run) {
+            continue;
+        }
+        if documents.iter().all(|d| d.modified < before) {
             gone.extend(documents);
             continue;
         }
