@@ -25,6 +25,11 @@ dictionary:
 bench scale="S" input="parquet" runs="3":
     bash bench/run.sh {{scale}} {{input}} {{runs}}
 
+# A night of one day more beside a full one, and a shop night after night.
+bench-nights scale="S":
+    bash bench/chained.sh {{scale}}
+    bash bench/nights.sh
+
 # Executors killed at random moments of so many nights.
 kill nights="20":
     bash tests/kill.sh target/release/tessera {{nights}}

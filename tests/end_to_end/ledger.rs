@@ -145,7 +145,7 @@ fn repairs_and_warnings_are_counted_and_the_newest_customer_row_wins() {
     └───────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
     let who = "SELECT email, country, array_to_string(repaired_by, '+'), array_to_string(warned_by, '+') FROM clean_customers \
-               JOIN identity USING (customer_key) WHERE customer_id IN ('C000', 'C001', 'C002') ORDER BY customer_id";
+               JOIN identity USING (account_key) WHERE customer_id IN ('C000', 'C001', 'C002') ORDER BY customer_id";
     insta::assert_snapshot!(project.sql(who), @r"
     c0@example.com,DE,email_normalised+country_normalised,
     c1@example.com,DE,,

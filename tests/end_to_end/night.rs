@@ -8,7 +8,7 @@ use std::{
 
 use crate::project::{Project, complaint, repository};
 
-const STAGES: [&str; 7] = ["ingest", "reconcile", "features", "segment", "validate", "kpis", "publish"];
+pub const STAGES: [&str; 7] = ["ingest", "reconcile", "features", "segment", "validate", "kpis", "publish"];
 
 /// The demo's project over a generated shop.
 pub fn generated(customers: u32, further: &[&str]) -> Project {
@@ -49,7 +49,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
         project.fingerprints(night, &["--lake", lake])
     };
     let expect = run("one", &["--set", "engine.partitions=1"]);
-    assert_eq!(expect.len(), 17, "{expect:?}");
+    assert_eq!(expect.len(), 18, "{expect:?}");
     assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
     assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
     shuffle(&project.path("data"));
@@ -62,7 +62,7 @@ fn a_shop_in_buckets_and_on_disk_is_the_same_night() {
     let project = generated(6_000, &["--format", "csv"]);
     project.ok(&["run", "--as-of", night, "--lake", "whole", "--set", "engine.partitions=2"]);
     let buckets = |lake: &str| {
-        let folder = project.path(&format!("{lake}/clean_transactions/as_of={night}"));
+        let folder = project.path(&format!("{lake}/clean_transactions"));
         let names = std::fs::read_dir(folder).expect("a folder").map(|f| f.expect("an entry").file_name());
         names.filter(|n| n.to_string_lossy().starts_with("bucket-")).count()
     };
@@ -101,6 +101,8 @@ fn the_future_changes_nothing() {
         let mut tables = p.fingerprints(night, &[]);
         // Rows that have no date they could be read by are nobody's future; they are quarantined as soon as they are seen.
         tables.retain(|name, _| name != "quarantine" && name != "ledger");
+        // What a contact led to later stands in its row, and is looked at by nobody.
+        tables.remove("clean_campaign_contacts");
         let dated = "SELECT source, rule, count(*), sum(amount) FROM quarantine WHERE NOT array_has_any(rules, \
                      make_array('missing_date', 'interaction_incomplete', 'contact_incomplete', 'survey_incomplete')) \
                      GROUP BY 1, 2 ORDER BY 1, 2";
@@ -121,10 +123,14 @@ fn the_future_changes_nothing() {
     assert_eq!(previous.trim(), "true");
 }
 
-/// Kills the run with no chance to tidy up as soon as `stage` begins. False when it had ended before.
 fn kill_in(project: &Project, lake: &str, stage: &str, after_lines: usize) -> bool {
+    kill(project, lake, "2026-01-01", stage, after_lines)
+}
+
+/// Kills the run with no chance to tidy up as soon as `stage` begins. False when it had ended before.
+pub fn kill(project: &Project, lake: &str, night: &str, stage: &str, after_lines: usize) -> bool {
     let mut child = project
-        .command(&["run", "--as-of", "2026-01-01", "--lake", lake, "--log", "json", "-v"])
+        .command(&["run", "--as-of", night, "--lake", lake, "--log", "json", "-v"])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -171,7 +177,7 @@ fn a_night_killed_at_any_stage_goes_on_and_is_the_same() {
     assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
 
     // Such as a writer leaves that is killed in the middle.
-    project.write(&format!("often/clean_transactions/as_of={night}/part-left.parquet"), "PAR1");
+    project.write("often/clean_transactions/part-left.parquet", "PAR1");
     project.write("often/_tessera/scratch/a-run/people/part-left.parquet", "PAR1");
     project.write("often/clean_transactions/somebody-elses.txt", "not ours");
     std::thread::sleep(std::time::Duration::from_millis(1_100));

@@ -54,7 +54,10 @@ pub fn lines() -> String {
 impl Project {
     /// A project of this text.
     pub fn new(text: &str) -> Self {
-        let project = Self { folder: tempfile::tempdir().expect("a folder") };
+        let mut folder = tempfile::tempdir().expect("a folder");
+        // For whoever wants to look at what a test left.
+        folder.disable_cleanup(std::env::var_os("TESSERA_KEEP").is_some());
+        let project = Self { folder };
         project.write("tessera.toml", text);
         project
     }

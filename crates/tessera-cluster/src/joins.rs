@@ -12,8 +12,10 @@ use datafusion::{
     arrow::datatypes::DataType,
     common::{
         JoinType, Result,
+        config::ConfigOptions,
         tree_node::{Transformed, TreeNode},
     },
+    physical_optimizer::{PhysicalOptimizerRule, ensure_requirements::EnsureRequirements},
     physical_plan::{
         ExecutionPlan, Partitioning, StatisticsArgs,
         coalesce_partitions::CoalescePartitionsExec,
@@ -32,8 +34,12 @@ const SMALL: usize = 4 << 20;
 
 /// The plan with each join either one whose held side may be sent to everybody, or one of which both sides are shuffled; and
 /// the size, to be told to Ballista, below which sides are sent.
-pub(crate) fn settled(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
-    let mut largest = 0;
+pub(crate) fn settled(
+    plan: Arc<dyn ExecutionPlan>,
+    options: &ConfigOptions,
+) -> Result<(Arc<dyn ExecutionPlan>, usize)> {
+    let partitions = options.execution.target_partitions;
+    let (mut largest, mut moved) = (0, false);
     let settled = plan.transform_up(|node| {
         let Some(join) = node.downcast_ref::<HashJoinExec>() else { return Ok(Transformed::no(node)) };
         if *join.partition_mode() != PartitionMode::CollectLeft || join.null_aware {
@@ -53,9 +59,13 @@ pub(crate) fn settled(plan: Arc<dyn ExecutionPlan>, partitions: usize) -> Result
             largest = largest.max(bytes);
             return Ok(Transformed::yes(swapped(join)?));
         }
+        moved = true;
         Ok(Transformed::yes(shuffled(join, partitions)?))
     })?;
-    Ok((settled.data, if largest == 0 { 0 } else { largest + 1 }))
+    // Rows of a join that is shuffled come in other partitions than before. What stands above and relied on those (an
+    // aggregation in one step, say) is given what it needs again.
+    let plan = if moved { EnsureRequirements::new().optimize(settled.data, options)? } else { settled.data };
+    Ok((plan, if largest == 0 { 0 } else { largest + 1 }))
 }
 
 /// The size of a side if sending it to every task of the other moves and builds no more than shuffling both would.
@@ -130,5 +140,46 @@ fn spread(side: &Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
     match side.downcast_ref::<CoalescePartitionsExec>() {
         Some(one) => Arc::clone(one.input()),
         None => Arc::clone(side),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::{
+        arrow::{
+            array::{Int64Array, RecordBatch},
+            datatypes::{Field, Schema},
+        },
+        datasource::{MemTable, empty::EmptyTable},
+        physical_optimizer::sanity_checker::SanityCheckPlan,
+        physical_plan::displayable,
+        prelude::{SessionConfig, SessionContext},
+    };
+
+    use super::*;
+
+    /// Beside one partition of rows, an aggregation in one step is right; beside several, rows of a group must come together.
+    #[tokio::test]
+    async fn what_stands_above_a_join_that_is_shuffled_gets_its_groups_whole() {
+        let mut config = SessionConfig::new().with_target_partitions(4);
+        config.options_mut().optimizer.enable_round_robin_repartition = false;
+        let ctx = SessionContext::new_with_config(config);
+        let schema =
+            |names: [&str; 2]| Arc::new(Schema::new(names.map(|n| Field::new(n, DataType::Int64, true)).to_vec()));
+        let column = || Arc::new((0..100).collect::<Int64Array>());
+        let rows = schema(["at", "customer"]);
+        let batch = RecordBatch::try_new(Arc::clone(&rows), vec![column(), column()]).expect("a batch");
+        let rows = MemTable::try_new(rows, vec![vec![batch]]).expect("a table");
+        // Of no rows nobody can say how large they are.
+        ctx.register_table("lost", Arc::new(EmptyTable::new(schema(["locator", "bit"])))).expect("new");
+        ctx.register_table("rows", Arc::new(rows)).expect("new");
+        let query = "SELECT DISTINCT customer, bit FROM (SELECT r.customer, l.bit FROM lost AS l RIGHT JOIN rows AS r \
+                     ON l.locator = r.at)";
+        let plan = ctx.sql(query).await.expect("SQL").create_physical_plan().await.expect("a plan");
+        let state = ctx.state();
+        let (plan, _) = settled(plan, state.config_options()).expect("settled");
+        let text = displayable(plan.as_ref()).indent(false).to_string();
+        assert!(text.contains("mode=Partitioned"), "{text}");
+        SanityCheckPlan::new().optimize(plan, state.config_options()).expect("groups are whole");
     }
 }

@@ -150,13 +150,17 @@ impl Entity {
         self.columns().iter().find(|c| c.name == name)
     }
 
-    /// The columns of the clean table: the customer key in place of the customer id, then the canonical columns, then
+    /// The columns of the clean table: the account key in place of the customer id, then the canonical columns, then
     /// what was repaired. Transactions carry their exact amounts beside.
     #[must_use]
     pub fn clean_columns(self) -> Vec<Column> {
         let mut columns = Vec::new();
         if self.has_customer() {
-            columns.push(Column::new("customer_key", Kind::Text, "Pseudonymous, persistent id of the customer"));
+            columns.push(Column::new(
+                "account_key",
+                Kind::Text,
+                "Pseudonymous, immutable id of the source customer id",
+            ));
         }
         for c in self.columns().iter().filter(|c| c.name != "customer_id") {
             columns.push(Column::new(c.name, c.kind, c.description));

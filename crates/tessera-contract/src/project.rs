@@ -226,14 +226,24 @@ impl Project {
     #[must_use]
     pub fn hash(&self) -> String {
         use sha2::{Digest, Sha256};
+        let text = serde_json::to_string(&self.meaning()).unwrap_or_default();
+        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// One section of the project file as text, as far as it can change a result.
+    #[must_use]
+    pub fn section(&self, name: &str) -> Option<String> {
+        serde_json::to_value(self.meaning()).ok()?.get(name).map(ToString::to_string)
+    }
+
+    fn meaning(&self) -> Self {
         let mut meaning = self.clone();
         meaning.engine = EngineSettings { partitions: 0, memory_limit: String::new(), spill_dir: String::new() };
         meaning.lake.url.clear();
         for source in meaning.sources.values_mut() {
             source.url.clear();
         }
-        let text = serde_json::to_string(&meaning).unwrap_or_default();
-        Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
+        meaning
     }
 
     /// The source of an entity, if it has one.

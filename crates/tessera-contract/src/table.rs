@@ -120,7 +120,10 @@ pub struct Table {
     pub description: String,
     /// Whether it holds personal data.
     pub restricted: bool,
-    /// Its columns after `as_of`, which every table has first.
+    /// Whether it is what is known, which grows by what is new and which a night names a version of. Otherwise it is what a
+    /// night says, partitioned by `as_of`.
+    pub grows: bool,
+    /// Its columns; what a night says has `as_of` before them.
     pub columns: Vec<Column>,
 }
 
@@ -131,9 +134,12 @@ impl Table {
         Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()))
     }
 
-    /// The schema that readers see: `as_of` first.
+    /// The schema that readers see: what a night says has `as_of` first.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
+        if self.grows {
+            return self.file_schema();
+        }
         let as_of = Column::new("as_of", Kind::Date, "The night's date; only events before its first instant count");
         Arc::new(Schema::new(std::iter::once(&as_of).chain(&self.columns).map(field).collect::<Vec<_>>()))
     }

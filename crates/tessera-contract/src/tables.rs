@@ -12,6 +12,7 @@ pub fn all(project: &Project) -> Vec<Table> {
     tables.extend([
         quarantine(),
         identity(),
+        accounts(),
         inputs(),
         ledger(),
         features(project),
@@ -30,7 +31,12 @@ pub fn find(project: &Project, name: &str) -> Option<Table> {
 }
 
 fn table(name: &str, description: &str, columns: Vec<Column>) -> Table {
-    Table { name: name.to_owned(), description: description.to_owned(), restricted: false, columns }
+    Table { name: name.to_owned(), description: description.to_owned(), restricted: false, grows: false, columns }
+}
+
+/// The same of what is known.
+fn grows(table: Table) -> Table {
+    Table { grows: true, ..table }
 }
 
 fn restricted(name: &str, description: &str, columns: Vec<Column>) -> Table {
@@ -49,15 +55,15 @@ fn clean(entity: Entity, project: &Project) -> Table {
         let attributes = source.columns.keys().filter(|name| entity.column(name).is_none());
         columns.extend(attributes.map(|name| column(name, Kind::Text, "Attribute mapped by the project")));
     }
-    let description = format!("One row per clean row of {entity}");
+    let description = format!("One row per clean row of {entity} that happened before the night");
     Table {
         restricted: matches!(entity, Entity::Customers | Entity::SurveyResponses),
-        ..table(&entity.clean_table(), &description, columns)
+        ..grows(table(&entity.clean_table(), &description, columns))
     }
 }
 
 fn quarantine() -> Table {
-    restricted(
+    grows(restricted(
         "quarantine",
         "One row per source row that is not among the clean ones: rejected, merged as a repeat, or superseded",
         vec![
@@ -75,30 +81,53 @@ fn quarantine() -> Table {
                 Kind::Money,
                 "The money the row carries (returns negative); null where it cannot be computed",
             ),
+            column(
+                "since",
+                Kind::Date,
+                "The night that set the row aside; of a row that waits for its customer, this night",
+            )
+            .circumstantial(),
         ],
-    )
+    ))
 }
 
 fn identity() -> Table {
-    restricted(
+    grows(restricted(
         "identity",
         "One row per source customer id",
         vec![
             column("customer_id", Kind::Text, "The owner's id"),
-            column("customer_key", Kind::Text, "Keyed hash (HMAC-SHA-256, 80 bits, base32) of the resolved customer"),
+            column(
+                "account_key",
+                Kind::Text,
+                "Keyed hash (HMAC-SHA-256, 80 bits, base32) of the owner's id; never changes",
+            ),
+            column("customer_key", Kind::Text, "The resolved customer: the account key of one of its accounts"),
             column("event", Kind::Text, "born, merged_into or split_from"),
             column("evidence", Kind::Text, "Why the id belongs to the customer"),
             column("weight", Kind::Float, "Match weight in bits; null for a declared id"),
         ],
-    )
+    ))
+}
+
+fn accounts() -> Table {
+    grows(table(
+        "accounts",
+        "One row per account: to which customer it belongs",
+        vec![
+            column("account_key", Kind::Text, "Account: the pseudonym of one source customer id"),
+            column("customer_key", Kind::Text, "Customer"),
+        ],
+    ))
 }
 
 fn inputs() -> Table {
     table(
         "inputs",
-        "One row per source file, as it was counted before any rule",
+        "The manifest: one row per version of a source file that the night knows, as it was counted before any rule",
         vec![
             column("source", Kind::Text, "Entity"),
+            column("file_id", Kind::Integer, "Number of the file among those of its source").circumstantial(),
             column("file", Kind::Text, "URL of the file").circumstantial(),
             column("etag", Kind::Text, "Entity tag of the object, where the store has one").circumstantial(),
             column("bytes", Kind::Integer, "Size in bytes").circumstantial(),
@@ -107,6 +136,7 @@ fn inputs() -> Table {
             column("rows_after_as_of", Kind::Integer, "Of the rows, those at or after the as-of instant")
                 .circumstantial(),
             column("amount_after_as_of", Kind::Money, "Money in those").circumstantial(),
+            column("first_seen", Kind::Date, "The night that read the file first").circumstantial(),
         ],
     )
 }
@@ -120,6 +150,9 @@ fn ledger() -> Table {
         column("rows_failed", Kind::Integer, "Rows of the night that fail the rule, whether or not they left earlier"),
     ];
     for (what, kind) in [("rows", Kind::Integer), ("amount", Kind::Money)] {
+        let change = |name: &str, text: &str| {
+            column(&format!("{what}_{name}_change"), kind, &format!("{text}: tonight's, minus the parent night's"))
+        };
         let column = |name: &str, text: &str| column(&format!("{what}_{name}"), kind, text);
         columns.extend([
             column("in", "What reached the rule; for the total, what stands in the source").circumstantial(),
@@ -130,10 +163,17 @@ fn ledger() -> Table {
             column("superseded", "What left because another row of the same key was preferred"),
             column("after_as_of", "What the night does not know yet").circumstantial(),
         ]);
+        columns.extend([
+            change("in", "What came in").circumstantial(),
+            change("clean", "What became clean"),
+            change("quarantined", "What was quarantined"),
+            change("merged", "What was merged"),
+            change("superseded", "What was superseded"),
+        ]);
     }
     table(
         "ledger",
-        "One row per source and rule: a waterfall in which in = clean + quarantined + merged + superseded + after_as_of, in rows and in money",
+        "One row per source and rule: a waterfall in which in = clean + quarantined + merged + superseded + after_as_of, in rows and in money; what stands in all, and by how much that is more than on the parent night",
         columns,
     )
 }

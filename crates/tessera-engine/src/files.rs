@@ -38,13 +38,16 @@ pub struct DataFile {
 /// Memory that the groups of a bucket may take, in multiples of its files' size.
 const GROUPS_PER_BYTE: u64 = 8;
 
-/// The size of the largest bucket; none if some file stands in no bucket's folder.
+/// The bucket of rows that came after the buckets were made: any customer may have some among them.
+const LATER: i32 = -1;
+
+/// The size of the largest bucket; none if no file stands in a bucket's folder.
 pub(crate) fn largest_bucket(files: &[DataFile]) -> Option<u64> {
     let mut sizes: BTreeMap<i32, u64> = BTreeMap::new();
     for file in files {
-        *sizes.entry(bucket_of(&file.path)?).or_default() += file.bytes;
+        *sizes.entry(bucket_of(&file.path).unwrap_or(LATER)).or_default() += file.bytes;
     }
-    sizes.into_values().max()
+    sizes.keys().any(|bucket| *bucket != LATER).then(|| sizes.into_values().max()).flatten()
 }
 
 /// Whether the groups of one bucket in each partition fit a half of the memory. An aggregation by bucket cannot spill, one
@@ -58,14 +61,16 @@ pub(crate) fn fits(bucket: u64, partitions: usize, memory: Option<usize>) -> boo
 pub(crate) struct DataFiles {
     store: ObjectStoreUrl,
     schema: SchemaRef,
-    files: Vec<(DataFile, Option<i32>)>,
+    files: Vec<(DataFile, i32)>,
     in_buckets: bool,
 }
 
 impl DataFiles {
-    /// The files as a table, which has the column [`BUCKET`] if so wanted: then every file stands in a bucket's folder.
+    /// The files as a table, which has the column [`BUCKET`] if so wanted. Files in no bucket's folder are a bucket of their
+    /// own, so that a customer may be in two: whoever groups by it gets parts, to be merged.
     pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<DataFile>, in_buckets: bool) -> Self {
-        let mut files: Vec<_> = files.into_iter().map(|f| (bucket_of(&f.path), f)).map(|(b, f)| (f, b)).collect();
+        let bucket = |f: &DataFile| bucket_of(&f.path).unwrap_or(LATER);
+        let mut files: Vec<_> = files.into_iter().map(|f| (bucket(&f), f)).map(|(b, f)| (f, b)).collect();
         files.sort_by(|(a, x), (b, y)| (x, &a.path).cmp(&(y, &b.path)));
         Self { store, schema: for_reading(&schema), files, in_buckets }
     }
@@ -95,9 +100,9 @@ impl DataFiles {
         groups.into_iter().map(FileGroup::new).collect()
     }
 
-    fn partitioned(&self, file: &DataFile, bucket: Option<i32>) -> PartitionedFile {
+    fn partitioned(&self, file: &DataFile, bucket: i32) -> PartitionedFile {
         let statistics = Statistics { num_rows: count(file.rows), ..Statistics::new_unknown(&self.schema) };
-        let values = if self.in_buckets { vec![ScalarValue::Int32(bucket)] } else { Vec::new() };
+        let values = if self.in_buckets { vec![ScalarValue::Int32(Some(bucket))] } else { Vec::new() };
         PartitionedFile::new(file.path.clone(), file.bytes)
             .with_partition_values(values)
             .with_statistics(Arc::new(statistics))
@@ -212,6 +217,7 @@ mod tests {
         assert!(fits(u64::MAX / 1000, 2, None));
         assert!(fits(100, 2, Some(3200)));
         assert!(!fits(101, 2, Some(3200)));
-        assert_eq!(largest_bucket(&[file("t/bucket-1/a", 1), file("t/b", 1)]), None);
+        assert_eq!(largest_bucket(&[file("t/a", 1), file("t/b", 1)]), None);
+        assert_eq!(largest_bucket(&[file("t/bucket-1/a", 1), file("t/b", 1), file("t/c", 1)]), Some(2));
     }
 }

@@ -71,6 +71,12 @@ pub fn names(text: &str) -> Result<BTreeSet<String>> {
         .collect())
 }
 
+/// A short hash of a text: equal stamps are of equal texts.
+#[must_use]
+pub fn stamp(text: &str) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
 /// A name as SQL writes it.
 #[must_use]
 pub fn quote(name: &str) -> String {

@@ -9,6 +9,7 @@ mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
+pub mod partial;
 mod progress;
 pub mod session;
 pub mod source;

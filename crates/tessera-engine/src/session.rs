@@ -29,7 +29,7 @@ use crate::{
     functions,
     progress::Progress,
     stores::Stores,
-    write::{self, WriteSpec},
+    write::{self, WriteSpec, WrittenFile},
 };
 
 /// The project's secret, under which customer keys are made. It is never printed.
@@ -117,6 +117,9 @@ pub fn state(settings: &Settings, secret: Option<&Secret>, stores: Arc<Stores>) 
     // Joining a wide table with a narrow one of up to two million rows, the narrow one is held rather than both shuffled.
     config.options_mut().optimizer.hash_join_single_partition_threshold = 128 << 20;
     config.options_mut().optimizer.hash_join_single_partition_threshold_rows = 2 << 20;
+    // The fields of our structs are results of aggregates and never columns of files. Pushing them down gains nothing, and above
+    // a join the rule ends with two columns of one name (DataFusion 55.2).
+    config.options_mut().optimizer.enable_leaf_expression_pushdown = false;
     // Names of sources keep their case.
     config.options_mut().sql_parser.enable_ident_normalization = false;
     let ctx = SessionContext::new_with_state(
@@ -196,7 +199,8 @@ impl Engine {
     }
 
     /// The same of a table that may be kept in buckets: it then has the column [`BUCKET`](crate::write::BUCKET), and a plan
-    /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle. If even these are too many
+    /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle. Rows that came after the
+    /// buckets were made are a bucket of their own: what is grouped so are parts, to be merged. If even these are too many
     /// for the memory limit, it is the plain table, which can be aggregated by way of the disk.
     ///
     /// # Errors
@@ -234,10 +238,23 @@ impl Engine {
     /// When the plan fails or the store refuses.
     pub async fn materialise(&self, frame: DataFrame, name: &str) -> Result<DataFrame> {
         let spec = WriteSpec::scratch(&self.scratch.store, &format!("{}/{name}", self.scratch.folder), name, &frame);
+        Ok(self.written(frame, spec).await?.0)
+    }
+
+    /// The same for longer: into a folder of the same store. Gives the files too.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub async fn keep(&self, frame: DataFrame, folder: &str, name: &str) -> Result<(DataFrame, Vec<WrittenFile>)> {
+        let spec = WriteSpec::state(&self.scratch.store, folder, name, &frame);
+        self.written(frame, spec).await
+    }
+
+    async fn written(&self, frame: DataFrame, spec: WriteSpec) -> Result<(DataFrame, Vec<WrittenFile>)> {
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         let files = write::write(frame, spec).await?;
-        let files = files.into_iter().map(|f| DataFile { path: f.path, bytes: f.bytes, rows: f.rows }).collect();
-        self.read(schema, &self.scratch.store, files)
+        let stored = files.iter().map(|f| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
+        Ok((self.read(schema, &self.scratch.store, stored)?, files))
     }
 }
 

@@ -38,6 +38,8 @@ use crate::{fingerprint::Fingerprint, session::as_column};
 pub struct Route {
     /// The table.
     pub name: String,
+    /// Folder below the table's: rows that stay or go together from night to night. Empty for the table's own.
+    pub folder: String,
     /// Folder of its files in the store, without slashes around it.
     pub prefix: String,
     /// Which rows; absent, all of them.
@@ -56,10 +58,27 @@ impl Route {
     pub fn all(name: &str, table: &Table) -> Self {
         Self {
             name: name.to_owned(),
+            folder: String::new(),
             prefix: String::new(),
             filter: None,
             columns: table.columns.iter().map(|c| as_column(ident(&c.name), c)).collect(),
             fingerprinted: table.fingerprinted(),
+            buckets: None,
+        }
+    }
+}
+
+impl Route {
+    /// Rows that are kept for the next night: no table of the contract.
+    #[must_use]
+    pub fn state(name: &str, columns: Vec<Expr>) -> Self {
+        Self {
+            name: name.to_owned(),
+            folder: String::new(),
+            prefix: String::new(),
+            filter: None,
+            columns,
+            fingerprinted: Vec::new(),
             buckets: None,
         }
     }
@@ -83,6 +102,8 @@ pub enum Encoding {
     Kept,
     /// For reading once or a few times, soon: not compressed.
     Scratch,
+    /// For reading every night: compressed lightly, no dictionaries, statistics.
+    State,
 }
 
 /// What a writing plan needs to know.
@@ -100,12 +121,19 @@ impl WriteSpec {
         Self { store: store.to_string(), routes, encoding: Encoding::Kept }
     }
 
+    /// What a night keeps for the next one: all columns of a frame into one folder.
+    #[must_use]
+    pub fn state(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
+        Self { encoding: Encoding::State, ..Self::scratch(store, prefix, name, frame) }
+    }
+
     /// An intermediate result: all columns of a frame into one folder.
     #[must_use]
     pub fn scratch(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
         let columns = frame.schema().fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
         let route = Route {
             name: name.to_owned(),
+            folder: String::new(),
             prefix: prefix.to_owned(),
             filter: None,
             columns,

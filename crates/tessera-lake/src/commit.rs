@@ -21,33 +21,35 @@ use serde_json::json;
 
 use crate::lake::concurrently;
 use crate::schema::{CHECKPOINT_INTERVAL, Partitioning, TableShape};
-use crate::table::{SHA256_TAG, night};
+use crate::table::{FINGERPRINT_TAG, SHA256_TAG, night};
 use crate::{AS_OF, DataFile, Lake, LakeError};
 
 /// Of two writers that meet, one always gets through, so that this bounds how many may meet.
 pub(crate) const ATTEMPTS: u32 = 64;
 
 impl Lake {
-    /// Replaces the night `as_of` of `table` with `files`, creates the table if there is none, and
-    /// returns the version that this made. Files that exist but were never committed stay invisible.
+    /// Replaces the night `as_of` of `table` with `files` (without a night: the whole table), creates the table if there is
+    /// none, and returns the version that this made. Files that exist but were never committed stay invisible.
     ///
-    /// - `schema`: all columns, `as_of` (Date32) first. `comment` in a field's metadata becomes the
+    /// - `schema`: all columns; of a table by night, `as_of` (Date32) first. `comment` in a field's metadata becomes the
     ///   column's comment, `description` in the schema's metadata the table's. New columns are added
     ///   to the table, see [`crate::LakeError::Column`] for what is refused.
-    /// - `files`: lie below `<table>/` and hold every column but `as_of`; none empties the night.
+    /// - `files`: lie below `<table>/` and hold every column but `as_of`; none empties the night or the table. Those that
+    ///   are active already stay as they are.
     /// - `run_id`: committing a table again under the same id returns the version that the first
     ///   commit made, and changes nothing.
     pub async fn commit(
         &self,
         table: &str,
         schema: &SchemaRef,
-        as_of: &str,
+        as_of: Option<&str>,
         files: &[DataFile],
         run_id: &str,
     ) -> Result<i64, LakeError> {
-        parse_date(as_of)?;
-        let shape = TableShape::new(table, schema, Partitioning::AsOf)?;
-        let adds = self.describe(table, as_of, files).await?;
+        as_of.map(parse_date).transpose()?;
+        let partitioning = if as_of.is_some() { Partitioning::AsOf } else { Partitioning::None };
+        let shape = TableShape::new(table, schema, partitioning)?;
+        let mut described: Option<Vec<Add>> = None;
         for attempt in 1..=ATTEMPTS {
             let current = self.snapshot(table, None).await?;
             if let Some(version) = self.committed(table, current.as_ref(), run_id).await? {
@@ -57,9 +59,13 @@ impl Lake {
                 Some(current) => self.adds(table, current)?,
                 None => Vec::new(),
             };
+            let adds = match &described {
+                Some(adds) => adds,
+                None => described.insert(self.describe(table, as_of, files, &active).await?),
+            };
             let created = adds.iter().map(|add| add.modification_time).max();
             let mut actions = shape.actions(self, current.as_ref(), created.unwrap_or_default())?;
-            actions.extend(replace_night(active, as_of, &adds));
+            actions.extend(replace(active, as_of, adds));
             let committed = self.commit_once(table, current.as_ref(), &shape, actions, run_id).await?;
             if let Some(version) = committed {
                 return Ok(version);
@@ -130,20 +136,34 @@ impl Lake {
         Ok(Some(version.cast_signed()))
     }
 
-    /// The add actions of files that exist and have the size that is said of them.
-    async fn describe(&self, table: &str, as_of: &str, files: &[DataFile]) -> Result<Vec<Add>, LakeError> {
+    /// The add actions of files that exist and have the size that is said of them. Those among `active` were looked at when
+    /// they were committed.
+    async fn describe(
+        &self,
+        table: &str,
+        as_of: Option<&str>,
+        files: &[DataFile],
+        active: &[Add],
+    ) -> Result<Vec<Add>, LakeError> {
+        let known: HashMap<&str, &Add> = active.iter().map(|add| (add.path.as_str(), add)).collect();
         let mut seen = BTreeSet::new();
+        let mut adds = Vec::new();
+        let mut looked_up = Vec::new();
         for file in files {
             let refuse = |problem: &str| LakeError::File { path: file.path.clone(), problem: problem.to_owned() };
             if !seen.insert(&file.path) {
                 return Err(refuse("it is named twice"));
             }
-            if file.as_of.as_deref().is_some_and(|night| night != as_of) {
+            if file.as_of.as_deref() != as_of {
                 return Err(refuse("it belongs to another night than the commit"));
             }
+            let path = file.path.strip_prefix(table).and_then(|path| path.strip_prefix('/'));
+            match path.and_then(|path| known.get(path)) {
+                Some(add) => adds.push((*add).clone()),
+                None => looked_up.push(self.add_action(table, as_of, file)),
+            }
         }
-        let looked_up = files.iter().map(|file| self.add_action(table, Some(as_of), file)).collect();
-        let mut adds: Vec<Add> = concurrently(looked_up).await?;
+        adds.extend(concurrently(looked_up).await?);
         adds.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(adds)
     }
@@ -173,21 +193,27 @@ impl Lake {
             modification_time: found.last_modified.timestamp_millis(),
             data_change: true,
             stats: Some(json!({ "numRecords": file.rows }).to_string()),
-            tags: Some(HashMap::from([(SHA256_TAG.to_owned(), Some(file.sha256.clone()))])),
+            tags: Some(HashMap::from([
+                (SHA256_TAG.to_owned(), Some(file.sha256.clone())),
+                (FINGERPRINT_TAG.to_owned(), Some(file.fingerprint.clone())),
+            ])),
             ..Add::default()
         })
     }
 }
 
-/// The adds, and a remove for every other active file of the night.
-fn replace_night(active: Vec<Add>, as_of: &str, adds: &[Add]) -> Vec<Action> {
+/// An add for every file that is not active, and a remove for every other active file of the night or of the whole table.
+fn replace(active: Vec<Add>, as_of: Option<&str>, adds: &[Add]) -> Vec<Action> {
     let stay: BTreeSet<&str> = adds.iter().map(|add| add.path.as_str()).collect();
+    let there: BTreeSet<String> = active.iter().map(|add| add.path.clone()).collect();
+    let new: Vec<Add> = adds.iter().filter(|add| !there.contains(&add.path)).cloned().collect();
+    let concerned = |add: &Add| as_of.is_none() || night(add) == as_of;
     let mut old: Vec<Add> =
-        active.into_iter().filter(|add| night(add) == Some(as_of) && !stay.contains(add.path.as_str())).collect();
+        active.into_iter().filter(|add| concerned(add) && !stay.contains(add.path.as_str())).collect();
     old.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     let removed_at = adds.iter().map(|add| add.modification_time).max();
     let removes = old.into_iter().map(|add| remove(add, removed_at));
-    removes.chain(adds.iter().cloned().map(Action::Add)).collect()
+    removes.chain(new.into_iter().map(Action::Add)).collect()
 }
 
 /// `removed_at`: milliseconds since the epoch; without it, the removed file's own time.

@@ -86,6 +86,16 @@ pub enum LakeError {
         /// As given.
         as_of: String,
     },
+    /// The Delta log of a table is not what a snapshot published.
+    #[error("the Delta log of {table} is not what the snapshot {snapshot} published: {problem}")]
+    Log {
+        /// Name of the table.
+        table: String,
+        /// The snapshot.
+        snapshot: String,
+        /// What the two say.
+        problem: String,
+    },
     /// Other writers won every attempt.
     #[error("gave up committing to table {table} after {attempts} attempts: other writers were always faster")]
     Contended {
@@ -117,52 +127,74 @@ impl LakeError {
     }
 }
 
-/// The same for any error that came from a store. Walks the chain of causes. The store's own retry error and its HTTP status are private types,
-/// and deltalake flattens some causes to text, so that after the typed causes the text decides.
+/// The same for any error that came from a store, however it was wrapped on its way: every cause is looked at, down to the
+/// last. The store's own retry error and its HTTP status are private types, and deltalake and Ballista flatten some causes to
+/// text, so that beside the types the text of the last cause decides.
 pub fn is_temporary(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(http) = error.downcast_ref::<HttpError>() {
-            // The kind of a connection that was closed in the middle is not always told.
-            let lost = matches!(
-                http.kind(),
-                HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted
-            );
-            return lost || closed(&format!("{http} {http:?}"));
+        if says_temporary(error) {
+            return true;
         }
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind as Kind;
-            return matches!(
-                io.kind(),
-                Kind::TimedOut
-                    | Kind::Interrupted
-                    | Kind::ConnectionRefused
-                    | Kind::ConnectionReset
-                    | Kind::ConnectionAborted
-                    | Kind::NotConnected
-                    | Kind::BrokenPipe
-            );
-        }
-        if let Some(object_store::Error::Generic { source, .. }) = error.downcast_ref::<object_store::Error>() {
-            let text = format!("{source:?}");
-            // Only what may pass is tried again.
-            if source.to_string().contains("retries, max_retries") {
-                return true;
-            }
-            if ["status: 5", "status: 429", "status: 408"].iter().any(|status| text.contains(status)) {
-                return true;
-            }
-        }
-        if error.source().is_none() {
-            let text = error.to_string();
-            return closed(&text)
-                || ["status code: 5", "status code: 429", "retries, max_retries", "error sending request"]
-                    .iter()
-                    .any(|sign| text.contains(sign));
-        }
-        cause = error.source();
+        cause = cause_of(error);
     }
     false
+}
+
+/// What an error wraps. Of an `io::Error` that is the error inside, which [`Error::source`] passes over.
+fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inside) => Some(inside),
+        None => error.source(),
+    }
+}
+
+/// Whether the error by itself, its cause aside, is one that passes.
+fn says_temporary(error: &(dyn Error + 'static)) -> bool {
+    if let Some(http) = error.downcast_ref::<HttpError>() {
+        // The kind of a connection that was closed in the middle is not always told.
+        let lost = matches!(
+            http.kind(),
+            HttpErrorKind::Connect | HttpErrorKind::Request | HttpErrorKind::Timeout | HttpErrorKind::Interrupted
+        );
+        return lost || closed(&format!("{http} {http:?}"));
+    }
+    if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        use std::io::ErrorKind as Kind;
+        let passes = matches!(
+            io.kind(),
+            Kind::TimedOut
+                | Kind::Interrupted
+                | Kind::ConnectionRefused
+                | Kind::ConnectionReset
+                | Kind::ConnectionAborted
+                | Kind::NotConnected
+                | Kind::BrokenPipe
+                | Kind::HostUnreachable
+                | Kind::NetworkUnreachable
+                | Kind::NetworkDown
+                // Somebody makes room.
+                | Kind::StorageFull
+                | Kind::QuotaExceeded
+        );
+        return passes || (io.get_ref().is_none() && closed(&io.to_string()));
+    }
+    if let Some(object_store::Error::Generic { source, .. }) = error.downcast_ref::<object_store::Error>() {
+        let text = format!("{source:?}");
+        // Only what may pass is tried again.
+        if source.to_string().contains("retries, max_retries") {
+            return true;
+        }
+        if ["status: 5", "status: 429", "status: 408"].iter().any(|status| text.contains(status)) {
+            return true;
+        }
+    }
+    if cause_of(error).is_some() {
+        return false;
+    }
+    let text = error.to_string();
+    let signs = ["status code: 5", "status code: 429", "retries, max_retries", "error sending request"];
+    closed(&text) || signs.iter().any(|sign| text.contains(sign))
 }
 
 /// A connection that did not last, by its words.
@@ -178,7 +210,7 @@ pub fn was_cut_short(error: &object_store::Error) -> bool {
         if cut_short(&error.to_string()) {
             return true;
         }
-        cause = error.source();
+        cause = cause_of(error);
     }
     false
 }
@@ -222,6 +254,28 @@ mod tests {
         assert!(store("HTTP error: request or response body error").is_temporary());
         assert!(store("Server returned non-2xx status code: 503 Service Unavailable: ").is_temporary());
         assert!(!store("Server returned non-2xx status code: 400 Bad Request: ").is_temporary());
+        assert!(io(std::io::ErrorKind::StorageFull).is_temporary());
+    }
+
+    /// A buffered writer hands the store's error on as an `io::Error` of no kind, Parquet wraps that once more.
+    #[test]
+    fn causes_are_found_inside_what_writers_make_of_them() {
+        let refused = |status: u16| object_store::Error::Generic {
+            store: "S3",
+            source: format!("Server returned non-2xx status code: {status}: ").into(),
+        };
+        let wrapped = |inner: object_store::Error| {
+            let io = std::io::Error::other(inner);
+            parquet::errors::ParquetError::External(Box::new(io))
+        };
+        assert!(is_temporary(&wrapped(refused(503))));
+        assert!(!is_temporary(&wrapped(refused(403))));
+        let lost = HttpError::new(HttpErrorKind::Connect, std::fmt::Error);
+        let lost = object_store::Error::Generic { store: "S3", source: Box::new(lost) };
+        assert!(is_temporary(&wrapped(lost)));
+        let gone = object_store::Error::NotFound { path: "x".into(), source: "gone".into() };
+        assert!(!is_temporary(&wrapped(gone)));
+        assert!(is_temporary(&std::io::Error::other(std::io::Error::from(std::io::ErrorKind::TimedOut))));
     }
 
     #[test]

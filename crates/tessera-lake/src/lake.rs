@@ -237,7 +237,7 @@ mod tests {
         check(lake.probe());
         check(lake.version("x"));
         check(lake.files("x", None, None));
-        check(lake.commit("x", &crate::testing::schema(), "", &[], ""));
+        check(lake.commit("x", &crate::testing::schema(), None, &[], ""));
         check(lake.checksum("x"));
         check(lake.documents().list("x"));
         check(lake.documents().delete_prefix("x"));

@@ -1,8 +1,8 @@
 //! The lake: Delta tables, run records and the snapshot registry on object storage.
 //!
 //! A [`Lake`] is a root URL and the object store behind it. The engine writes Parquet files; this
-//! crate makes them visible. [`Lake::commit`] replaces one night of one table in one atomic Delta
-//! commit, [`Lake::files`] says which files a version of a table consists of, [`Documents`] keeps the
+//! crate makes them visible. [`Lake::commit`] replaces one night of one table, or what is known of one that grows, in one
+//! atomic Delta commit, [`Lake::files`] says which files a version of a table consists of, [`Documents`] keeps the
 //! small JSON records of a run, and [`Registry`] is the hash-chained list of what was published.
 //!
 //! Everything rests on one property of the store: creating an object that exists must fail.
@@ -27,9 +27,9 @@ pub use documents::Documents;
 pub use error::{LakeError, is_temporary, was_cut_short};
 pub use lake::Lake;
 pub use objects::Object;
-pub use record::{FileRecord, GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
-pub use registry::{ChainFinding, Registry};
-pub use table::{AS_OF, DataFile, TableFiles};
+pub use record::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
+pub use registry::{ChainFinding, Registry, current};
+pub use table::{AS_OF, DataFile, TableFiles, digest};
 pub use verify::{Checksum, FileFinding, FileProblem};
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ pub enum SnapshotState {
     Published,
     /// A gate said no: kept for inspection, nothing was replaced.
     Held,
+    /// Takes a published snapshot back, which from then on is nobody's current one and no parent.
+    Retracted,
 }
 
 impl SnapshotState {
@@ -22,6 +24,7 @@ impl SnapshotState {
         match self {
             Self::Published => "published",
             Self::Held => "held",
+            Self::Retracted => "retracted",
         }
     }
 }
@@ -39,62 +42,81 @@ pub struct SnapshotContent {
     pub run_id: String,
     /// The night, `YYYY-MM-DD`.
     pub as_of: String,
-    /// Published or held.
+    /// Published, held or retracted.
     pub state: SnapshotState,
+    /// The snapshot that the night went on from; empty for the first. Of a retraction: what is taken back.
+    pub parent: String,
     /// What the run left, by table.
     pub tables: BTreeMap<String, TableRecord>,
-    /// The source files that were read.
+    /// The record of each stage, by its name: a document of the lake.
+    pub stages: BTreeMap<String, String>,
+    /// The source files that the night knows, by entity.
     pub inputs: Vec<InputRecord>,
+    /// Hash over the state of those files: URL, size, entity tag.
+    pub sources: String,
     /// Hash of the project file and the definitions in force.
     pub project_hash: String,
+    /// The document that holds the resolved project, named by the hash of its text.
+    pub project: String,
     /// Version of the program.
     pub code_version: String,
+    /// The commit that the program was built from, where that is known.
+    pub code_commit: String,
+    /// Identity of the secret under which keys were made: it tells one secret from another, and gives nothing of it away.
+    pub secret: String,
     /// Seed of everything random.
     pub seed: i64,
     /// Every gate that was asked.
     pub gates: Vec<GateRecord>,
-    /// When, as the caller's clock says; the only field that a repeated run may change.
+    /// Why, where somebody had to say it: a retraction.
+    pub why: String,
+    /// Who ran it and where, `user@host`; a repeated run may change it.
+    pub recorded_by: String,
+    /// When, as the caller's clock says; a repeated run may change it.
     pub published_at: String,
 }
 
 /// One table of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableRecord {
-    /// Version of the Delta table that holds this night.
-    pub version: i64,
-    /// Order-independent hash of the night's rows, 32 hex digits.
+    /// Version of the Delta table that holds this night; none for a run that was held.
+    pub version: Option<i64>,
+    /// Order-independent hash of the rows, 32 hex digits.
     pub fingerprint: String,
-    /// Rows of the night.
+    /// Rows.
     pub rows: u64,
-    /// The night's files.
-    pub files: Vec<FileRecord>,
-}
-
-/// One data file of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileRecord {
-    /// Relative to the root of the lake.
-    pub path: String,
-    /// Size of the file.
+    /// Files.
+    pub files: u64,
+    /// Bytes in them.
     pub bytes: u64,
-    /// Rows in the file.
-    pub rows: u64,
-    /// SHA-256 of the file, in lower-case hex.
-    pub sha256: String,
+    /// The list of the files, see [`crate::digest`].
+    pub digest: String,
 }
 
-/// One source file that a run read.
+impl TableRecord {
+    /// What is said of a list of files.
+    pub fn new(version: Option<i64>, fingerprint: String, files: &[crate::DataFile]) -> Self {
+        Self {
+            version,
+            fingerprint,
+            rows: files.iter().map(|f| f.rows).sum(),
+            files: files.len() as u64,
+            bytes: files.iter().map(|f| f.bytes).sum(),
+            digest: crate::digest(files),
+        }
+    }
+}
+
+/// The source files of an entity. The files themselves stand in the table `inputs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputRecord {
-    /// Which entity it belongs to: `transactions`, ….
+    /// `transactions`, ….
     pub entity: String,
-    /// URL or path of the file.
-    pub path: String,
-    /// The store's version mark of the file, where it has one.
-    pub etag: Option<String>,
-    /// Size of the file.
+    /// Files.
+    pub files: u64,
+    /// Bytes in them.
     pub bytes: u64,
-    /// Rows read from it.
+    /// Rows in them.
     pub rows: u64,
 }
 
@@ -111,14 +133,16 @@ pub struct GateRecord {
     pub threshold: Option<f64>,
     /// The verdict, in the words of the validation stage.
     pub state: String,
+    /// Whether failing holds the run.
+    pub required: bool,
 }
 
 /// A row of the registry: the content, and its place in the chain.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotRecord {
     /// The night and the first 12 hex digits of the content's SHA-256, `2026-11-01-1a2b3c4d5e6f`.
-    /// The content is everything but `published_at` and the place in the chain, so that the id
-    /// follows from what the run did and not from when it did it.
+    /// The content is everything but `published_at`, `recorded_by` and the place in the chain, so that the id
+    /// follows from what the run did and not from who did it when.
     pub snapshot_id: String,
     /// Place in the chain, from 0 without gaps.
     pub sequence: i64,
@@ -130,10 +154,4 @@ pub struct SnapshotRecord {
     /// SHA-256 over the previous hash, a line feed, and the row as canonical JSON, see
     /// [`crate::Registry`].
     pub hash: String,
-}
-
-impl From<&crate::DataFile> for FileRecord {
-    fn from(file: &crate::DataFile) -> Self {
-        Self { path: file.path.clone(), bytes: file.bytes, rows: file.rows, sha256: file.sha256.clone() }
-    }
 }

@@ -11,7 +11,7 @@
 //! commit: reading then costs tens of requests and not one per night, and the whole history is
 //! rewritten once in about 32 nights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use deltalake_core::kernel::{Action, Add, EagerSnapshot};
@@ -101,15 +101,17 @@ impl Registry {
     }
 
     /// What is current for a night, or at all: the row published last for that night, and without
-    /// one, for the newest night that was published. A held run never changes it, and publishing an
-    /// older night again doesn't turn back what is current at all.
+    /// one, for the newest night that was published. A held run never changes it, publishing an older night again doesn't
+    /// turn back what is current at all, and what was retracted isn't current.
     pub async fn latest_published(&self, as_of: Option<&str>) -> Result<Option<SnapshotRecord>, LakeError> {
-        let records = self.list().await?;
-        Ok(records
-            .into_iter()
-            .filter(|r| r.content.state == SnapshotState::Published)
-            .filter(|r| as_of.is_none_or(|night| r.content.as_of == night))
-            .max_by(|a, b| (&a.content.as_of, a.sequence).cmp(&(&b.content.as_of, b.sequence))))
+        let mut current = current(self.list().await?).into_iter();
+        Ok(current.rfind(|r| as_of.is_none_or(|night| r.content.as_of == night)))
+    }
+
+    /// The snapshot that a night goes on from: what is current for the newest night before it.
+    pub async fn parent(&self, as_of: &str) -> Result<Option<SnapshotRecord>, LakeError> {
+        let mut current = current(self.list().await?).into_iter();
+        Ok(current.rfind(|r| r.content.as_of.as_str() < as_of))
     }
 
     /// Recomputes the chain from the stored bytes; empty when everything holds.
@@ -189,6 +191,7 @@ impl Registry {
             bytes: bytes.len() as u64,
             rows: rows.len() as u64,
             sha256: hex::encode(Sha256::digest(&bytes)),
+            fingerprint: String::new(),
             as_of: None,
         };
         self.lake
@@ -198,6 +201,22 @@ impl Registry {
             .map_err(|source| self.lake.store_error("write", &path, source))?;
         self.lake.add_action(TABLE, None, &file).await
     }
+}
+
+/// What is current for each night that was published, by night: the last row of it that wasn't taken back.
+pub fn current(records: Vec<SnapshotRecord>) -> Vec<SnapshotRecord> {
+    let retracted: BTreeSet<String> = records
+        .iter()
+        .filter(|r| r.content.state == SnapshotState::Retracted)
+        .map(|r| r.content.parent.clone())
+        .collect();
+    let mut nights: BTreeMap<String, SnapshotRecord> = BTreeMap::new();
+    for record in records {
+        if record.content.state == SnapshotState::Published && !retracted.contains(&record.snapshot_id) {
+            nights.insert(record.content.as_of.clone(), record);
+        }
+    }
+    nights.into_values().collect()
 }
 
 fn place(add: &Add) -> String {

@@ -21,24 +21,36 @@ use crate::commit::parse_date;
 use crate::{AS_OF, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
 
 /// Version of the row format; a change of columns or of the hash makes a new one.
-const FORMAT: i32 = 1;
+const FORMAT: i32 = 2;
 
 /// What stands before the first row of the chain.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The columns of the table with their types and comments.
-const COLUMNS: [(&str, DataType, &str); 15] = [
+const COLUMNS: [(&str, DataType, &str); 23] = [
     (AS_OF, DataType::Date32, "the night"),
     ("snapshot_id", DataType::Utf8, "the night and 12 hex digits of the content's SHA-256"),
-    ("state", DataType::Utf8, "published or held"),
+    ("state", DataType::Utf8, "published, held or retracted"),
     ("run_id", DataType::Utf8, "the run that left this snapshot"),
     ("sequence", DataType::Int64, "place in the chain, from 0 without gaps"),
-    ("tables", DataType::Utf8, "JSON object by table: version, fingerprint, rows, files (path, bytes, rows, sha256)"),
-    ("inputs", DataType::Utf8, "JSON array of source files: entity, path, etag, bytes, rows"),
+    ("parent", DataType::Utf8, "snapshot that the night went on from, or that is taken back; empty for the first"),
+    (
+        "tables",
+        DataType::Utf8,
+        "JSON object by table: version, fingerprint, rows, files, bytes, digest of the list of files",
+    ),
+    ("stages", DataType::Utf8, "JSON object by stage: the document that records it"),
+    ("inputs", DataType::Utf8, "JSON array by entity: files, bytes, rows; the files stand in the table inputs"),
+    ("sources", DataType::Utf8, "hash over the state of the source files: URL, size, entity tag"),
     ("project_hash", DataType::Utf8, "hash of the project file and definitions"),
+    ("project", DataType::Utf8, "document with the resolved project, named by the SHA-256 of its text"),
     ("code_version", DataType::Utf8, "version of the program"),
+    ("code_commit", DataType::Utf8, "commit that the program was built from, empty where unknown"),
+    ("secret", DataType::Utf8, "identity of the secret under which keys were made"),
     ("seed", DataType::Int64, "seed of everything random"),
-    ("gates", DataType::Utf8, "JSON array of gates: metric, scope, value, threshold, state"),
+    ("gates", DataType::Utf8, "JSON array of gates: metric, scope, value, threshold, state, required"),
+    ("why", DataType::Utf8, "why a snapshot was taken back"),
+    ("recorded_by", DataType::Utf8, "user@host of the runner"),
     ("published_at", DataType::Utf8, "when the run finished, as the runner's clock said"),
     ("previous_hash", DataType::Utf8, "hash of the row before, 64 zeros for the first"),
     ("hash", DataType::Utf8, "SHA-256 of previous_hash, a line feed, and the other columns as JSON with sorted keys"),
@@ -64,11 +76,19 @@ impl Row {
             ("snapshot_id", String::new()),
             ("state", content.state.to_string()),
             ("run_id", content.run_id.clone()),
+            ("parent", content.parent.clone()),
             ("tables", json_text("tables", &content.tables)?),
+            ("stages", json_text("stages", &content.stages)?),
             ("inputs", json_text("inputs", &content.inputs)?),
+            ("sources", content.sources.clone()),
             ("project_hash", content.project_hash.clone()),
+            ("project", content.project.clone()),
             ("code_version", content.code_version.clone()),
+            ("code_commit", content.code_commit.clone()),
+            ("secret", content.secret.clone()),
             ("gates", json_text("gates", &content.gates)?),
+            ("why", content.why.clone()),
+            ("recorded_by", content.recorded_by.clone()),
             ("published_at", content.published_at.clone()),
             ("previous_hash", previous_hash.to_owned()),
             ("hash", String::new()),
@@ -85,7 +105,7 @@ impl Row {
 
     /// The id that follows from the content.
     pub(crate) fn expected_id(&self) -> String {
-        let place = ["snapshot_id", "sequence", "published_at", "previous_hash", "hash"];
+        let place = ["snapshot_id", "sequence", "recorded_by", "published_at", "previous_hash", "hash"];
         let digest = hex::encode(Sha256::digest(self.canonical(&place)));
         format!("{}-{}", self.night(), &digest[..12])
     }
@@ -124,12 +144,9 @@ impl Row {
         let state = match self.text("state") {
             "published" => SnapshotState::Published,
             "held" => SnapshotState::Held,
+            "retracted" => SnapshotState::Retracted,
             other => return Err(self.refuse("state", &format!("{other:?} is no state"))),
         };
-        if self.format != FORMAT {
-            let problem = format!("format {} is not known to this version", self.format);
-            return Err(self.refuse("format", &problem));
-        }
         Ok(SnapshotRecord {
             snapshot_id: self.text("snapshot_id").to_owned(),
             sequence: self.sequence,
@@ -137,12 +154,20 @@ impl Row {
                 run_id: self.text("run_id").to_owned(),
                 as_of: self.night(),
                 state,
+                parent: self.text("parent").to_owned(),
                 tables: self.parse("tables")?,
+                stages: self.parse("stages")?,
                 inputs: self.parse("inputs")?,
+                sources: self.text("sources").to_owned(),
                 project_hash: self.text("project_hash").to_owned(),
+                project: self.text("project").to_owned(),
                 code_version: self.text("code_version").to_owned(),
+                code_commit: self.text("code_commit").to_owned(),
+                secret: self.text("secret").to_owned(),
                 seed: self.seed,
                 gates: self.parse("gates")?,
+                why: self.text("why").to_owned(),
+                recorded_by: self.text("recorded_by").to_owned(),
                 published_at: self.text("published_at").to_owned(),
             },
             previous_hash: self.text("previous_hash").to_owned(),
@@ -216,10 +241,16 @@ pub(crate) fn decode(place: &str, bytes: Bytes) -> Result<Vec<Row>, LakeError> {
     let mut rows = Vec::new();
     for batch in batches {
         let batch = batch.map_err(|e| refuse(e.to_string()))?;
+        let format: &Int32Array = column(&batch, "format").map_err(refuse)?;
+        if let Some(other) = format.iter().flatten().find(|f| *f != FORMAT) {
+            return Err(refuse(format!(
+                "its rows are of format {other}, this program knows {FORMAT} alone; a lake of another version is left as it \
+                 is: name a new one, and let the sources give the same nights again (tessera backfill)"
+            )));
+        }
         let as_of: &Date32Array = column(&batch, AS_OF).map_err(refuse)?;
         let sequence: &Int64Array = column(&batch, "sequence").map_err(refuse)?;
         let seed: &Int64Array = column(&batch, "seed").map_err(refuse)?;
-        let format: &Int32Array = column(&batch, "format").map_err(refuse)?;
         let mut texts = Vec::new();
         for name in text_columns() {
             let values: &StringArray = column(&batch, name).map_err(refuse)?;

@@ -4,6 +4,7 @@ use arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::{Add, EagerSnapshot, Snapshot};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{Lake, LakeError};
 
@@ -12,6 +13,8 @@ pub const AS_OF: &str = "as_of";
 
 /// The tag of an add action that holds the file's checksum.
 pub(crate) const SHA256_TAG: &str = "sha256";
+/// The tag that holds the content fingerprint of its rows.
+pub(crate) const FINGERPRINT_TAG: &str = "fingerprint";
 
 /// A Parquet file of a table. It does not hold the `as_of` column; the log does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,8 +27,23 @@ pub struct DataFile {
     pub rows: u64,
     /// SHA-256 of the file, in lower-case hex; empty for a file that another Delta writer added.
     pub sha256: String,
+    /// Content fingerprint of its rows, 32 hex digits; empty for a file that another Delta writer added.
+    #[serde(default)]
+    pub fingerprint: String,
     /// The night, `YYYY-MM-DD`; none in a table that has no nights.
     pub as_of: Option<String>,
+}
+
+/// SHA-256 over a list of files, hex: path, bytes, rows, SHA-256 and fingerprint of each, by tabs, a line each in the order
+/// of their paths. It binds a snapshot to its files without naming them.
+pub fn digest(files: &[DataFile]) -> String {
+    let mut sorted: Vec<&DataFile> = files.iter().collect();
+    sorted.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    let mut hash = Sha256::new();
+    for f in sorted {
+        hash.update(format!("{}\t{}\t{}\t{}\t{}\n", f.path, f.bytes, f.rows, f.sha256, f.fingerprint));
+    }
+    hex::encode(hash.finalize())
 }
 
 /// What a version of a table consists of.
@@ -131,6 +149,8 @@ fn data_file(table: &str, add: Add) -> Result<DataFile, LakeError> {
         .ok_or_else(|| refuse("the log does not say how many rows it has"))?;
     let bytes = u64::try_from(add.size).map_err(|_| refuse("its size in the log is negative"))?;
     let as_of = night(&add).map(str::to_owned);
-    let sha256 = add.tags.and_then(|mut tags| tags.remove(SHA256_TAG).flatten()).unwrap_or_default();
-    Ok(DataFile { path, bytes, rows: stats.num_records, sha256, as_of })
+    let mut tags = add.tags.unwrap_or_default();
+    let mut tag = |name| tags.remove(name).flatten().unwrap_or_default();
+    let (sha256, fingerprint) = (tag(SHA256_TAG), tag(FINGERPRINT_TAG));
+    Ok(DataFile { path, bytes, rows: stats.num_records, sha256, fingerprint, as_of })
 }

@@ -53,6 +53,7 @@ pub(crate) async fn written(lake: &Lake, as_of: &str, name: &str, rows: u64) -> 
         bytes: bytes.len() as u64,
         rows,
         sha256: hex::encode(Sha256::digest(&bytes)),
+        fingerprint: format!("{rows:032x}"),
         as_of: Some(as_of.to_owned()),
     };
     let path = lake.path(&file.path);

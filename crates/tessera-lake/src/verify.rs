@@ -8,7 +8,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::lake::concurrently;
-use crate::{FileRecord, Lake, LakeError, SnapshotRecord};
+use crate::{DataFile, Lake, LakeError, SnapshotRecord, TableFiles, digest};
 
 /// Size and hash of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,19 +78,48 @@ impl Lake {
         Ok(Some(Checksum { bytes, sha256: hex::encode(hasher.finalize()) }))
     }
 
-    /// Reads every file that a snapshot names and compares size and hash; empty when all hold.
+    /// Reads files and compares size and hash; empty when all hold.
     ///
     /// # Errors
     /// Only when the store cannot be read; a missing file is a finding.
-    pub async fn verify_files(&self, snapshot: &SnapshotRecord) -> Result<Vec<FileFinding>, LakeError> {
-        let tables = snapshot.content.tables.values();
-        let files = tables.flat_map(|table| &table.files).map(|file| self.verify_file(file)).collect();
+    pub async fn verify_files(&self, files: &[DataFile]) -> Result<Vec<FileFinding>, LakeError> {
+        let files = files.iter().map(|file| self.verify_file(file)).collect();
         let mut findings: Vec<FileFinding> = concurrently(files).await?.into_iter().flatten().collect();
         findings.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(findings)
     }
 
-    async fn verify_file(&self, file: &FileRecord) -> Result<Option<FileFinding>, LakeError> {
+    /// The files of a table of a published snapshot, as its Delta log has them.
+    ///
+    /// # Errors
+    /// [`LakeError::Log`] when the log says something else than what was published.
+    pub async fn files_of(
+        &self,
+        snapshot: &SnapshotRecord,
+        name: &str,
+        by_night: bool,
+    ) -> Result<TableFiles, LakeError> {
+        let refuse = |problem: String| LakeError::Log {
+            table: name.to_owned(),
+            snapshot: snapshot.snapshot_id.clone(),
+            problem,
+        };
+        let record =
+            snapshot.content.tables.get(name).ok_or_else(|| refuse("the snapshot has no such table".into()))?;
+        let version = record.version.ok_or_else(|| refuse("the snapshot was held, and nothing committed".into()))?;
+        let night = by_night.then_some(snapshot.content.as_of.as_str());
+        let table = self.files(name, Some(version), night).await?;
+        if digest(&table.files) != record.digest {
+            let (files, rows) = (table.files.len(), table.files.iter().map(|f| f.rows).sum::<u64>());
+            return Err(refuse(format!(
+                "version {version} has {files} files of {rows} rows, published were {} files of {} rows with another digest",
+                record.files, record.rows
+            )));
+        }
+        Ok(table)
+    }
+
+    async fn verify_file(&self, file: &DataFile) -> Result<Option<FileFinding>, LakeError> {
         let problem = match self.checksum(&file.path).await? {
             None => FileProblem::Missing,
             Some(found) if found.bytes != file.bytes => FileProblem::Size { expected: file.bytes, found: found.bytes },

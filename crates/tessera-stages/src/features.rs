@@ -3,54 +3,69 @@
 //! Reads the clean tables. Writes `features`. Every relation is aggregated once, however many features stand over it;
 //! formulas over features follow in the order of the catalogue. Customers who object to profiling are left out.
 //!
+//! What an aggregate needs of the past follows from its expression ([`tessera_engine::partial`]). The lifetime states of every
+//! account are kept from night to night, and so are their values per customer: the states of added rows are put beside the
+//! others, and only the customers of such rows are summed anew. Windows are computed from the rows of the window. Where
+//! something that was kept is missing, as on the first night or after a new expression, all rows are read, and the answer is
+//! the same.
+//!
 //! To add a feature, add an entry under `[features]`.
 
-use datafusion::prelude::DataFrame;
+use datafusion::{common::DFSchema, prelude::DataFrame};
 use futures::FutureExt;
-use tessera_contract::{Entity, Feature, table::Kind};
+use tessera_contract::{AsOf, Entity, Feature, Project, project::AfterAsOf, table::Kind};
 use tessera_engine::{
-    formula::{self, quote},
+    Engine,
+    formula::{self, Words, quote},
+    partial::{Entry, Groups, Partial, Reach},
     write::BUCKET,
 };
 
-use crate::{Night, Output, Stage, StageError, StageFuture, blame, ingest};
+use crate::{Kept, Night, Outcome, Output, Stage, StageError, StageFuture, blame};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "features",
     purpose: "computes the catalogue's features of every customer as of the night",
-    // Only to know which columns they give: a feature over a column that nobody maps is not available, and never zero.
-    sources: true,
+    sources: false,
     reads: &[
         "clean_customers",
         "clean_transactions",
         "clean_interactions",
         "clean_campaign_contacts",
         "clean_survey_responses",
+        "accounts",
     ],
+    reads_previous: &[],
     writes: &["features"],
+    settings: &["features"],
     run,
 };
+
+/// The entities that features are aggregated over; transactions first, since they make the population.
+const RELATIONS: [Entity; 4] =
+    [Entity::Transactions, Entity::Interactions, Entity::CampaignContacts, Entity::SurveyResponses];
+
+/// How many lines a customer has: who has none is not in the relation.
+const LINES: &str = "tessera.lines";
 
 fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     features(night).boxed()
 }
 
-async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
+    let mut outcome = Outcome::default();
     let all: Vec<(&str, &Feature)> = night.project.enabled_features().collect();
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-    let clean_customers = night.input("clean_customers")?;
 
     let mut frame: Option<DataFrame> = None;
-    // Transactions first: they make the population.
-    let relations = [Entity::Transactions, Entity::Interactions, Entity::CampaignContacts, Entity::SurveyResponses];
-    for entity in relations {
-        let over: Vec<_> = all.iter().filter(|(_, f)| f.over == entity.name()).collect();
+    for entity in RELATIONS {
+        let over: Vec<_> = all.iter().filter(|(_, f)| f.over == entity.name()).copied().collect();
         if over.is_empty() && frame.is_some() {
             continue;
         }
-        let given = night.sources.iter().any(|s| s.entity == entity);
-        let aggregated = aggregate(night, entity, &over).await?;
+        let given = night.availability.of(entity).is_some();
+        let aggregated = aggregate(night, entity, &over, &mut outcome).await?;
         frame = Some(match frame {
             None => aggregated,
             Some(base) => {
@@ -68,7 +83,8 @@ async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
     }
     let base = frame.ok_or_else(|| StageError::Data("there is no relation to compute features from".into()))?;
 
-    let attributes: Vec<_> = clean_customers
+    let customers = night.customers().await?;
+    let attributes: Vec<_> = customers
         .schema()
         .fields()
         .iter()
@@ -78,11 +94,11 @@ async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
     let mut columns: Vec<_> = vec!["base.*".to_owned()];
     columns.extend(attributes.iter().map(|n| format!("c.{} AS {}", quote(n), quote(n))));
     let mut query = format!(
-        "SELECT {} FROM clean_customers AS c RIGHT JOIN base ON c.customer_key = base.customer_key \
+        "SELECT {} FROM customers AS c RIGHT JOIN base ON c.customer_key = base.customer_key \
          WHERE c.consent_profiling IS DISTINCT FROM false",
         columns.join(", ")
     );
-    let tables = [("base", &base), ("clean_customers", clean_customers)];
+    let tables = [("base", &base), ("customers", &customers)];
     let mut steps = Vec::new();
     for (name, feature) in all.iter().filter(|(_, f)| f.over == "customers" || f.over == "features") {
         query = format!(
@@ -105,63 +121,285 @@ async fn features(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
             return Err(error);
         }
     };
-    Ok(vec![Output::table(night, "features", frame)?])
+    outcome.outputs.push(Output::table(night, "features", frame)?);
+    Ok(outcome)
 }
 
-/// The canonical columns of an entity that its source does not give.
-pub(crate) async fn absent(night: &Night<'_>, entity: Entity) -> Result<Vec<String>, StageError> {
-    let Some(source) = night.sources.iter().find(|s| s.entity == entity) else {
-        return Ok(entity.columns().iter().map(|c| c.name.to_owned()).collect());
+/// The column that says when a column's value came to be, where that is later than the row.
+fn later(entity: Entity, column: &str) -> Option<&str> {
+    match (entity, column) {
+        (_, name) if entity.later_times().contains(&name) => Some(name),
+        (Entity::CampaignContacts, "converted_amount") => Some("converted_at"),
+        _ => None,
+    }
+}
+
+/// SQL of the rows of a relation that the night knows. What happens to a row later is not known yet.
+fn rows_of(entity: Entity, frame: &DataFrame) -> String {
+    let masked = |name: &str| {
+        let later = later(entity, name);
+        let name = quote(name);
+        later.map_or(name.clone(), |time| format!("CASE WHEN {time} < as_of THEN {name} END AS {name}"))
     };
-    let mapping = ingest::map(night, source).await?;
-    Ok(entity
-        .columns()
-        .iter()
-        .map(|c| c.name.to_owned())
-        // The engine derives returns from the quantity's sign.
-        .filter(|name| name != "is_return" && !mapping.has(name))
-        .collect())
+    let mut columns: Vec<_> = frame.schema().fields().iter().map(|f| masked(f.name())).collect();
+    if entity == Entity::Transactions {
+        columns.push("NOT is_return AS purchase".to_owned());
+    }
+    let event = entity.event_time();
+    format!("SELECT {} FROM clean WHERE {event} < as_of AND account_key IS NOT NULL", columns.join(", "))
+}
+
+/// The expressions over one relation in parts, and how they are called in messages.
+fn split(
+    project: &Project,
+    engine: &Engine,
+    as_of: AsOf,
+    entity: Entity,
+    over: &[(&str, &Feature)],
+    absent: &[&str],
+    schema: &DFSchema,
+) -> Result<Partial, StageError> {
+    let place = |name: &str| format!("features.{name}.expression");
+    let bound = |text: &str, as_of: AsOf| formula::bind(text, &Words::new(as_of, &project.project.timezone));
+    let another = as_of.tomorrow();
+    let mut entries = Vec::new();
+    let purchases = if entity == Entity::Transactions { "count(*) FILTER (WHERE purchase)" } else { "count(*)" };
+    entries.push(Entry { name: LINES.to_owned(), tonight: purchases.to_owned(), another: purchases.to_owned() });
+    for (name, feature) in over {
+        let wrong = |e: &dyn std::fmt::Display| StageError::Expression {
+            place: place(name),
+            problem: format!("`{}`: {}", feature.expression, crate::in_short(e)),
+        };
+        let tonight = bound(&feature.expression, as_of).map_err(|e| wrong(&e))?;
+        let parsed = engine.session().parse_sql_expr(&tonight, schema).map_err(|e| wrong(&e))?;
+        let is_absent = parsed.column_refs().iter().any(|column| absent.contains(&column.name.as_str()));
+        let whole = match is_absent {
+            true => typed(feature, "NULL"),
+            false => typed(feature, &value(feature, true, &format!("({})", feature.expression))),
+        };
+        let text = |as_of| bound(&whole, as_of).map_err(|e| wrong(&e));
+        entries.push(Entry { name: (*name).to_owned(), tonight: text(as_of)?, another: text(another)? });
+    }
+    let columns = entity.columns().iter().map(|c| c.name);
+    let moving: Vec<_> = columns.filter(|name| later(entity, name).is_some()).collect();
+    Partial::split(engine.session(), schema, entity.event_time(), &moving, &entries)
+        .map_err(|(name, error)| StageError::Expression { place: place(&name), problem: crate::in_short(&error) })
+}
+
+/// A relation of the night, and what its features need of it.
+struct Relation<'a> {
+    night: &'a Night<'a>,
+    entity: Entity,
+    /// The rows that the night knows.
+    rows: DataFrame,
+    partial: Partial,
 }
 
 /// The features over one relation, per customer.
-async fn aggregate(night: &Night<'_>, entity: Entity, over: &[&(&str, &Feature)]) -> Result<DataFrame, StageError> {
-    let absent = absent(night, entity).await?;
-    // Of a table in buckets, one bucket's customers are in memory at a time.
-    let in_buckets = night.input(&entity.clean_table())?.schema().has_column_with_unqualified_name(BUCKET);
-    let group = if in_buckets { format!("{BUCKET}, customer_key") } else { "customer_key".to_owned() };
-    let mut columns = vec!["customer_key".to_owned()];
-    for (name, feature) in over {
-        let names = formula::names(&feature.expression).map_err(|e| StageError::Expression {
-            place: format!("features.{name}.expression"),
-            problem: e.to_string(),
-        })?;
-        let value = match absent.iter().any(|column| names.contains(column)) {
-            true => "NULL".to_owned(),
-            false => value(feature, true, &format!("({})", feature.expression)),
-        };
-        columns.push(format!("{} AS {}", typed(feature, &value), quote(name)));
-    }
-    let (extra, having) = match entity {
-        Entity::Transactions => (", NOT is_return AS purchase", "HAVING count(*) FILTER (WHERE purchase) > 0"),
-        _ => ("", ""),
+async fn aggregate(
+    night: &Night<'_>,
+    entity: Entity,
+    over: &[(&str, &Feature)],
+    outcome: &mut Outcome,
+) -> Result<DataFrame, StageError> {
+    let clean = night.input(&entity.clean_table())?;
+    let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
+    let absent = night.availability.absent(entity);
+    let partial = split(night.project, night.engine, night.as_of, entity, over, &absent, rows.schema())?;
+    let relation = Relation { night, entity, rows, partial };
+    let values = match relation.goes_on() {
+        Some((states, values, added)) => relation.chained(states, values, added, outcome).await?,
+        None => relation.whole(outcome).await?,
     };
-    let rows = format!(
-        "(SELECT *{extra} FROM {} WHERE {} < as_of AND customer_key IS NOT NULL)",
-        entity.clean_table(),
-        entity.event_time()
-    );
-    match night.sql(&format!("SELECT {} FROM {rows} GROUP BY {group} {having}", columns.join(", "))).await {
-        Ok(frame) => Ok(frame),
-        Err(error) => {
-            let mut entries = Vec::new();
-            for (name, f) in over {
-                entries.push((format!("features.{name}.expression"), f.expression.clone()));
-            }
-            let alone = |expression: &str| format!("SELECT ({expression}) FROM {rows} GROUP BY customer_key");
-            let table = entity.clean_table();
-            Err(blame(night, entries, alone, &[(table.as_str(), night.input(&table)?)]).await.unwrap_or(error))
+    let everything = match relation.partial.asks_for_everything() {
+        true => {
+            let rows = relation.to_customers(relation.rows.clone()).await?;
+            Some(relation.partial.everything(rows, CUSTOMER)?)
         }
+        false => None,
+    };
+    let features = relation.partial.finish(values, CUSTOMER, everything)?;
+    let names: String = over.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
+    let query = format!("SELECT customer_key{names} FROM customers WHERE {} > 0", quote(LINES));
+    night.over(&query, &[("customers", &features)]).await
+}
+
+const ACCOUNT: &str = "account_key";
+const CUSTOMER: &str = "customer_key";
+
+/// What is kept is of this version of the code alone.
+const STAMP: &str = env!("CARGO_PKG_VERSION");
+
+impl<'a> Relation<'a> {
+    /// The name under which the lifetime states of accounts are kept.
+    fn states_name(&self) -> String {
+        format!("states_{}", self.entity)
     }
+
+    /// The name under which their values per customer are kept.
+    fn values_name(&self) -> String {
+        format!("values_{}", self.entity)
+    }
+
+    /// The name under which newer values are kept, of the customers that were touched since.
+    fn newer_name(&self) -> String {
+        format!("newer_{}", self.entity)
+    }
+
+    /// Whether later rows are in the clean table. They would have to be added on the night that knows them, so that nothing is
+    /// kept for it.
+    fn holds_later_rows(&self) -> bool {
+        self.night.project.quality.events_after_as_of == AfterAsOf::Keep
+    }
+
+    /// What the parent night kept, and the rows that were added since, if all that is needed is there.
+    fn goes_on(&self) -> Option<(&'a Kept, &'a Kept, &'a DataFrame)> {
+        if self.holds_later_rows() {
+            return None;
+        }
+        let added = self.night.given(&self.entity.clean_table()).ok()?.added.as_ref()?;
+        // Accounts that belong to other customers than before are summed anew.
+        self.night.given("accounts").ok()?.added.as_ref()?;
+        let kept = |name: &str, columns: Vec<&str>| {
+            let has = |column: &&str, kept: &Kept| kept.frame.schema().has_column_with_unqualified_name(column);
+            let kept = self.night.kept.get(name)?;
+            (kept.stamp == STAMP && columns.iter().all(|c| has(c, kept))).then_some(kept)
+        };
+        let states = kept(&self.states_name(), self.partial.kept())?;
+        let values = kept(&self.values_name(), self.partial.lifetime_values())?;
+        if self.night.kept.contains_key(&self.newer_name()) {
+            kept(&self.newer_name(), self.partial.lifetime_values())?;
+        }
+        Some((states, values, added))
+    }
+
+    /// The groups of rows whose states are made in one go. Of a table in buckets, one bucket's accounts are in memory at a time.
+    fn groups(&self) -> Groups<'static> {
+        let in_buckets = self.rows.schema().has_column_with_unqualified_name(BUCKET);
+        Groups { by: if in_buckets { &[BUCKET, ACCOUNT] } else { &[ACCOUNT] }, keep: &[ACCOUNT] }
+    }
+
+    async fn to_customers(&self, frame: DataFrame) -> Result<DataFrame, StageError> {
+        let query = "SELECT p.*, a.customer_key FROM accounts AS a JOIN parts AS p ON a.account_key = p.account_key";
+        self.night.over(query, &[("accounts", self.night.input("accounts")?), ("parts", &frame)]).await
+    }
+
+    /// The calls' values per customer from all rows; lifetime states and values are kept.
+    async fn whole(&self, outcome: &mut Outcome) -> Result<DataFrame, StageError> {
+        let states = self.partial.states(self.rows.clone(), &self.groups(), true, true)?;
+        let states = self.keep(outcome, self.states_name(), states).await?;
+        let parts = self.to_customers(states).await?;
+        let values = self.partial.values(parts, CUSTOMER, true, true)?;
+        self.keep(outcome, self.values_name(), values).await
+    }
+
+    async fn keep(&self, outcome: &mut Outcome, name: String, frame: DataFrame) -> Result<DataFrame, StageError> {
+        if self.holds_later_rows() {
+            return Ok(frame);
+        }
+        outcome.stamps.insert(name.clone(), STAMP.to_owned());
+        self.night.keep(outcome, &name, frame).await
+    }
+
+    /// The lifetime values of all customers, those of `touched` being `anew`. They are put among the newer values until these
+    /// are many.
+    async fn replaced(
+        &self,
+        values: &Kept,
+        touched: &DataFrame,
+        anew: DataFrame,
+        outcome: &mut Outcome,
+    ) -> Result<DataFrame, StageError> {
+        let night = self.night;
+        let columns: String = self.partial.lifetime_values().iter().map(|c| format!(", {}", quote(c))).collect();
+        let without = format!(
+            "SELECT v.customer_key{columns} FROM v LEFT ANTI JOIN t ON v.customer_key = t.customer_key \
+             UNION ALL SELECT customer_key{columns} FROM n"
+        );
+        let newer = match night.kept.get(&self.newer_name()) {
+            Some(newer) => night.over(&without, &[("v", &newer.frame), ("t", touched), ("n", &anew)]).await?,
+            None => night.over(&format!("SELECT customer_key{columns} FROM n"), &[("n", &anew)]).await?,
+        };
+        let newer = night.engine.materialise(newer, &self.newer_name()).await?;
+        let all = night.over(&without, &[("v", &values.frame), ("t", &newer), ("n", &newer)]).await?;
+        let many = u64::try_from(crate::rows::count(night, &newer).await?).unwrap_or(0) > values.rows / 4 + 10_000;
+        if many {
+            return self.keep(outcome, self.values_name(), all).await;
+        }
+        outcome.stamps.insert(self.values_name(), STAMP.to_owned());
+        outcome.stays(&self.values_name(), "");
+        self.keep(outcome, self.newer_name(), newer).await?;
+        Ok(all)
+    }
+
+    /// The same from what the parent night kept: only customers of added rows are summed anew, from the states of their
+    /// accounts; windows are computed from their rows.
+    async fn chained(
+        &self,
+        states: &Kept,
+        values: &Kept,
+        added: &DataFrame,
+        outcome: &mut Outcome,
+    ) -> Result<DataFrame, StageError> {
+        let night = self.night;
+        let partial = &self.partial;
+        let rows = night.over(&rows_of(self.entity, added), &[("clean", added)]).await?;
+        let new = partial.states(rows, &Groups { by: &[ACCOUNT], keep: &[ACCOUNT] }, true, false)?;
+        let accounts = crate::rows::count(night, night.input("accounts")?).await?;
+        let new = match states.rows > u64::try_from(accounts).unwrap_or(0) / 2 * 3 + 10_000 {
+            // Many states of the same accounts become one each.
+            true => {
+                let new = night.engine.materialise(new, &self.states_name()).await?;
+                let all = partial.together(vec![states.frame.clone(), new.clone()], ACCOUNT)?;
+                let folded = partial.fold(night.engine.session(), all, ACCOUNT)?;
+                self.keep(outcome, self.states_name(), folded).await?;
+                new
+            }
+            false => {
+                outcome.stays(&self.states_name(), "");
+                self.keep(outcome, self.states_name(), new).await?
+            }
+        };
+
+        let touched =
+            "SELECT DISTINCT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key";
+        let tables = [("new", &new), ("accounts", night.input("accounts")?)];
+        let touched = night.over(touched, &tables).await?;
+        let touched = night.engine.materialise(touched, &format!("{}_touched", self.entity)).await?;
+        let theirs = "SELECT s.* FROM (SELECT a.account_key FROM touched AS t JOIN accounts AS a ON t.customer_key = \
+                      a.customer_key) AS mine JOIN states AS s ON mine.account_key = s.account_key";
+        let tables = [("touched", &touched), ("states", &states.frame), tables[1]];
+        let theirs = night.over(theirs, &tables).await?;
+        let parts = self.to_customers(partial.together(vec![theirs, new], ACCOUNT)?).await?;
+        let anew = partial.values(parts, CUSTOMER, true, false)?;
+        let lifetime = self.replaced(values, &touched, anew, outcome).await?;
+
+        let Some(since) = partial.since() else { return Ok(lifetime) };
+        let from = format!("arrow_cast({since}, 'Timestamp(µs, \"UTC\")')");
+        let query = format!("SELECT * FROM rows WHERE {} >= {from}", self.entity.event_time());
+        let window = night.over(&query, &[("rows", &self.rows)]).await?;
+        let parts = self.to_customers(partial.states(window, &self.groups(), false, true)?).await?;
+        let windows = partial.values(parts, CUSTOMER, false, true)?;
+        Ok(partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?)
+    }
+}
+
+/// What each aggregated feature asks of the past, for people: its name, its relation, and what is read for it.
+///
+/// # Errors
+/// When an expression cannot be understood.
+pub async fn needs(night: &Night<'_>) -> Result<Vec<(String, Entity, Reach)>, StageError> {
+    let mut all = Vec::new();
+    for entity in RELATIONS {
+        let over: Vec<_> = night.project.enabled_features().filter(|(_, f)| f.over == entity.name()).collect();
+        let Some(table) = tessera_contract::tables::find(night.project, &entity.clean_table()) else { continue };
+        let clean = night.engine.none(table.file_schema())?;
+        let rows = night.over(&rows_of(entity, &clean), &[("clean", &clean)]).await?;
+        let partial = split(night.project, night.engine, night.as_of, entity, &over, &[], rows.schema())?;
+        let needs = partial.needs().filter(|(name, _)| *name != LINES);
+        all.extend(needs.map(|(name, reach)| (name.to_owned(), entity, reach.clone())));
+    }
+    Ok(all)
 }
 
 /// The expression with its declared value where it is null, unless the relation is absent: absent is never zero.

@@ -1,11 +1,26 @@
-//! Ingest: sources → clean rows, quarantine, identity, and a count of every file.
+//! Ingest: sources → clean rows, quarantine, accounts, and a count of every file.
 //!
 //! Reads the sources of the project file. Writes `clean_<entity>` for each entity, `quarantine` (every row that did not
-//! stay, with all the rules it failed and the one at which it left), `identity` and `inputs` (rows and money of every
-//! file, counted apart from the cleaning so that the ledger proves something).
+//! stay, with all the rules it failed and the one at which it left), `identity`, `accounts` and `inputs` (rows and money of
+//! every file, counted apart from the cleaning so that the ledger proves something).
+//!
+//! A row is cleaned once. Where the parent night has read a source, only the files that it did not know are read, and these
+//! *arrivals* go the way that all rows go, with two things of the parent night beside them:
+//!
+//! - the rows that *wait*, kept as they stand in the source: those of customers whom nobody knew, and those at or after the
+//!   instant of the night. They are arrivals again every night, until what they wait for has come.
+//! - the *seen* rows: a hash and the event time of every clean row, so that a repeat is found without reading the rows. Equal
+//!   rows have equal times, so that only the times of tonight's arrivals are looked up.
+//!
+//! What the parent night had of clean and set-aside rows stays. Where that does not suffice ([`reads_all`],
+//! [`StageError::ReadAll`]), the source is read as a whole, and the answer is the same: what a rule says of a row never
+//! depends on the night on which it came. (Customers are always judged as a whole, since the row of a customer that counts is
+//! chosen among all; where their files are those of the parent night and no verdict depends on the night, what it left stays.) Therefore rules that ask for other rows (who is known, what repeats) are asked
+//! only of rows that no rule before them turned away.
 //!
 //! To add a rule, add an entry under `[quality.rules]`. To add an entity, add it to the contract.
 
+mod accounts;
 mod duplicates;
 mod mapping;
 mod routes;
@@ -14,19 +29,25 @@ mod waterfall;
 use std::sync::Arc;
 
 use datafusion::{
-    arrow::array::{ArrayRef, Int64Array, StringArray},
+    arrow::array::{ArrayRef, Date32Array, Int64Array, StringArray},
     prelude::DataFrame,
 };
 use futures::FutureExt;
-use tessera_contract::{Entity, Severity, project::AfterAsOf};
-use tessera_engine::{formula::quote, session::conform, source::ROW_BITS};
+use tessera_contract::{Entity, Project, Severity, project::AfterAsOf};
+use tessera_engine::{
+    formula::{self, Words, quote, text},
+    session::conform,
+    source::ROW_BITS,
+};
 
 use self::mapping::RAW;
 pub use self::{
     mapping::{Mapping, map},
     waterfall::{Step, steps},
 };
-use crate::{Night, Output, Source, Stage, StageError, StageFuture, blame, rows};
+use crate::{
+    Availability, Given, Night, Outcome, Output, Source, Stage, StageError, StageFuture, availability, blame, rows,
+};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -34,6 +55,14 @@ pub const STAGE: Stage = Stage {
     purpose: "reads the sources, sets aside what breaks a rule, and counts every row and every amount",
     sources: true,
     reads: &[],
+    reads_previous: &[
+        "inputs",
+        "identity",
+        "clean_transactions",
+        "clean_interactions",
+        "clean_campaign_contacts",
+        "clean_survey_responses",
+    ],
     writes: &[
         "clean_customers",
         "clean_transactions",
@@ -43,8 +72,10 @@ pub const STAGE: Stage = Stage {
         "clean_marketing_costs",
         "quarantine",
         "identity",
+        "accounts",
         "inputs",
     ],
+    settings: &["project", "sources", "quality"],
     run,
 };
 
@@ -58,59 +89,55 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
 }
 
 /// See the module.
-async fn ingest(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
-    let mut outputs = Vec::new();
+async fn ingest(night: &Night<'_>) -> Result<Outcome, StageError> {
+    let mut outcome = Outcome::default();
     let mut inputs = Vec::new();
-    let customers = night.sources.iter().find(|s| s.entity == Entity::Customers);
-    let mut ready = None;
-    let people = match customers {
-        Some(source) => {
-            let cleaned = clean(night, source, None).await?;
-            let query = "SELECT customer_id, customer_key(customer_id) AS customer_key FROM \
-                         (SELECT DISTINCT customer_id FROM cleaned WHERE leaving = 0)";
-            let people = night.over(query, &[("cleaned", &cleaned.rows)]).await?;
-            let people = night.engine.materialise(people, "people").await?;
-            inputs.push(cleaned.files(night, source).await?);
-            outputs.push(cleaned.with_keys(night, &people).await?.output(night, false).await?);
-            people
+    let mut given = Availability::default();
+    let source = |entity| night.sources.iter().find(|s| s.entity == entity);
+    let customers = source(Entity::Customers);
+    // The customers first, or, where nobody gives them, what names them.
+    let naming = customers.or_else(|| source(Entity::Transactions));
+    let naming = naming.ok_or_else(|| StageError::Data("no source of transactions is given".into()))?;
+    let (people, mut first) = match unchanged(night, naming).await? {
+        Some((judged, counted)) => {
+            given.entities.insert(naming.entity.name().to_owned(), judged.given());
+            inputs.push(counted);
+            stay(naming.entity, &mut outcome);
+            outcome.stamps.insert(verdicts(naming.entity), judged.stamp);
+            (accounts::those_of_the_parent(night, &mut outcome).await?, None)
         }
         None => {
-            let source = night.sources.iter().find(|s| s.entity == Entity::Transactions);
-            let source = source.ok_or_else(|| StageError::Data("no source of transactions is given".into()))?;
-            let cleaned = clean(night, source, None).await?;
-            let query = "SELECT customer_id, customer_key(customer_id) AS customer_key FROM \
-                         (SELECT DISTINCT customer_id FROM cleaned WHERE leaving = 0 AND customer_id IS NOT NULL)";
-            let people = night.over(query, &[("cleaned", &cleaned.rows)]).await?;
-            let people = night.engine.materialise(people, "people").await?;
-            outputs.push(Output::table(night, "clean_customers", people.clone())?);
-            ready = Some(cleaned);
-            people
+            let first = clean(night, naming, None).await?;
+            (accounts::people(night, &first, customers.is_some(), &mut outcome).await?, Some(first))
         }
     };
-    for entity in Entity::ALL.into_iter().filter(|e| *e != Entity::Customers) {
-        match night.sources.iter().find(|s| s.entity == entity) {
-            Some(source) => {
-                let known = (customers.is_some() && entity.has_customer()).then_some(&people);
-                let mut cleaned = match ready.take_if(|r: &mut Cleaned| r.entity == entity) {
-                    Some(cleaned) => cleaned,
-                    None => clean(night, source, known).await?,
-                };
-                if known.is_none() && entity.has_customer() {
-                    cleaned = cleaned.with_keys(night, &people).await?;
-                }
-                inputs.push(cleaned.files(night, source).await?);
-                outputs.push(cleaned.output(night, known.is_some()).await?);
-            }
-            None => {
+    for entity in Entity::ALL {
+        if given.entities.contains_key(entity.name()) {
+            continue;
+        }
+        let Some(source) = source(entity) else {
+            if entity != Entity::Customers {
                 let table = night.table(&entity.clean_table())?;
                 let empty = night.engine.none(table.file_schema())?;
-                outputs.push(Output::table(night, &table.name, empty)?);
+                outcome.outputs.push(Output::table(night, &table.name, empty)?);
             }
+            continue;
+        };
+        let known = asks_who_is_known(night.sources, entity);
+        let mut cleaned = match first.take_if(|c: &mut Cleaned| c.entity == entity) {
+            Some(cleaned) => cleaned,
+            None => clean(night, source, known.then_some(&people.frame)).await?,
+        };
+        if !known && entity.has_customer() {
+            cleaned = cleaned.with_keys(night, &people.frame).await?;
         }
+        if known && source.before.is_some() {
+            people.gone_are_nobodys(night, &cleaned).await?;
+        }
+        given.entities.insert(entity.name().to_owned(), cleaned.given());
+        inputs.push(cleaned.files(night, source).await?);
+        cleaned.leave(night, source, known, &mut outcome).await?;
     }
-    let born =
-        night.over("SELECT *, 'born' AS event, 'declared id' AS evidence FROM people", &[("people", &people)]).await?;
-    outputs.push(Output::table(night, "identity", born)?);
     let mut all: Option<DataFrame> = None;
     for one in inputs {
         all = Some(match all {
@@ -119,9 +146,42 @@ async fn ingest(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         });
     }
     if let Some(all) = all {
-        outputs.push(Output::table(night, "inputs", all)?);
+        outcome.outputs.push(Output::table(night, "inputs", all)?);
     }
-    Ok(outputs)
+    outcome.availability = Some(given);
+    Ok(outcome)
+}
+
+/// Whether rules may ask if the customer of a row is a clean one: only where customers are given.
+#[must_use]
+pub fn asks_who_is_known(sources: &[Source], entity: Entity) -> bool {
+    let given = sources.iter().any(|s| s.entity == Entity::Customers);
+    given && entity.has_customer() && entity != Entity::Customers
+}
+
+/// Whether an expression reads differently on another night.
+fn names_the_night(expression: &str) -> bool {
+    formula::names(expression).is_ok_and(|names| names.contains("as_of") || names.contains("as_of_date"))
+}
+
+/// Why a source is read as a whole every night, if it is.
+#[must_use]
+pub fn reads_all(project: &Project, entity: Entity) -> Option<String> {
+    if entity == Entity::Customers {
+        return Some("which row of a customer counts is decided among all of them".into());
+    }
+    for (name, rule) in project.rules(entity) {
+        if names_the_night(&rule.expression) {
+            return Some(format!("the rule {name} asks for the night"));
+        }
+        let compares = matches!(rule.severity, Severity::Merge | Severity::Supersede);
+        if compares && (rule.severity == Severity::Supersede || rule.by != ["*"] || rule.prefer.is_some()) {
+            return Some(format!("the rule {name} compares rows of any time"));
+        }
+    }
+    let columns = project.source(entity).map(|s| &s.columns);
+    let named = columns.into_iter().flatten().find(|(_, from)| names_the_night(from));
+    named.map(|(column, _)| format!("the column {column} asks for the night"))
 }
 
 /// The rows of a source with the mask of the steps they fail.
@@ -130,46 +190,152 @@ struct Cleaned {
     mapping: Mapping,
     steps: Vec<Step>,
     repairs: Vec<String>,
-    /// Canonical columns, the owner's under [`RAW`], `_locator`, `_defect`, `money`, `mask`, `repaired` and `leaving`:
-    /// the mask's bits at which a row leaves. Rows after the as-of instant are not among them if they are set aside.
+    /// Canonical columns, the owner's under [`RAW`], `_locator`, `_defect`, `money`, `later` (the night does not know the row
+    /// yet), `mask`, `repaired`, `leaving`: the mask's bits at which a row leaves, and `waits`: it is later, or leaves only
+    /// because nobody knows its customer yet.
     rows: DataFrame,
-    /// The same before any check, with the rows after the as-of instant.
+    /// The same before any check.
     all: DataFrame,
-    /// What the ledger starts with: `_locator`, `money`, `after`, of the source as it is.
+    /// What the ledger starts with: `_locator`, `money`, `later`, of the source as it is.
     counted: DataFrame,
+    /// What the mapping, the rules and the code that made this have in common with another night's.
+    stamp: String,
 }
 
 /// Plans what can be planned of the sources without reading a row.
 ///
 /// # Errors
 /// When a column cannot be mapped, or a rule does not fit the columns.
-pub(crate) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
-    let nobody = night.over("SELECT '' AS customer_id, '' AS customer_key WHERE false", &[]).await?;
-    let customers = night.sources.iter().any(|s| s.entity == Entity::Customers);
+pub(crate) async fn plan(night: &Night<'_>) -> Result<Availability, StageError> {
+    let nobody = night.over("SELECT '' AS customer_id, '' AS account_key WHERE false", &[]).await?;
+    let mut given = Availability::default();
     for source in night.sources {
-        let known = customers && source.entity != Entity::Customers && source.entity.has_customer();
-        let mapping = map(night, source).await?;
+        let Some(rows) = &source.rows else { continue };
+        let known = asks_who_is_known(night.sources, source.entity);
+        let mapping = map(night, source.entity, rows).await?;
         let steps = steps(night.project, source.entity, &mapping, known)?;
-        let judged = judge(night, source.entity, mapping, steps, &source.rows).await?;
+        let mut judged = judge(night, source.entity, mapping, steps, rows).await?;
         if known {
-            judged.with_keys(night, &nobody).await?;
+            judged = judged.with_keys(night, &nobody).await?;
+        }
+        given.entities.insert(source.entity.name().to_owned(), judged.given());
+    }
+    Ok(given)
+}
+
+/// The rows that come to be judged tonight: those of the files to read, and those that waited for it.
+async fn arrivals(night: &Night<'_>, source: &Source) -> Result<DataFrame, StageError> {
+    let all = |why: &str| StageError::ReadAll { entity: source.entity, why: why.into() };
+    let Some(before) = source.before else {
+        return source
+            .rows
+            .clone()
+            .ok_or_else(|| StageError::Data(format!("the source of {} has no file", source.entity)));
+    };
+    let waiting = night.kept.get(&waiting(source.entity)).ok_or_else(|| all("nobody kept what waits of them"))?;
+    let names =
+        |frame: &DataFrame| -> Vec<String> { frame.schema().fields().iter().map(|f| f.name().clone()).collect() };
+    let Some(rows) = &source.rows else { return Ok(waiting.frame.clone()) };
+    let (mut mine, mut theirs) = (names(rows), names(&waiting.frame));
+    let columns: String = mine.iter().filter(|n| *n != "_locator").map(|n| format!("{}, ", quote(n))).collect();
+    mine.sort();
+    theirs.sort();
+    if mine != theirs {
+        return Err(all("their columns are not those of the files before"));
+    }
+    let shifted = format!("SELECT {columns} _locator + {} AS _locator FROM rows", before << ROW_BITS);
+    let query = format!("{shifted} UNION ALL SELECT {columns} _locator FROM waiting");
+    night.over(&query, &[("rows", rows), ("waiting", &waiting.frame)]).await
+}
+
+/// The name under which it is kept how a source was judged that is judged as a whole.
+fn verdicts(entity: Entity) -> String {
+    format!("verdicts_{entity}")
+}
+
+/// All that the parent night left of an entity stays.
+fn stay(entity: Entity, outcome: &mut Outcome) {
+    outcome.stays(&entity.clean_table(), "");
+    outcome.stays("quarantine", entity.name());
+    outcome.stays("quarantine", &format!("{entity}/waiting"));
+}
+
+/// A source that is judged as a whole, if its files are those of the parent night and no row of it is judged differently
+/// tonight: how it is judged, and the count of its files.
+async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Option<(Cleaned, DataFrame)>, StageError> {
+    let entity = source.entity;
+    let (Some(parent), Some(inputs)) = (night.parent, night.previous.get("inputs")) else { return Ok(None) };
+    let (Some(rows), true, true) = (&source.rows, source.unchanged, entity == Entity::Customers) else {
+        return Ok(None);
+    };
+    let mapping = map(night, entity, rows).await?;
+    let steps = steps(night.project, entity, &mapping, false)?;
+    let stamp = stamp(night, entity, &mapping, &steps);
+    if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != stamp) {
+        return Ok(None);
+    }
+    let names = |step: &&Step| step.skipped.is_none() && names_the_night(&step.expression);
+    let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
+    if named || steps.iter().filter(names).any(|s| !s.checks()) {
+        return Ok(None);
+    }
+    let then = Words::new(parent, &night.project.project.timezone);
+    let mut differs = Vec::new();
+    for step in steps.iter().filter(names) {
+        differs.push(format!("({}) IS DISTINCT FROM ({})", formula::bind(&step.expression, &then)?, step.expression));
+    }
+    if night.project.quality.events_after_as_of == AfterAsOf::SetAside {
+        let later = entity.after();
+        differs.push(format!("coalesce({}, false) <> coalesce({later}, false)", formula::bind(later, &then)?));
+    }
+    let judged = judge(night, entity, mapping, steps, rows).await?;
+    if !differs.is_empty() {
+        let query = format!("SELECT count(*) AS n FROM rows WHERE {}", differs.join(" OR "));
+        let counted = rows::collect(night.over(&query, &[("rows", &judged.all)]).await?).await?;
+        if rows::integers(&counted, "n")?.first() != Some(&Some(0)) {
+            return Ok(None);
         }
     }
-    Ok(())
+    let query = format!("SELECT * FROM inputs WHERE source = {}", text(entity.name()));
+    let counted = rows::collect(night.over(&query, &[("inputs", inputs)]).await?).await?;
+    let counted = conform(night.engine.session().read_batch(counted)?, &night.table("inputs")?)?;
+    Ok(Some((Cleaned { stamp, ..judged }, counted)))
+}
+
+/// The name under which the rows of an entity that wait are kept.
+fn waiting(entity: Entity) -> String {
+    format!("waiting_{entity}")
+}
+
+/// The name under which the hashes of its clean rows are kept.
+fn seen(entity: Entity) -> String {
+    format!("seen_{entity}")
 }
 
 /// Maps, repairs and judges a source, and finds its repeats. `known` are the clean customers, if rules may ask for them.
 async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) -> Result<Cleaned, StageError> {
     let entity = source.entity;
-    let mapping = map(night, source).await?;
-    let steps = steps(night.project, entity, &mapping, known.is_some())?;
+    let mut rows = arrivals(night, source).await?;
+    let mapping = map(night, entity, &rows).await?;
+    let steps = steps(night.project, entity, &mapping, asks_who_is_known(night.sources, entity))?;
     let comparing: Vec<usize> = (0..steps.len()).filter(|i| steps[*i].compares()).collect();
-    let mut rows = source.rows.clone();
+    let asks = steps.iter().position(|s| s.asks_known && s.skipped.is_none());
+    let stamp = stamp(night, entity, &mapping, &steps);
+    let seen = match source.before {
+        Some(_) => {
+            let kept = night.kept.get(&waiting(entity)).filter(|kept| kept.stamp == stamp);
+            kept.ok_or_else(|| StageError::ReadAll {
+                entity,
+                why: "their columns, their rules or the program changed since the parent night".into(),
+            })?;
+            night.kept.get(&seen(entity))
+        }
+        None => None,
+    };
     if source.text && !comparing.is_empty() {
         // Parsed once, for all the passes.
         rows = night.engine.materialise(rows, &format!("{entity}_source")).await?;
     }
-    let asks = steps.iter().position(|s| s.asks_known && s.skipped.is_none());
 
     // Rows are joined as they stand in the source and judged anew: so joins move few columns.
     let mut judged = judge(night, entity, mapping, steps, &rows).await?;
@@ -180,7 +346,8 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
         if let Some(known) = early {
             judged = judged.with_keys(night, known).await?;
         }
-        let losers = duplicates::losers(night, &judged, bit).await?;
+        let first = source.before.unwrap_or(0) << ROW_BITS;
+        let losers = duplicates::losers(night, &judged, bit, seen.map(|s| (&s.frame, first))).await?;
         let all = match lost {
             Some(before) => before.union(losers)?,
             None => losers,
@@ -196,7 +363,18 @@ async fn clean(night: &Night<'_>, source: &Source, known: Option<&DataFrame>) ->
     if let Some(known) = known {
         judged = judged.with_keys(night, known).await?;
     }
-    Ok(Cleaned { counted, ..judged })
+    Ok(Cleaned { counted, stamp, ..judged })
+}
+
+/// A hash of all that decides what becomes of a row, the row itself aside.
+fn stamp(night: &Night<'_>, entity: Entity, mapping: &Mapping, steps: &[Step]) -> String {
+    let mut source = night.project.source(entity).cloned();
+    if let Some(source) = &mut source {
+        source.url.clear();
+    }
+    let aside = night.project.quality.events_after_as_of;
+    let (zone, version) = (&night.project.project.timezone, env!("CARGO_PKG_VERSION"));
+    formula::stamp(&format!("{version} {zone} {aside:?} {source:?} {mapping:?} {steps:?}"))
 }
 
 /// Types, repairs and judges the rows of a source. Beside the source's columns there may be [`LOST`] and [`KEY`].
@@ -219,8 +397,8 @@ async fn judge(
         columns.push(quote(LOST));
     }
     if key {
-        typed.push(format!("{0} AS customer_key, {0} IS NOT NULL AS customer_known", quote(KEY)));
-        columns.push("customer_key, customer_known".to_owned());
+        typed.push(format!("{0} AS account_key, {0} IS NOT NULL AS customer_known", quote(KEY)));
+        columns.push("account_key, customer_known".to_owned());
     }
     for m in &mapping.columns {
         let name = quote(&m.column.name);
@@ -259,10 +437,11 @@ async fn judge(
         .map(|(bit, name)| format!("CASE WHEN {} THEN {} ELSE 0 END", quote(&format!("repaired {name}")), 1_i64 << bit))
         .collect();
     let repaired = if repaired.is_empty() { "0".to_owned() } else { repaired.join(" + ") };
-    let event = entity.after();
+    let aside = night.project.quality.events_after_as_of == AfterAsOf::SetAside;
+    let later = if aside { format!("coalesce({}, false)", entity.after()) } else { "false".to_owned() };
     query = format!(
         "SELECT *, coalesce(arrow_cast({money}, 'Decimal128(38, 6)'), arrow_cast(0, 'Decimal128(38, 6)')) AS money, \
-         arrow_cast({repaired}, 'Int64') AS repaired, coalesce({event}, false) AS after FROM ({query})"
+         arrow_cast({repaired}, 'Int64') AS repaired, {later} AS later FROM ({query})"
     );
     let all = match night.over(&query, &[("source", source)]).await {
         Ok(all) => all,
@@ -273,33 +452,49 @@ async fn judge(
         }
     };
 
-    let aside = night.project.quality.events_after_as_of == AfterAsOf::SetAside;
-    let after = if aside { "after" } else { "false" };
-    let counted = night.over(&format!("SELECT _locator, money, {after} AS after FROM rows"), &[("rows", &all)]).await?;
+    let counted = night.over("SELECT _locator, money, later FROM rows", &[("rows", &all)]).await?;
 
-    let filter = if aside { "WHERE NOT after" } else { "" };
-    let asked = |s: &Step| key || !s.asks_known;
-    let mask = format!("{} + {}", if lost { quote(LOST) } else { "0".to_owned() }, checks(&steps, asked));
-    let leave = waterfall::bits(&steps, |s| s.turns_away());
-    let query = format!("SELECT *, mask & {leave} AS leaving FROM (SELECT *, {mask} AS mask FROM rows {filter})");
+    let lost = if lost { quote(LOST) } else { "0".to_owned() };
+    let leave = waterfall::bits(&steps, Step::turns_away);
+    let asking = waterfall::bits(&steps, |s| s.asks_known && s.turns_away());
+    let mut query = format!("SELECT *, {lost} + {} AS mask FROM rows", checks(&steps, |s| !s.asks_known));
+    if key {
+        // Of a row that left before, nobody asks whose it is: the answer may be another one on another night.
+        let asked: String = steps
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.asks_known && s.skipped.is_none() && s.checks())
+            .map(|(bit, s)| {
+                let before = waterfall::bits(&steps[..bit], |s| s.turns_away() && !s.asks_known);
+                let fails = format!("CASE WHEN ({}) THEN 0 ELSE {} END", s.expression, 1_i64 << bit);
+                format!(" + CASE WHEN mask & {before} = 0 THEN {fails} ELSE 0 END")
+            })
+            .collect();
+        let known = all.schema().fields().iter().map(|f| quote(f.name())).collect::<Vec<_>>().join(", ");
+        query = format!("SELECT {known}, mask{asked} AS mask FROM ({query})");
+    }
+    // The lowest bit. DataFusion's simplifier takes a minus for a bitwise not, and makes `x & -x` a 0.
+    let first = "leaving & (0 - leaving)";
+    query = format!(
+        "SELECT *, later OR ({first}) & {asking} <> 0 AS waits FROM (SELECT *, mask & {leave} AS leaving FROM ({query}))"
+    );
     let rows = match night.over(&query, &[("rows", &all)]).await {
         Ok(rows) => rows,
         Err(error) => {
             let alone = |expression: &str| format!("SELECT CASE WHEN ({expression}) THEN 0 END FROM rows");
-            let rules = places(&steps, |s| s.severity != Severity::Repair && asked(s));
+            let rules = places(&steps, |s| s.severity != Severity::Repair && (key || !s.asks_known));
             return Err(blame(night, rules, alone, &[("rows", &all)]).await.unwrap_or(error));
         }
     };
-    Ok(Cleaned { entity, mapping, steps, repairs, rows, all, counted })
+    Ok(Cleaned { entity, mapping, steps, repairs, rows, all, counted, stamp: String::new() })
 }
 
 /// The bits of the checks that a row fails.
 fn checks(steps: &[Step], which: impl Fn(&Step) -> bool) -> String {
-    let checked = |s: &Step| matches!(s.severity, Severity::Quarantine | Severity::Fail | Severity::Warn);
     let failed: String = steps
         .iter()
         .enumerate()
-        .filter(|(_, s)| s.skipped.is_none() && checked(s) && which(s))
+        .filter(|(_, s)| s.skipped.is_none() && s.checks() && which(s))
         .map(|(bit, s)| format!(" + CASE WHEN ({}) THEN 0 ELSE {} END", s.expression, 1_i64 << bit))
         .collect();
     format!("arrow_cast(0{failed}, 'Int64')")
@@ -319,13 +514,6 @@ fn expression(entity: Entity, mapping: &Mapping, m: &mapping::Mapped) -> String 
         (Entity::Transactions, "is_return") => {
             format!("coalesce(({}) < 0, false)", of("quantity").unwrap_or("NULL"))
         }
-        // What happens to a row later is not known to the night.
-        (_, name) if entity.later_times().contains(&name) => {
-            format!("CASE WHEN ({0}) < as_of THEN ({0}) END", m.expression)
-        }
-        (Entity::CampaignContacts, "converted_amount") => {
-            format!("CASE WHEN ({}) < as_of THEN ({}) END", of("converted_at").unwrap_or("NULL"), m.expression)
-        }
         _ => m.expression.clone(),
     }
 }
@@ -339,8 +527,8 @@ impl Cleaned {
         if has(LOST) {
             columns.push(quote(LOST));
         }
-        if has("customer_key") {
-            columns.push(format!("customer_key AS {}", quote(KEY)));
+        if has("account_key") {
+            columns.push(format!("account_key AS {}", quote(KEY)));
         }
         columns.join(", ")
     }
@@ -352,27 +540,40 @@ impl Cleaned {
         let kept = source.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "tessera.customer" && *n != KEY);
         let kept: String = kept.map(|n| format!("source.{}, ", quote(n))).collect();
         let query = format!(
-            "SELECT {kept}people.customer_key AS {} FROM people RIGHT JOIN source \
+            "SELECT {kept}people.account_key AS {} FROM people RIGHT JOIN source \
              ON people.customer_id = source.\"tessera.customer\"",
             quote(KEY)
         );
         let joined = night.over(&query, &[("source", &source), ("people", people)]).await?;
         let judged = judge(night, self.entity, self.mapping, self.steps, &joined).await?;
-        Ok(Self { counted: self.counted, ..judged })
+        Ok(Self { counted: self.counted, stamp: self.stamp, ..judged })
     }
 
-    /// Rows and money of every file, before any rule.
+    /// What the source gives, for the stages that follow.
+    fn given(&self) -> Given {
+        let columns = self.mapping.columns.iter().filter(|m| m.available).map(|m| m.column.name.as_str());
+        // The engine derives returns from the quantity's sign.
+        let derived = (self.entity == Entity::Transactions && !self.mapping.has("is_return")).then_some("is_return");
+        let rules = self.steps.iter().filter(|s| s.skipped.is_none());
+        Given {
+            columns: columns.chain(derived).map(str::to_owned).collect(),
+            rules: rules.map(|s| availability::Rule { name: s.name.clone(), severity: s.severity }).collect(),
+        }
+    }
+
+    /// Rows and money of every file that the night knows, before any rule: those read tonight, and those that the parent
+    /// night counted.
     async fn files(&self, night: &Night<'_>, source: &Source) -> Result<DataFrame, StageError> {
         let query = format!(
             "SELECT _locator >> {ROW_BITS} AS file, count(*) AS rows, sum(money) AS amount, \
-             count(*) FILTER (WHERE after) AS rows_after, sum(money) FILTER (WHERE after) AS amount_after \
+             count(*) FILTER (WHERE later) AS rows_later, sum(money) FILTER (WHERE later) AS amount_later \
              FROM counted GROUP BY 1 ORDER BY 1"
         );
         let counts = rows::collect(night.over(&query, &[("counted", &self.counted)]).await?).await?;
+        let before = source.before.unwrap_or(0);
+        let ids: Vec<i64> = (before..).take(source.files.len()).collect();
         let files = rows::integers(&counts, "file")?;
-        let at: Vec<Option<usize>> = (0..source.files.len())
-            .map(|i| files.iter().position(|f| f.and_then(|f| usize::try_from(f).ok()) == Some(i)))
-            .collect();
+        let at: Vec<Option<usize>> = ids.iter().map(|id| files.iter().position(|f| *f == Some(*id))).collect();
         let integers = |name: &str| -> Result<ArrayRef, StageError> {
             let values = rows::integers(&counts, name)?;
             Ok(Arc::new(at.iter().map(|i| Some(i.and_then(|i| values[i]).unwrap_or(0))).collect::<Int64Array>()))
@@ -384,19 +585,37 @@ impl Cleaned {
         let texts = |get: &dyn Fn(&crate::SourceFile) -> Option<String>| -> ArrayRef {
             Arc::new(source.files.iter().map(get).collect::<StringArray>())
         };
+        let tonight: Date32Array = ids.iter().map(|_| Some(night.as_of.days())).collect();
         let frame = rows::frame(
             night.engine,
             vec![
                 ("source", texts(&|_| Some(self.entity.name().to_owned()))),
+                ("file_id", Arc::new(ids.iter().copied().map(Some).collect::<Int64Array>())),
                 ("file", texts(&|f| Some(f.url.clone()))),
                 ("etag", texts(&|f| f.etag.clone())),
                 ("bytes", Arc::new(source.files.iter().map(|f| i64::try_from(f.bytes).ok()).collect::<Int64Array>())),
                 ("rows", integers("rows")?),
                 ("amount", money("amount")?),
-                ("rows_after_as_of", integers("rows_after")?),
-                ("amount_after_as_of", money("amount_after")?),
+                ("rows_after_as_of", integers("rows_later")?),
+                ("amount_after_as_of", money("amount_later")?),
+                ("first_seen", Arc::new(tonight)),
             ],
         )?;
-        Ok(conform(frame, &night.table("inputs")?)?)
+        let table = night.table("inputs")?;
+        let frame = conform(frame, &table)?;
+        let (Some(before), Some(previous)) = (source.before, night.previous.get("inputs")) else { return Ok(frame) };
+        // What was after that night may be before this one.
+        let query = format!(
+            "SELECT p.source, p.file_id, p.file, p.etag, p.bytes, p.rows, p.amount, coalesce(c.rows_later, 0) AS \
+             rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.first_seen \
+             FROM previous AS p LEFT JOIN counts AS c ON p.file_id = c.file \
+             WHERE p.source = {} AND p.file_id < {before}",
+            text(self.entity.name())
+        );
+        let counts = night.engine.session().read_batch(counts)?;
+        let known = night.over(&query, &[("previous", previous), ("counts", &counts)]).await?;
+        let known = rows::collect(known).await?;
+        let known = conform(night.engine.session().read_batch(known)?, &table)?;
+        Ok(known.union(frame)?)
     }
 }

@@ -1,6 +1,6 @@
 //! KPIs: one row per segment and KPI, and per KPI for the whole population.
 //!
-//! Reads `features`, `segments` and `clean_customers`. Writes `kpis`. A KPI is a sum, or a ratio of two sums, of values
+//! Reads `features`, `segments` and what accounts say of customers. Writes `kpis`. A KPI is a sum, or a ratio of two sums, of values
 //! per customer, so the segments' numerators and denominators add up to the population's exactly. Intervals: Wilson for
 //! shares, the delta method for ratios, with the customer as the unit. Aggregates over fewer people than the project's
 //! threshold are suppressed, and one more where the total would give a single one away.
@@ -15,15 +15,17 @@ use tessera_algo::interval;
 use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
-use crate::{Night, Output, Stage, StageError, StageFuture, blame, features, rows};
+use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "kpis",
     purpose: "tracks the catalogue's KPIs per segment and for everybody",
-    sources: true,
-    reads: &["features", "segments", "clean_customers"],
+    sources: false,
+    reads: &["features", "segments", "clean_customers", "accounts"],
+    reads_previous: &["kpis"],
     writes: &["kpis"],
+    settings: &["kpis", "privacy"],
     run,
 };
 
@@ -49,12 +51,12 @@ struct Row {
     state: &'static str,
 }
 
-async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let kpis: Vec<(&str, &Kpi)> = night.project.enabled_kpis().collect();
-    let absent = features::absent(night, Entity::Customers).await?;
+    let absent = night.availability.absent(Entity::Customers);
     let feature_names: Vec<_> = night.project.enabled_features().map(|(name, _)| name.to_owned()).collect();
-    let attributes: String = night
-        .input("clean_customers")?
+    let customers = night.customers().await?;
+    let attributes: String = customers
         .schema()
         .fields()
         .iter()
@@ -76,12 +78,14 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
     }
     let joined = format!(
         "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
-         LEFT JOIN clean_customers AS c ON f.customer_key = c.customer_key)"
+         LEFT JOIN customers AS c ON f.customer_key = c.customer_key)"
     );
     let query = format!(
         "SELECT segment_id{columns} FROM {joined} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST"
     );
-    let result = match night.sql(&query).await {
+    let tables =
+        [("features", night.input("features")?), ("segments", night.input("segments")?), ("customers", &customers)];
+    let result = match night.over(&query, &tables).await {
         Ok(result) => result,
         Err(error) => {
             let mut entries = Vec::new();
@@ -91,7 +95,6 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
                     entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
                 }
             }
-            let tables: Vec<_> = night.tables.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
             let alone =
                 |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 9)) FROM {joined}");
             return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
@@ -104,7 +107,7 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
     let mut table: Vec<Row> = Vec::new();
     for (name, kpi) in &kpis {
         let words = formula::names(&format!("{} {}", kpi.numerator, kpi.denominator.as_deref().unwrap_or_default()))?;
-        let available = !absent.iter().any(|column| words.contains(column) && !feature_names.contains(column));
+        let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c));
         let moments = rows::fields(&batch, name)?;
         let observed = rows::integers(&batch, &format!("{name} n"))?;
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
@@ -133,7 +136,7 @@ async fn kpis(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         suppress(&mut rows, i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX));
         table.extend(rows);
     }
-    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?])
+    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?].into())
 }
 
 /// The sums behind a KPI in one segment.
@@ -201,7 +204,7 @@ fn suppress(rows: &mut [Row], k: i64) {
 
 /// The population's values of the last published night.
 async fn previous(night: &Night<'_>) -> Result<Vec<(String, Option<f64>)>, StageError> {
-    let Some(previous) = &night.previous_kpis else { return Ok(Vec::new()) };
+    let Some(previous) = night.previous.get("kpis") else { return Ok(Vec::new()) };
     let frame =
         night.over("SELECT kpi, value FROM previous WHERE segment_id IS NULL", &[("previous", previous)]).await?;
     let batch = rows::collect(frame).await?;

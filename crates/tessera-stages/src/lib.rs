@@ -3,6 +3,7 @@
 //! A stage is a function from named inputs to named outputs. It may ask the engine to run a plan, and has no handle
 //! with which it could read a clock, the environment or a store; the runner alone reads, writes and commits.
 
+mod availability;
 pub mod features;
 pub mod ingest;
 pub mod kpis;
@@ -12,15 +13,21 @@ pub mod scaled;
 pub mod segment;
 pub mod validate;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use datafusion::{error::DataFusionError, prelude::DataFrame};
+use datafusion::{arrow::datatypes::SchemaRef, error::DataFusionError, prelude::DataFrame};
 use futures::future::BoxFuture;
 use tessera_contract::{AsOf, Entity, Project};
-use tessera_engine::{Engine, formula::Words, write::Route};
+use tessera_engine::{
+    Engine,
+    formula::Words,
+    write::{Route, WrittenFile},
+};
+
+pub use availability::{Availability, Given, Rule};
 
 /// What a stage gives when it is awaited.
-pub type StageFuture<'a> = BoxFuture<'a, Result<Vec<Output>, StageError>>;
+pub type StageFuture<'a> = BoxFuture<'a, Result<Outcome, StageError>>;
 
 /// A step of the night.
 pub struct Stage {
@@ -32,8 +39,12 @@ pub struct Stage {
     pub sources: bool,
     /// The tables it reads; those of an absent entity are empty.
     pub reads: &'static [&'static str],
+    /// The tables of the parent night that it reads.
+    pub reads_previous: &'static [&'static str],
     /// The tables it writes.
     pub writes: &'static [&'static str],
+    /// The sections of the project file that its result depends on, beside those of the stages before it.
+    pub settings: &'static [&'static str],
     /// The function.
     pub run: for<'a> fn(&'a Night<'a>) -> StageFuture<'a>,
 }
@@ -56,21 +67,52 @@ pub struct Night<'a> {
     /// The opened sources, for stages that read them.
     pub sources: &'a [Source],
     /// The tables that the stage reads, by name.
-    pub tables: BTreeMap<String, DataFrame>,
-    /// The KPIs of the last published night before this one, if there is one.
-    pub previous_kpis: Option<DataFrame>,
+    pub tables: BTreeMap<String, Input>,
+    /// The night that this one goes on from.
+    pub parent: Option<AsOf>,
+    /// What the stage reads of the parent night, by name; empty where there is no parent.
+    pub previous: BTreeMap<String, DataFrame>,
+    /// What the same stage kept for this night, by name.
+    pub kept: BTreeMap<String, Kept>,
+    /// What the sources give, told by ingest.
+    pub availability: Availability,
+    /// Where what is kept for the next night goes: a folder of the engine's store. Without one the stage is only planned.
+    pub keeping: Option<String>,
+}
+
+/// A table that a stage reads.
+#[derive(Clone)]
+pub struct Input {
+    /// Its rows.
+    pub frame: DataFrame,
+    /// Those of them that the parent night did not have, where it had all the others.
+    pub added: Option<DataFrame>,
+}
+
+/// What a stage kept on the parent night for itself.
+pub struct Kept {
+    /// What it was made under: see [`Outcome::stamps`].
+    pub stamp: String,
+    /// The rows.
+    pub frame: DataFrame,
+    /// How many there are.
+    pub rows: u64,
 }
 
 /// An opened source.
 pub struct Source {
     /// What it is mapped to.
     pub entity: Entity,
-    /// Its rows: the owner's columns, `_locator` and `_defect`.
-    pub rows: DataFrame,
-    /// Its files, in the order in which locators number them.
+    /// The rows of [`Source::files`]: the owner's columns, `_locator` and `_defect`. None where there is no file to read.
+    pub rows: Option<DataFrame>,
+    /// The files to read, in the order in which locators number them.
     pub files: Vec<SourceFile>,
     /// Whether reading it again means parsing text again.
     pub text: bool,
+    /// Where the parent night has read the source's other files, which are as they were: how many numbers of files are taken.
+    pub before: Option<i64>,
+    /// Whether the files, all of which are to be read, are those of the parent night.
+    pub unchanged: bool,
 }
 
 /// A file of a source.
@@ -84,7 +126,54 @@ pub struct SourceFile {
     pub bytes: u64,
 }
 
-/// A frame and the tables that its rows go to.
+/// What a stage leaves.
+#[derive(Default)]
+pub struct Outcome {
+    /// The rows of its tables.
+    pub outputs: Vec<Output>,
+    /// What stays of the parent night's tables and kept states.
+    pub stays: Vec<Stays>,
+    /// What it keeps for the next night, by name, with the stamp under which that holds: of another stamp it is worth nothing.
+    pub stamps: BTreeMap<String, String>,
+    /// What was written already of what it keeps.
+    pub kept: Vec<Keeping>,
+    /// What the sources give, if the stage found out.
+    pub availability: Option<Availability>,
+}
+
+/// Files that a stage keeps.
+pub struct Keeping {
+    /// The name of the state.
+    pub name: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its files.
+    pub files: Vec<WrittenFile>,
+}
+
+/// The parent night's rows in a folder of a table or kept state, which this night takes over as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stays {
+    /// The table or state.
+    pub name: String,
+    /// The folder below it.
+    pub folder: String,
+}
+
+impl Outcome {
+    /// Takes over what the parent night had in a folder of a table.
+    pub(crate) fn stays(&mut self, name: &str, folder: &str) {
+        self.stays.push(Stays { name: name.to_owned(), folder: folder.to_owned() });
+    }
+}
+
+impl From<Vec<Output>> for Outcome {
+    fn from(outputs: Vec<Output>) -> Self {
+        Self { outputs, ..Self::default() }
+    }
+}
+
+/// A frame and the tables or states that its rows go to.
 pub struct Output {
     /// The rows.
     pub frame: DataFrame,
@@ -125,6 +214,14 @@ pub enum StageError {
     /// The data cannot be segmented.
     #[error("{0}")]
     Data(String),
+    /// What the parent night left of a source does not suffice: all its files have to be read.
+    #[error("{entity} have to be read as a whole: {why}")]
+    ReadAll {
+        /// The source.
+        entity: Entity,
+        /// Why.
+        why: String,
+    },
     /// The ledger does not balance: rows or money were lost or made, which must never be published.
     #[error("the ledger of {source_name} does not balance: {what}")]
     Unbalanced {
@@ -151,11 +248,11 @@ pub enum StageError {
 /// # Errors
 /// [`StageError::Expression`] with the entry that cannot be planned.
 pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
-    ingest::plan(night).await?;
+    let availability = ingest::plan(night).await?;
     let mut tables = BTreeMap::new();
     for table in tessera_contract::tables::all(night.project) {
         let empty = night.engine.none(table.file_schema())?;
-        tables.insert(table.name, empty);
+        tables.insert(table.name, Input { frame: empty, added: None });
     }
     let empty = Night {
         project: night.project,
@@ -163,7 +260,11 @@ pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
         engine: night.engine,
         sources: night.sources,
         tables,
-        previous_kpis: None,
+        parent: None,
+        previous: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        availability,
+        keeping: None,
     };
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
@@ -186,7 +287,7 @@ pub(crate) async fn blame(
 }
 
 /// The first line of an engine's message, without the positions in a query that nobody wrote.
-fn in_short(error: &StageError) -> String {
+pub(crate) fn in_short(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = ["Schema error: ", "Error during planning: ", "SQL error: "]
@@ -208,7 +309,46 @@ impl Night<'_> {
     /// # Errors
     /// When the stage did not declare that it reads it.
     pub fn input(&self, name: &str) -> Result<&DataFrame, StageError> {
+        self.given(name).map(|input| &input.frame)
+    }
+
+    /// An input table with what is new of it.
+    ///
+    /// # Errors
+    /// When the stage did not declare that it reads it.
+    pub fn given(&self, name: &str) -> Result<&Input, StageError> {
         self.tables.get(name).ok_or_else(|| StageError::Data(format!("the stage was not given the table `{name}`")))
+    }
+
+    /// The customers with their attributes: what their accounts say.
+    ///
+    /// # Errors
+    /// When the stage does not read `clean_customers` and `accounts`.
+    pub(crate) async fn customers(&self) -> Result<DataFrame, StageError> {
+        let tables = [("clean_customers", self.input("clean_customers")?), ("accounts", self.input("accounts")?)];
+        let kept = tables[0].1.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "account_key");
+        let kept: String = kept.map(|n| format!(", c.{0} AS {0}", tessera_engine::formula::quote(n))).collect();
+        let query = format!(
+            "SELECT a.customer_key{kept} FROM clean_customers AS c JOIN accounts AS a ON c.account_key = a.account_key"
+        );
+        self.over(&query, &tables).await
+    }
+
+    /// Writes rows that the same stage will be given on the next night, and gives them as they were written.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub(crate) async fn keep(
+        &self,
+        outcome: &mut Outcome,
+        name: &str,
+        frame: DataFrame,
+    ) -> Result<DataFrame, StageError> {
+        let Some(folder) = &self.keeping else { return Ok(frame) };
+        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
+        let (kept, files) = self.engine.keep(frame, &format!("{folder}/{name}"), name).await?;
+        outcome.kept.push(Keeping { name: name.to_owned(), schema, files });
+        Ok(kept)
     }
 
     /// A query over the input tables.
@@ -216,7 +356,7 @@ impl Night<'_> {
     /// # Errors
     /// When it cannot be planned.
     pub async fn sql(&self, query: &str) -> Result<DataFrame, StageError> {
-        let tables: Vec<_> = self.tables.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+        let tables: Vec<_> = self.tables.iter().map(|(name, input)| (name.as_str(), &input.frame)).collect();
         Ok(self.engine.sql(query, &tables, &self.words()).await?)
     }
 

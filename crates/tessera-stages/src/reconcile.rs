@@ -1,22 +1,27 @@
 //! Reconcile: the ledger, which proves that no row and no penny was lost or made.
 //!
 //! Reads `inputs` (what stands in the files), the clean tables and `quarantine` (what became of it). Writes `ledger`: per
-//! source a total and a waterfall of its rules. A night whose two sides differ fails, and so does one in which a rule of
-//! severity `fail` is broken.
+//! source a total and a waterfall of its rules, as it stands in all and by how much that is more than on the parent night.
+//! A night whose two sides differ fails, and so does one in which a rule of severity `fail` is broken.
+//!
+//! Of clean rows that the parent night had, its ledger tells the sums: only those that were added are read.
 
 use std::{collections::HashMap, sync::Arc};
 
-use datafusion::arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray};
+use datafusion::{
+    arrow::array::{ArrayRef, Int32Array, Int64Array, StringArray},
+    prelude::DataFrame,
+};
 use futures::FutureExt;
 use tessera_contract::{Entity, Severity};
 
-use crate::{Night, Output, Source, Stage, StageError, StageFuture, ingest, rows};
+use crate::{Given, Night, Outcome, Output, Stage, StageError, StageFuture, rows};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "reconcile",
     purpose: "balances rows and money between the files and the clean tables",
-    sources: true,
+    sources: false,
     reads: &[
         "inputs",
         "quarantine",
@@ -27,7 +32,9 @@ pub const STAGE: Stage = Stage {
         "clean_survey_responses",
         "clean_marketing_costs",
     ],
+    reads_previous: &["ledger"],
     writes: &["ledger"],
+    settings: &[],
     run,
 };
 
@@ -75,20 +82,48 @@ struct Line {
     after: Count,
 }
 
-async fn reconcile(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+async fn reconcile(night: &Night<'_>) -> Result<Outcome, StageError> {
     let mut lines = Vec::new();
-    for source in night.sources {
-        lines.extend(waterfall(night, source).await?);
+    let before = Before::read(night).await?;
+    for entity in Entity::ALL {
+        if let Some(given) = night.availability.of(entity) {
+            lines.extend(waterfall(night, entity, given, &before).await?);
+        }
     }
-    Ok(vec![Output::table(night, "ledger", frame(night, &lines)?)?])
+    Ok(vec![Output::table(night, "ledger", frame(night, &lines, &before)?)?].into())
 }
 
-async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, StageError> {
-    let entity = source.entity;
+/// The parent night's ledger: counts by source, rule and column.
+#[derive(Default)]
+struct Before(HashMap<(String, String, &'static str), Count>);
+
+/// The columns of the ledger that hold rows and money.
+const PARTS: [&str; 7] = ["in", "clean", "repaired", "quarantined", "merged", "superseded", "after_as_of"];
+
+impl Before {
+    async fn read(night: &Night<'_>) -> Result<Self, StageError> {
+        let Some(ledger) = night.previous.get("ledger") else { return Ok(Self::default()) };
+        let batch = rows::collect(ledger.clone()).await?;
+        let (sources, rules) = (rows::texts(&batch, "source")?, rows::texts(&batch, "rule")?);
+        let mut all = HashMap::new();
+        for part in PARTS {
+            let counts = rows::integers(&batch, &format!("rows_{part}"))?;
+            let amounts = rows::money(&batch, &format!("amount_{part}"))?;
+            for ((source, rule), (rows, amount)) in sources.iter().zip(&rules).zip(counts.into_iter().zip(amounts)) {
+                let key = (source.clone().unwrap_or_default(), rule.clone().unwrap_or_default(), part);
+                all.insert(key, Count { rows: rows.unwrap_or(0), amount: amount.unwrap_or(0) });
+            }
+        }
+        Ok(Self(all))
+    }
+
+    fn of(&self, source: &str, rule: &str, part: &'static str) -> Count {
+        self.0.get(&(source.to_owned(), rule.to_owned(), part)).copied().unwrap_or_default()
+    }
+}
+
+async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Before) -> Result<Vec<Line>, StageError> {
     let name = entity.name();
-    let mapping = ingest::map(night, source).await?;
-    let orphans = night.sources.iter().any(|s| s.entity == Entity::Customers) && entity.has_customer();
-    let steps = ingest::steps(night.project, entity, &mapping, orphans && entity != Entity::Customers)?;
 
     let query = format!(
         "SELECT sum(rows) AS rows, sum(amount) AS amount, sum(rows_after_as_of) AS rows_after, \
@@ -98,18 +133,22 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
     let into = first(&counted, "rows", "amount")?;
     let after = first(&counted, "rows_after", "amount_after")?;
 
-    let clean_table = entity.clean_table();
+    let clean_table = night.given(&entity.clean_table())?;
+    // What the parent night had, its ledger counted.
+    let (looked_at, base) = match &clean_table.added {
+        Some(added) => (added, Some(before)),
+        None => (&clean_table.frame, None),
+    };
+    let base = |rule: &str, part| base.map(|b| b.of(name, rule, part)).unwrap_or_default();
     let money = entity.amount().map_or("0".to_owned(), |a| format!("coalesce({a}, 0)"));
     // One pass over the clean rows; what rules did to them is looked up only if they did anything.
     let query = format!(
         "SELECT count(*) AS rows, sum({money}) AS amount, count(repaired_by) AS rows_repaired, \
-         sum(CASE WHEN repaired_by IS NOT NULL THEN {money} END) AS amount_repaired, \
-         count(warned_by) AS rows_warned, sum(0) AS amount_warned FROM {clean_table}"
+         sum(CASE WHEN repaired_by IS NOT NULL THEN {money} END) AS amount_repaired FROM clean"
     );
-    let counted = rows::collect(night.sql(&query).await?).await?;
-    let clean = first(&counted, "rows", "amount")?;
-    let repaired = first(&counted, "rows_repaired", "amount_repaired")?;
-    let warned = first(&counted, "rows_warned", "amount_warned")?;
+    let counted = rows::collect(night.over(&query, &[("clean", looked_at)]).await?).await?;
+    let clean = first(&counted, "rows", "amount")? + base("total", "clean");
+    let repaired = first(&counted, "rows_repaired", "amount_repaired")? + base("total", "repaired");
 
     let query = format!(
         "SELECT rule, disposition, count(*) AS rows, sum(coalesce(amount, 0)) AS amount FROM quarantine \
@@ -123,19 +162,25 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
     {
         left.insert((rule.unwrap_or_default(), disposition.unwrap_or_default()), count);
     }
-    let mut failed =
-        tally(night, &format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{name}'"))
-            .await?;
+    let mut failed = tally(
+        night,
+        &format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{name}'"),
+        ("quarantine", night.input("quarantine")?),
+    )
+    .await?;
     let list = |column: &str| {
-        format!("SELECT unnest({column}) AS rule, {money} AS money FROM {clean_table} WHERE {column} IS NOT NULL")
+        format!("SELECT unnest({column}) AS rule, {money} AS money FROM clean WHERE {column} IS NOT NULL")
     };
-    if warned.rows > 0 {
-        for (rule, count) in tally(night, &list("warned_by")).await? {
+    if given.rules.iter().any(|r| r.severity == Severity::Warn) {
+        for (rule, count) in tally(night, &list("warned_by"), ("clean", &clean_table.frame)).await? {
             let entry = failed.entry(rule).or_default();
             *entry = *entry + count;
         }
     }
-    let repairs = if repaired.rows > 0 { tally(night, &list("repaired_by")).await? } else { HashMap::new() };
+    let repairs = match repaired.rows > 0 {
+        true => tally(night, &list("repaired_by"), ("clean", looked_at)).await?,
+        false => HashMap::new(),
+    };
 
     let of = |rule: &str, disposition: &str| {
         left.get(&(rule.to_owned(), disposition.to_owned())).copied().unwrap_or_default()
@@ -168,7 +213,7 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
         after,
         ..Line::default()
     });
-    for (step, number) in steps.iter().filter(|s| s.skipped.is_none()).zip(2..) {
+    for (step, number) in given.rules.iter().zip(2..) {
         let failed = failed.get(&step.name).copied().unwrap_or_default();
         if step.severity == Severity::Fail && failed.rows > 0 {
             return Err(StageError::RuleBroken { entity: name.into(), rule: step.name.clone(), rows: failed.rows });
@@ -185,7 +230,7 @@ async fn waterfall(night: &Night<'_>, source: &Source) -> Result<Vec<Line>, Stag
             failed: (step.severity != Severity::Repair).then_some(failed.rows),
             into: before,
             clean: remaining,
-            repaired: repairs.get(&step.name).copied().unwrap_or_default(),
+            repaired: repairs.get(&step.name).copied().unwrap_or_default() + base(&step.name, "repaired"),
             quarantined,
             merged,
             superseded,
@@ -246,14 +291,18 @@ fn counts(batch: &arrow::array::RecordBatch) -> Result<Vec<Count>, StageError> {
 }
 
 /// Rows and money per name of a list column.
-async fn tally(night: &Night<'_>, unnested: &str) -> Result<HashMap<String, Count>, StageError> {
+async fn tally(
+    night: &Night<'_>,
+    unnested: &str,
+    table: (&str, &DataFrame),
+) -> Result<HashMap<String, Count>, StageError> {
     let query = format!("SELECT rule, count(*) AS rows, sum(money) AS amount FROM ({unnested}) GROUP BY rule");
-    let batch = rows::collect(night.sql(&query).await?).await?;
+    let batch = rows::collect(night.over(&query, &[table]).await?).await?;
     let names = rows::texts(&batch, "rule")?;
     Ok(names.into_iter().map(Option::unwrap_or_default).zip(counts(&batch)?).collect())
 }
 
-fn frame(night: &Night<'_>, lines: &[Line]) -> Result<datafusion::prelude::DataFrame, StageError> {
+fn frame(night: &Night<'_>, lines: &[Line], before: &Before) -> Result<DataFrame, StageError> {
     let text = |get: &dyn Fn(&Line) -> Option<String>| -> ArrayRef {
         Arc::new(lines.iter().map(get).collect::<StringArray>())
     };
@@ -264,21 +313,20 @@ fn frame(night: &Night<'_>, lines: &[Line]) -> Result<datafusion::prelude::DataF
         ("severity".into(), text(&|l| l.severity.map(str::to_owned))),
         ("rows_failed".into(), Arc::new(lines.iter().map(|l| l.failed).collect::<Int64Array>())),
     ];
-    type Part = (&'static str, fn(&Line) -> Count);
-    let parts: [Part; 7] = [
-        ("in", |l| l.into),
-        ("clean", |l| l.clean),
-        ("repaired", |l| l.repaired),
-        ("quarantined", |l| l.quarantined),
-        ("merged", |l| l.merged),
-        ("superseded", |l| l.superseded),
-        ("after_as_of", |l| l.after),
-    ];
-    for (name, get) in parts {
-        let rows: Int64Array = lines.iter().map(|l| Some(get(l).rows)).collect();
+    let gets: [fn(&Line) -> Count; 7] =
+        [|l| l.into, |l| l.clean, |l| l.repaired, |l| l.quarantined, |l| l.merged, |l| l.superseded, |l| l.after];
+    let mut column = |name: String, counts: Vec<Count>| -> Result<(), StageError> {
+        let rows: Int64Array = counts.iter().map(|c| Some(c.rows)).collect();
         columns.push((format!("rows_{name}"), Arc::new(rows)));
-        columns
-            .push((format!("amount_{name}"), rows::money_array(lines.iter().map(|l| Some(get(l).amount)).collect())?));
+        columns.push((format!("amount_{name}"), rows::money_array(counts.iter().map(|c| Some(c.amount)).collect())?));
+        Ok(())
+    };
+    for (name, get) in PARTS.into_iter().zip(gets) {
+        column(name.to_owned(), lines.iter().map(get).collect())?;
+        if !matches!(name, "repaired" | "after_as_of") {
+            let change = |line: &Line| get(line) - before.of(line.source, &line.rule, name);
+            column(format!("{name}_change"), lines.iter().map(change).collect())?;
+        }
     }
     rows::frame(night.engine, columns.iter().map(|(name, array)| (name.as_str(), Arc::clone(array))).collect())
 }

@@ -15,7 +15,7 @@ use tessera_contract::table::{Kind, MONEY};
 use tessera_engine::{Engine, write};
 use tracing::Instrument;
 
-use crate::StageError;
+use crate::{Night, StageError};
 
 /// The rows of a small result in one batch.
 pub(crate) async fn collect(frame: DataFrame) -> Result<RecordBatch, StageError> {
@@ -24,6 +24,12 @@ pub(crate) async fn collect(frame: DataFrame) -> Result<RecordBatch, StageError>
     let batches = write::run(frame).instrument(tracing::debug_span!("collect", columns)).await?;
     let schema = batches.first().map_or(schema, RecordBatch::schema);
     Ok(concat_batches(&schema, &batches)?)
+}
+
+/// How many rows a frame has.
+pub(crate) async fn count(night: &Night<'_>, frame: &DataFrame) -> Result<i64, StageError> {
+    let batch = collect(night.over("SELECT count(*) AS n FROM x", &[("x", frame)]).await?).await?;
+    Ok(integers(&batch, "n")?.first().copied().flatten().unwrap_or(0))
 }
 
 fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef, StageError> {

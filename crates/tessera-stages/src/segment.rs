@@ -31,7 +31,7 @@ use tessera_engine::{
 };
 
 use crate::{
-    Night, Output, Stage, StageError, StageFuture, rows,
+    Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
 };
 
@@ -41,7 +41,9 @@ pub const STAGE: Stage = Stage {
     purpose: "tries numbers of segments on a sample, refines the chosen one on all customers",
     sources: false,
     reads: &["features"],
+    reads_previous: &[],
     writes: &["model_candidates", "model", "segments", "segment_profiles"],
+    settings: &["segmentation"],
     run,
 };
 
@@ -54,7 +56,7 @@ const CANDIDATE_ITERATIONS: usize = 5;
 /// Splits of the sample for the prediction strength.
 const SPLITS: usize = 2;
 
-async fn segment(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let settings = &night.project.segmentation;
     let numeric: BTreeMap<&str, Scaling> = scaled::numeric(night).into_iter().collect();
     let wanted: Vec<_> =
@@ -98,7 +100,8 @@ async fn segment(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         Output::table(night, "model", model(night, &axes, &centroids, &model_id)?)?,
         Output::table(night, "segments", segments)?,
         Output::table(night, "segment_profiles", profile)?,
-    ])
+    ]
+    .into())
 }
 
 /// The candidate that goes on to all customers.

@@ -16,7 +16,7 @@ use tessera_algo::{
 use tessera_contract::{Project, Scaling, project::Gate};
 
 use crate::{
-    Night, Output, Stage, StageError, StageFuture, rows,
+    Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
     segment::lloyd_pass,
 };
@@ -27,7 +27,9 @@ pub const STAGE: Stage = Stage {
     purpose: "measures the segments and asks the gates",
     sources: false,
     reads: &["features", "model"],
+    reads_previous: &[],
     writes: &["validation"],
+    settings: &["validation"],
     run,
 };
 
@@ -42,7 +44,7 @@ struct Figure {
     value: Option<f64>,
 }
 
-async fn validate(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
+async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     let (axes, centroids) = model(night).await?;
     let frame = night.sql(&scaled::query(&axes, "")).await?;
     let pass = lloyd_pass(night, &frame, &centroids, axes.len()).await?;
@@ -78,7 +80,7 @@ async fn validate(night: &Night<'_>) -> Result<Vec<Output>, StageError> {
         figures.extend(silhouette.and_then(|s| s.per_cluster.get(id)).map(|s| of("silhouette_of_segment", *s)));
     }
     figures.extend(not_measured(|m| night.project.validation.gates.contains_key(m), &figures));
-    Ok(vec![Output::table(night, "validation", table(night, &figures)?)?])
+    Ok(vec![Output::table(night, "validation", table(night, &figures)?)?].into())
 }
 
 /// What gates may ask for. A gate on a figure that a night could not measure (a silhouette of one customer) fails.

@@ -129,6 +129,12 @@ pub enum Command {
         /// Runs again even if the same run was published.
         #[arg(long)]
         force: bool,
+        /// Reads all files of every source, whatever the parent night knows: the answer is the same.
+        #[arg(long)]
+        full: bool,
+        /// Even if the date is still to come.
+        #[arg(long)]
+        future: bool,
     },
     /// Runs one stage, for a workflow scheduler.
     #[command(after_help = "Example: tessera stage ingest --as-of 2026-11-01")]
@@ -138,6 +144,9 @@ pub enum Command {
         /// The night's date.
         #[arg(long, value_name = "DATE")]
         as_of: String,
+        /// Even if the date is still to come.
+        #[arg(long)]
+        future: bool,
     },
     /// Runs night after night, skipping those that are published.
     #[command(after_help = "Example: tessera backfill --from 2026-10-01 --to 2026-10-31")]
@@ -151,9 +160,15 @@ pub enum Command {
         /// Days from one night to the next.
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
         step: u16,
-        /// Also those that are published.
+        /// Also those that are published: everything from the first night on is made anew.
         #[arg(long)]
         force: bool,
+        /// Reads all files of every source, whatever the parent night knows: the answer is the same.
+        #[arg(long)]
+        full: bool,
+        /// Even if the date is still to come.
+        #[arg(long)]
+        future: bool,
     },
     /// Shows the stages of a night, what they read and write, and which are done. Runs nothing.
     #[command(after_help = "Example: tessera plan --as-of 2026-11-01")]
@@ -164,6 +179,9 @@ pub enum Command {
         /// Only the names of the stages, for scripts.
         #[arg(long)]
         stages: bool,
+        /// Reads all files of every source, whatever the parent night knows: the answer is the same.
+        #[arg(long)]
+        full: bool,
     },
     /// Queries the tables of the lake.
     #[command(after_help = "Example: tessera sql \"SELECT segment_id, kpi, value FROM kpis\" --as-of 2026-11-01")]
@@ -176,6 +194,9 @@ pub enum Command {
         /// Only this snapshot, published or held.
         #[arg(long, value_name = "ID")]
         snapshot: Option<String>,
+        /// Only what the stages of this run have written, also if it failed or was held.
+        #[arg(long, value_name = "ID", conflicts_with_all = ["as_of", "snapshot"])]
+        run: Option<String>,
         /// Also tables with personal data.
         #[arg(long)]
         restricted: bool,
@@ -302,8 +323,16 @@ pub enum Snapshots {
         #[arg(long)]
         json: bool,
     },
-    /// Checks the chain of the registry and the checksum of every file of every snapshot.
+    /// Checks the chain of the registry, and of every snapshot the Delta logs, the checksum of every file and the stage records.
     Verify,
+    /// Takes a published night back, without removing it: it is no longer current, and no later night goes on from it.
+    Retract {
+        /// The snapshot.
+        id: String,
+        /// Why: it stands in the registry.
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
 }
 
 impl Common {

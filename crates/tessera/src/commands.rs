@@ -15,6 +15,8 @@ use anyhow::Result;
 use crate::{
     cli::{Cli, Command},
     context::Context,
+    reader::Scope,
+    runner::Ask,
 };
 
 /// Does what was asked.
@@ -24,18 +26,21 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo { customers, dir } => demo::demo(common, customers, &dir).await,
         Command::Init { dir } => init::init(&dir),
         Command::Check => check::check(&Context::open(common)?).await,
-        Command::Run { as_of, force } => night::run(&Context::open(common)?, &as_of, force).await,
-        Command::Stage { name, as_of } => night::stage(&Context::open(common)?, &name, &as_of).await,
-        Command::Backfill { from, to, step, force } => {
-            night::backfill(&Context::open(common)?, &from, &to, step, force).await
+        Command::Run { as_of, force, full, future } => {
+            night::run(&Context::open(common)?, &as_of, Ask { force, full }, future).await
         }
-        Command::Plan { as_of, stages } => night::plan(&Context::open(common)?, &as_of, stages).await,
-        Command::Sql { query, as_of, snapshot, restricted, format } => {
+        Command::Stage { name, as_of, future } => night::stage(&Context::open(common)?, &name, &as_of, future).await,
+        Command::Backfill { from, to, step, force, full, future } => {
+            night::backfill(&Context::open(common)?, &from, &to, step, Ask { force, full }, future).await
+        }
+        Command::Plan { as_of, stages, full } => night::plan(&Context::open(common)?, &as_of, stages, full).await,
+        Command::Sql { query, as_of, snapshot, run, restricted, format } => {
             let context = Context::open_or_default(common)?;
-            let scope = match (as_of, snapshot) {
-                (Some(as_of), _) => query::Scope::Night(context.night(&as_of)?.to_string()),
-                (None, Some(id)) => query::Scope::Snapshot(id),
-                (None, None) => query::Scope::Everything,
+            let scope = match (as_of, snapshot, run) {
+                (Some(as_of), ..) => Scope::Night(context.night(&as_of)?.to_string()),
+                (None, Some(id), _) => Scope::Snapshot(id),
+                (None, None, Some(id)) => Scope::Run(id),
+                (None, None, None) => Scope::Everything,
             };
             query::sql(&context, &query, &scope, restricted, format).await
         }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use datafusion::prelude::DataFrame;
 use tessera_cluster::{Cluster, Guards, InProcess, Vocabulary};
 use tessera_contract::{AsOf, Project, project::parse_bytes};
 use tessera_engine::{
     Codec, Engine, Secret, Settings, Stores,
     session::{self, Scratch},
 };
-use tessera_lake::Lake;
+use tessera_lake::{DataFile, Lake};
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -106,6 +107,19 @@ impl Context {
     /// A data file of the lake for the engine.
     pub fn stored(&self, path: &str, bytes: u64, rows: u64) -> tessera_engine::DataFile {
         tessera_engine::DataFile { path: self.lake.path(path).to_string(), bytes, rows }
+    }
+
+    /// The rows of data files of the lake, by bucket where they are kept in buckets and that is wanted.
+    pub fn frame(
+        &self,
+        engine: &Engine,
+        schema: arrow::datatypes::SchemaRef,
+        files: &[DataFile],
+        buckets: bool,
+    ) -> Result<DataFrame> {
+        let files = files.iter().map(|f| self.stored(&f.path, f.bytes, f.rows)).collect();
+        let store = self.store_url()?;
+        Ok(if buckets { engine.read_buckets(schema, &store, files)? } else { engine.read(schema, &store, files)? })
     }
 
     /// An engine whose intermediate results go to `scratch` of the lake.

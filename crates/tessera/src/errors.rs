@@ -33,6 +33,11 @@ pub struct Held {
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// What was read is not what is there now: the same command finds the new state.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Changed(pub String);
+
 /// Prints the error with what to do about it; the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {}", message(error));
@@ -94,6 +99,9 @@ fn code(error: &anyhow::Error) -> u8 {
         if cause.is::<Held>() {
             return HELD;
         }
+        if cause.is::<Changed>() {
+            return TEMPORARY;
+        }
         if cause.is::<Usage>() || cause.is::<ProjectError>() || cause.is::<AsOfError>() {
             return USAGE;
         }
@@ -133,23 +141,8 @@ fn engine_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a 
 
 /// Whether the same command may succeed later: the store's time-outs and refusals, and memory or disk that others use.
 fn temporary(error: &DataFusionError) -> bool {
-    match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => true,
-        DataFusionError::ObjectStore(inner) => tessera_lake::is_temporary(inner.as_ref()),
-        DataFusionError::IoError(inner) => {
-            use std::io::ErrorKind as Kind;
-            matches!(
-                inner.kind(),
-                Kind::TimedOut
-                    | Kind::ConnectionReset
-                    | Kind::ConnectionRefused
-                    | Kind::Interrupted
-                    | Kind::StorageFull
-            )
-        }
-        // A writer or reader wraps what its store said.
-        other => tessera_lake::is_temporary(other),
-    }
+    let root = error.find_root();
+    matches!(root, DataFusionError::ResourcesExhausted(_)) || tessera_lake::is_temporary(root)
 }
 
 /// What to do, where the error itself does not say.

@@ -4,17 +4,21 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock and the environment are read")]
 
+mod chain;
 mod cli;
 mod commands;
 mod context;
 mod errors;
 mod progress;
 mod publish;
+mod reader;
+mod record;
 mod runner;
 mod secret;
 mod show;
 mod sources;
 mod store;
+mod upkeep;
 
 use std::process::ExitCode;
 

@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use datafusion::arrow::{
-    array::AsArray,
-    compute::cast,
-    datatypes::{DataType, Float64Type},
-};
-use tessera_contract::tables;
-use tessera_lake::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
-use tessera_stages::STAGES;
+use arrow::datatypes::Float64Type;
+use datafusion::arrow::{array::AsArray, record_batch::RecordBatch};
+use sha2::{Digest, Sha256};
+use tessera_contract::{Table, tables};
+use tessera_lake::{DataFile, GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
 
 use crate::{
+    chain::{integers, texts},
     errors::Held,
     progress::Step,
-    runner::{Run, StageRecord},
+    runner::{Run, VERSION},
 };
 
 /// Commits what the stages wrote, unless a required gate fails: then the candidate is recorded as held, nothing changes
@@ -24,46 +22,50 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
     let step = Step::start("publish", "commits the night's tables in one step each, and records them");
     let lake = &run.context.lake;
     lake.probe().await?;
-    let records = run.records().await?;
-    if let Some(missing) = STAGES.iter().find(|s| !records.iter().any(|r| r.stage == s.name)) {
+    if let Some(missing) = run.plan.iter().find(|p| p.done.is_none()) {
         bail!(
             "the stage {} of this run is not done; run `tessera stage {0} --as-of {1}` first",
-            missing.name,
+            missing.stage.name,
             run.as_of
         );
     }
-    let gates = gates(run, &records).await?;
-    let failing: Vec<_> =
-        gates.iter().filter(|(g, required)| *required && g.state == "fail").map(|(g, _)| words(g)).collect();
+    let gates = gates(run).await?;
+    let failing: Vec<_> = gates.iter().filter(|g| g.required && g.state == "fail").map(words).collect();
     let state = if failing.is_empty() { SnapshotState::Published } else { SnapshotState::Held };
 
     let as_of = run.as_of.to_string();
     let mut committed = BTreeMap::new();
-    for (name, written) in records.iter().flat_map(|r| &r.tables) {
+    for (name, written) in run.records().flat_map(|r| &r.tables) {
+        let files = written.all();
         let version = match state {
             SnapshotState::Published => {
                 let table = tables::find(&run.context.project, name)
                     .with_context(|| format!("the contract knows no table {name}"))?;
-                let description = [("description".to_owned(), table.description.clone())].into();
-                let schema = std::sync::Arc::new(table.schema().as_ref().clone().with_metadata(description));
-                lake.commit(name, &schema, &as_of, &written.files, &run.id).await?
+                Some(commit(run, &table, &files).await?)
             }
-            SnapshotState::Held => -1,
+            _ => None,
         };
-        let files = written.files.iter().map(Into::into).collect();
-        let fingerprint = written.fingerprint.to_string();
-        committed.insert(name.clone(), TableRecord { version, fingerprint, rows: written.rows, files });
+        let fingerprint = written.fingerprint()?.to_string();
+        committed.insert(name.clone(), TableRecord::new(version, fingerprint, &files));
     }
     let content = SnapshotContent {
         run_id: run.id.clone(),
         as_of: as_of.clone(),
         state,
+        parent: run.parent.as_ref().map(|p| p.snapshot.snapshot_id.clone()).unwrap_or_default(),
         tables: committed,
-        inputs: inputs(run, &records).await?,
+        stages: run.plan.iter().map(|p| (p.stage.name.to_owned(), p.path.clone())).collect(),
+        inputs: inputs(run).await?,
+        sources: run.sources.clone(),
         project_hash: run.context.project.hash(),
-        code_version: env!("CARGO_PKG_VERSION").to_owned(),
+        project: project_text(run).await?,
+        code_version: VERSION.to_owned(),
+        code_commit: env!("TESSERA_COMMIT").to_owned(),
+        secret: run.context.secret()?.identity(),
         seed: i64::try_from(run.context.project.segmentation.seed).unwrap_or(i64::MAX),
-        gates: gates.into_iter().map(|(g, _)| g).collect(),
+        gates,
+        why: String::new(),
+        recorded_by: recorded_by(),
         published_at: jiff::Timestamp::now().to_string(),
     };
     let snapshot = lake.registry().append(&content).await?;
@@ -78,73 +80,95 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
     Ok(snapshot)
 }
 
+/// Commits a table of the night. What is known is what the newest published night knows: an older night that is made again
+/// has its version of it, and the newest one's is put back on top.
+async fn commit(run: &Run<'_>, table: &Table, files: &[DataFile]) -> Result<i64> {
+    let lake = &run.context.lake;
+    let description = [("description".to_owned(), table.description.clone())].into();
+    let schema = std::sync::Arc::new(table.schema().as_ref().clone().with_metadata(description));
+    let as_of = run.as_of.to_string();
+    let night = (!table.grows).then_some(as_of.as_str());
+    let version = lake.commit(&table.name, &schema, night, files, &run.id).await?;
+    if table.grows
+        && let Some(newest) = lake.registry().latest_published(None).await?.filter(|r| r.content.as_of > as_of)
+    {
+        let files = lake.files_of(&newest, &table.name, false).await?.files;
+        let again = format!("{} over {}", newest.content.run_id, run.id);
+        lake.commit(&table.name, &schema, None, &files, &again).await?;
+    }
+    Ok(version)
+}
+
 fn words(gate: &GateRecord) -> String {
     let number = |v: Option<f64>| v.map_or("unknown".to_owned(), |v| format!("{v:.4}"));
     format!("{} of {} is {}, the gate asks for {}", gate.metric, gate.scope, number(gate.value), number(gate.threshold))
 }
 
-/// The gates that were asked, and whether each is required.
-async fn gates(run: &Run<'_>, records: &[StageRecord]) -> Result<Vec<(GateRecord, bool)>> {
+/// The gates that were asked.
+async fn gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
     let query = "SELECT metric, CASE WHEN segment_id IS NULL THEN scope ELSE scope || ' ' || segment_id END AS scope, \
                  value, threshold, state, gate FROM validation WHERE gate <> 'none' ORDER BY metric, segment_id";
-    let batches = query_record(run, records, "validation", query).await?;
     let mut gates = Vec::new();
-    for batch in batches {
-        let text = |i: usize| cast(batch.column(i), &DataType::Utf8);
-        let (metric, scope, state, gate) = (text(0)?, text(1)?, text(4)?, text(5)?);
-        let (metric, scope) = (metric.as_string::<i32>(), scope.as_string::<i32>());
-        let (state, gate) = (state.as_string::<i32>(), gate.as_string::<i32>());
+    for batch in query_table(run, "validation", query).await? {
+        let (metric, scope, state, gate) = (texts(&batch, 0)?, texts(&batch, 1)?, texts(&batch, 4)?, texts(&batch, 5)?);
         let value: Vec<_> = batch.column(2).as_primitive::<Float64Type>().iter().collect();
         let threshold: Vec<_> = batch.column(3).as_primitive::<Float64Type>().iter().collect();
         for row in 0..batch.num_rows() {
-            let record = GateRecord {
-                metric: metric.value(row).to_owned(),
-                scope: scope.value(row).to_owned(),
+            gates.push(GateRecord {
+                metric: metric[row].clone().unwrap_or_default(),
+                scope: scope[row].clone().unwrap_or_default(),
                 value: value[row],
                 threshold: threshold[row],
-                state: state.value(row).to_owned(),
-            };
-            gates.push((record, gate.value(row) == "required"));
+                state: state[row].clone().unwrap_or_default(),
+                required: gate[row].as_deref() == Some("required"),
+            });
         }
     }
     Ok(gates)
 }
 
-async fn inputs(run: &Run<'_>, records: &[StageRecord]) -> Result<Vec<InputRecord>> {
-    let query = "SELECT source, file, etag, bytes, rows FROM inputs ORDER BY source, file";
+async fn inputs(run: &Run<'_>) -> Result<Vec<InputRecord>> {
+    let query = "SELECT source, count(*) AS files, sum(bytes) AS bytes, sum(rows) AS rows FROM inputs GROUP BY source \
+                 ORDER BY source";
     let mut inputs = Vec::new();
-    for batch in query_record(run, records, "inputs", query).await? {
-        let text = |i: usize| cast(batch.column(i), &DataType::Utf8);
-        let number = |i: usize| cast(batch.column(i), &DataType::UInt64);
-        let (source, file, etag) = (text(0)?, text(1)?, text(2)?);
-        let (bytes, rows) = (number(3)?, number(4)?);
+    for batch in query_table(run, "inputs", query).await? {
+        let source = texts(&batch, 0)?;
+        let (files, bytes, rows) = (integers(&batch, 1)?, integers(&batch, 2)?, integers(&batch, 3)?);
+        let number = |v: Option<i64>| u64::try_from(v.unwrap_or(0)).unwrap_or(0);
         for row in 0..batch.num_rows() {
-            let tag: Vec<_> = etag.as_string::<i32>().iter().collect();
             inputs.push(InputRecord {
-                entity: source.as_string::<i32>().value(row).to_owned(),
-                path: file.as_string::<i32>().value(row).to_owned(),
-                etag: tag[row].map(str::to_owned),
-                bytes: bytes.as_primitive::<arrow::datatypes::UInt64Type>().value(row),
-                rows: rows.as_primitive::<arrow::datatypes::UInt64Type>().value(row),
+                entity: source[row].clone().unwrap_or_default(),
+                files: number(files[row]),
+                bytes: number(bytes[row]),
+                rows: number(rows[row]),
             });
         }
     }
     Ok(inputs)
 }
 
+/// The resolved project as a document that is named by the hash of its text.
+async fn project_text(run: &Run<'_>) -> Result<String> {
+    let text = serde_json::to_string_pretty(&run.context.project)?;
+    let path = format!("projects/{}.json", hex::encode(Sha256::digest(&text)));
+    run.context.lake.documents().put_new(&path, text).await?;
+    Ok(path)
+}
+
+/// Who runs the program, and where.
+pub fn recorded_by() -> String {
+    let user = ["USER", "LOGNAME", "USERNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let host = sysinfo::System::host_name();
+    format!("{}@{}", user.unwrap_or_default(), host.unwrap_or_default())
+}
+
 /// A query over one table that a stage of the run wrote.
-async fn query_record(
-    run: &Run<'_>,
-    records: &[StageRecord],
-    name: &str,
-    query: &str,
-) -> Result<Vec<arrow::array::RecordBatch>> {
+async fn query_table(run: &Run<'_>, name: &str, query: &str) -> Result<Vec<RecordBatch>> {
     let engine = run.context.engine(&run.context.secret()?, "_tessera/scratch").await?;
     let table =
         tables::find(&run.context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
-    let files = records.iter().find_map(|r| r.tables.get(name)).map(|t| t.files.as_slice()).unwrap_or_default();
-    let files = files.iter().map(|f| run.context.stored(&f.path, f.bytes, f.rows)).collect();
-    let frame = engine.read(table.file_schema(), &run.context.store_url()?, files)?;
+    let written = run.table(name).with_context(|| format!("no stage of the run left the table {name}"))?;
+    let frame = run.context.frame(&engine, table.file_schema(), &written.all(), false)?;
     let words = tessera_engine::formula::Words::none();
     Ok(engine.sql(query, &[(name, &frame)], &words).await?.collect().await?)
 }

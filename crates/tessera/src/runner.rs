@@ -1,33 +1,38 @@
-//! Runs the stages of a night: reads their inputs, writes their outputs, and remembers which are done.
+//! Runs the stages of a night: plans which of them are to be done, reads their inputs, writes their outputs, and remembers.
 //!
-//! A run is one night of one project over one state of its sources; its id follows from these, so that a run that was
-//! stopped is found again. A stage is done when its record stands in the lake (created once, never overwritten). Its files
-//! are in place before, and nobody sees them until the night is published.
+//! A run is one night of one project over one state of its sources, going on from one parent; its id follows from these. Its
+//! plan is a list of stages with their keys ([`crate::record`]): what `tessera plan` shows is what is then done. A stage is
+//! done when its record stands in the lake (created once, never overwritten). Its files are in place before, and nobody sees
+//! them until the night is published.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tessera_contract::{AsOf, tables};
 use tessera_engine::{
-    Engine,
-    fingerprint::Fingerprint,
+    Engine, Secret,
     session::conform,
-    write::{self, WriteSpec},
+    write::{self, WriteSpec, WrittenFile},
 };
-use tessera_lake::DataFile;
-use tessera_stages::{Night, Output, PUBLISH, STAGES, Source, Stage};
+use tessera_lake::{DataFile, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
+use tessera_stages::{Input, Night, Outcome, PUBLISH, STAGES, Source, Stage, StageError};
 
 use crate::{
+    chain::{self, Parent, Reading},
     context::Context,
-    errors::Usage,
+    errors::{Changed, Usage},
     progress::Step,
+    record::{Kept, RunRecord, StageRecord, Written},
     sources::{self, Found},
+    upkeep,
 };
 
-/// Version of the stage records' form.
-const RECORD_VERSION: u32 = 1;
+/// Version of the program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A night in progress.
 pub struct Run<'a> {
@@ -37,237 +42,421 @@ pub struct Run<'a> {
     pub as_of: AsOf,
     /// See the module.
     pub id: String,
-    found: Vec<Found>,
-    secret: tessera_engine::Secret,
+    /// What it goes on from.
+    pub parent: Option<Parent>,
+    /// The stages in their order, with the documents that record them.
+    pub plan: Vec<Planned>,
+    /// What is read of each source.
+    pub readings: Vec<Reading>,
+    /// The sources that were found.
+    pub found: Vec<Found>,
+    secret: Secret,
+    /// A hash of their state.
+    pub sources: String,
+    /// The answer that the registry has already.
+    pub recorded: Option<SnapshotRecord>,
 }
 
-/// What a finished stage left.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StageRecord {
-    version: u32,
+/// A stage of a run.
+pub struct Planned {
     /// The stage.
-    pub stage: String,
-    /// How long it took.
-    pub seconds: f64,
-    /// Its tables.
-    pub tables: BTreeMap<String, Written>,
+    pub stage: &'static Stage,
+    /// Its document.
+    pub path: String,
+    /// What it left, if it is done.
+    pub done: Option<StageRecord>,
 }
 
-/// A table as a stage wrote it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Written {
-    /// Content fingerprint.
-    pub fingerprint: Fingerprint,
-    /// Rows.
-    pub rows: u64,
-    /// Files, relative to the lake.
-    pub files: Vec<DataFile>,
+/// What is asked of a run, beside its night.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// Again, even if the same is current.
+    pub force: bool,
+    /// From all the files, whatever the parent night knows.
+    pub full: bool,
 }
 
 impl<'a> Run<'a> {
-    /// The run of a night: its sources are listed, nothing is read yet. `attempt` makes another run of the same state.
-    pub async fn new(context: &'a Context, as_of: AsOf, attempt: Option<&str>) -> Result<Self> {
+    /// The run of a night: its sources are listed, its stages planned, no row is read.
+    pub async fn new(context: &'a Context, as_of: AsOf, ask: Ask) -> Result<Self> {
         let found = sources::find(context).await?;
         let secret = context.secret()?;
-        let mut hash = Sha256::new();
-        let mut add = |text: &str| {
-            hash.update(text.len().to_le_bytes());
-            hash.update(text);
+        let registry = context.lake.registry();
+        let records = registry.list().await?;
+        let night = as_of.to_string();
+        let other = records.iter().rfind(|r| r.content.state == SnapshotState::Published);
+        if let Some(other) = other.filter(|r| r.content.secret != secret.identity()) {
+            return Err(Usage(format!(
+                "the nights of this lake were made under another secret ({}, this one is {}): no key would be the same; set \
+                 TESSERA_SECRET to theirs, or name another lake",
+                other.content.secret,
+                secret.identity()
+            ))
+            .into());
+        }
+        let engine = context.engine(&secret, "_tessera/scratch").await?;
+        let parent = Parent::find(context, &engine, &night).await?;
+        let readings = found.iter().map(|f| chain::reading(&context.project, f, parent.as_ref(), ask.full)).collect();
+        let mut run = Self {
+            context,
+            as_of,
+            id: String::new(),
+            parent,
+            plan: Vec::new(),
+            readings,
+            sources: hex::encode(Sha256::digest(format!("{:?}", sources::identity(&found)))),
+            found,
+            secret,
+            recorded: None,
         };
-        add(&context.project.hash());
-        add(env!("CARGO_PKG_VERSION"));
-        add(&secret.identity());
-        for (file, state) in sources::identity(&found) {
-            add(&file);
-            add(&state);
+        // The same question over the same files has its answer, whatever night it went on from.
+        let same = |r: &SnapshotContent| {
+            r.sources == run.sources && r.project_hash == context.project.hash() && r.code_version == VERSION
+        };
+        let current = tessera_lake::current(records.clone()).into_iter().find(|r| r.content.as_of == night);
+        let newest = records.iter().rfind(|r| r.content.as_of == night);
+        let held = newest.filter(|r| r.content.state == SnapshotState::Held).cloned();
+        run.recorded = current.into_iter().chain(held).rfind(|r| same(&r.content)).filter(|_| !ask.force);
+        // A run that the registry has, and that is asked for again, is another attempt.
+        for attempt in 1.. {
+            run.name(ask, attempt);
+            let known = records.iter().any(|r| r.content.run_id == run.id);
+            if !known || run.recorded.as_ref().is_some_and(|r| r.content.run_id == run.id) {
+                break;
+            }
         }
-        if let Some(attempt) = attempt {
-            add(attempt);
+        let documents = context.lake.documents();
+        let mut broken = false;
+        for planned in &mut run.plan {
+            planned.done = match StageRecord::read(&documents, &planned.path).await {
+                Ok(done) => done.filter(|_| !broken),
+                // A store that cannot be asked says nothing of the record.
+                Err(error) if error.is::<LakeError>() => return Err(error),
+                Err(error) => {
+                    tracing::warn!("the stage {} is done again: {error:#}", planned.stage.name);
+                    context.lake.remove(&[format!("_tessera/{}", planned.path)]).await?;
+                    None
+                }
+            };
+            broken |= planned.done.is_none();
         }
-        let id = format!("{as_of}-{}", &hex::encode(hash.finalize())[..12]);
-        Ok(Self { context, as_of, id, found, secret })
+        Ok(run)
     }
 
-    /// The record of a stage, if it is done.
-    pub async fn record(&self, stage: &str) -> Result<Option<StageRecord>> {
-        let Some(bytes) = self.context.lake.documents().get(&self.path(stage)).await? else { return Ok(None) };
-        let record: StageRecord =
-            serde_json::from_slice(&bytes).with_context(|| format!("the record of the stage {stage}"))?;
-        if record.version != RECORD_VERSION {
-            bail!(
-                "the record of the stage {stage} is of version {}, this program reads {RECORD_VERSION}",
-                record.version
-            );
-        }
-        Ok(Some(record))
-    }
-
-    fn path(&self, stage: &str) -> String {
-        format!("runs/{}/{}/{stage}.json", self.as_of, self.id)
-    }
-
-    /// Every record so far, in the order of the stages.
-    pub async fn records(&self) -> Result<Vec<StageRecord>> {
-        let mut records = Vec::new();
+    /// The keys of the stages, and the id, which follows from them.
+    fn name(&mut self, ask: Ask, attempt: u32) {
+        let project = &self.context.project;
+        let parent = self.parent.as_ref().map(|p| p.snapshot.snapshot_id.as_str()).unwrap_or_default();
+        let mut keys: BTreeMap<&str, String> = BTreeMap::new();
+        let mut plan = Vec::new();
         for stage in STAGES {
-            records.extend(self.record(stage.name).await?);
+            let mut hash = Sha256::new();
+            let mut add = |text: &str| {
+                hash.update(text.len().to_le_bytes());
+                hash.update(text);
+            };
+            add(VERSION);
+            add(stage.name);
+            add(&self.as_of.to_string());
+            for section in stage.settings {
+                add(section);
+                add(&project.section(section).unwrap_or_default());
+            }
+            if stage.sources {
+                add(parent);
+                add(&self.secret.identity());
+                for (file, state) in sources::identity(&self.found) {
+                    add(&file);
+                    add(&state);
+                }
+                if ask.full {
+                    add("full");
+                }
+                if attempt > 1 {
+                    add(&format!("attempt {attempt}"));
+                }
+            }
+            for earlier in STAGES.iter().take_while(|s| s.name != stage.name) {
+                if earlier.writes.iter().any(|table| stage.reads.contains(table)) {
+                    add(&keys[earlier.name]);
+                }
+            }
+            let key = hex::encode(hash.finalize())[..16].to_owned();
+            let path = format!("stages/{}/{}-{key}.json", self.as_of, stage.name);
+            keys.insert(stage.name, key);
+            plan.push(Planned { stage, path, done: None });
         }
-        Ok(records)
+        let mut hash = Sha256::new();
+        keys.values().for_each(|key| hash.update(key));
+        hash.update(project.hash());
+        self.id = format!("{}-{}", self.as_of, &hex::encode(hash.finalize())[..12]);
+        self.plan = plan;
+    }
+
+    /// The records so far, in the order of the stages.
+    pub fn records(&self) -> impl Iterator<Item = &StageRecord> {
+        self.plan.iter().filter_map(|p| p.done.as_ref())
+    }
+
+    /// A table of the run, if its stage is done.
+    pub fn table(&self, name: &str) -> Option<&Written> {
+        self.records().find_map(|r| r.tables.get(name))
+    }
+
+    /// Says that the run begins, for whoever wants to look at it before it is published.
+    async fn begin(&self) -> Result<()> {
+        let record = RunRecord {
+            run: self.id.clone(),
+            as_of: self.as_of.to_string(),
+            parent: self.parent.as_ref().map(|p| p.snapshot.snapshot_id.clone()),
+            stages: self.plan.iter().map(|p| (p.stage.name.to_owned(), p.path.clone())).collect(),
+        };
+        let path = RunRecord::path(&record.as_of, &record.run);
+        self.context.lake.documents().put_new(&path, serde_json::to_vec_pretty(&record)?).await?;
+        Ok(())
     }
 
     /// Runs the stages that are not done.
-    pub async fn stages(&self) -> Result<()> {
-        for stage in STAGES {
-            if self.record(stage.name).await?.is_some() {
+    pub async fn stages(&mut self) -> Result<()> {
+        self.begin().await?;
+        for at in 0..self.plan.len() {
+            let Planned { stage, done, .. } = &self.plan[at];
+            if done.is_some() {
                 tracing::info!(stage = stage.name, "{} is done already", stage.name);
                 continue;
             }
-            self.stage(stage).await?;
+            self.stage(at).await?;
         }
         Ok(())
     }
 
     /// Runs one stage by name, for a workflow scheduler.
-    pub async fn stage_named(&self, name: &str) -> Result<()> {
-        let Some(stage) = STAGES.iter().find(|s| s.name == name) else {
+    pub async fn stage_named(&mut self, name: &str) -> Result<()> {
+        let Some(at) = self.plan.iter().position(|p| p.stage.name == name) else {
             let known: Vec<_> = STAGES.iter().map(|s| s.name).chain([PUBLISH]).collect();
             return Err(Usage(format!("unknown stage `{name}`; known are {}", known.join(", "))).into());
         };
-        if self.record(name).await?.is_some() {
+        if self.plan[at].done.is_some() {
             tracing::info!(stage = name, "{name} is done already");
             return Ok(());
         }
-        for earlier in STAGES.iter().take_while(|s| s.name != name) {
-            if self.record(earlier.name).await?.is_none() {
-                bail!(
-                    "the stage {name} needs {} of this run to be done; run `tessera stage {0} --as-of {1}` first",
-                    earlier.name,
-                    self.as_of
-                );
-            }
+        if let Some(missing) = self.plan[..at].iter().find(|p| p.done.is_none()) {
+            bail!(
+                "the stage {name} needs {} of this run to be done; run `tessera stage {0} --as-of {1}` first",
+                missing.stage.name,
+                self.as_of
+            );
         }
-        self.stage(stage).await
+        self.begin().await?;
+        self.stage(at).await
     }
 
-    async fn stage(&self, stage: &Stage) -> Result<()> {
+    async fn stage(&mut self, at: usize) -> Result<()> {
         // Before hours of work rather than after.
         self.context.lake.probe().await?;
+        let stage = self.plan[at].stage;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
         let engine = self.context.engine(&self.secret, &scratch).await?;
         let step = Step::watched(stage.name, stage.purpose, engine.progress(), Arc::clone(&self.context.job));
-        let result = self.execute(stage, &engine).await.with_context(|| format!("stage {}", stage.name));
+        let result = self.execute(at, &engine).await.with_context(|| format!("stage {}", stage.name));
         let folder = scratch.trim_start_matches("_tessera/");
         if let Err(error) = self.context.lake.documents().delete_prefix(folder).await {
             tracing::warn!("intermediate results stay in {scratch}: {error}");
         }
-        let tables = result?;
-        let rows: u64 = tables.values().map(|t| t.rows).sum();
-        let count = tables.len();
-        let record =
-            StageRecord { version: RECORD_VERSION, stage: stage.name.to_owned(), seconds: step.seconds(), tables };
-        let written =
-            self.context.lake.documents().put_new(&self.path(stage.name), serde_json::to_vec_pretty(&record)?).await?;
-        if !written {
+        let mut record = result?;
+        record.seconds = step.seconds();
+        let rows: u64 = record.tables.values().flat_map(|t| &t.files).map(|f| f.rows).sum();
+        let count = record.tables.len();
+        let documents = self.context.lake.documents();
+        let path = self.plan[at].path.clone();
+        if !documents.put_new(&path, serde_json::to_vec_pretty(&record)?).await? {
             tracing::info!(stage = stage.name, "another process finished {} first; its result counts", stage.name);
+            record = StageRecord::read(&documents, &path).await?.context("the record was there a moment ago")?;
         }
+        self.plan[at].done = Some(record);
         step.done(&format!("{rows} rows in {count} tables"));
         Ok(())
     }
 
-    async fn execute(&self, stage: &Stage, engine: &Engine) -> Result<BTreeMap<String, Written>> {
-        let project = &self.context.project;
-        let sources: Vec<Source> = match stage.sources {
-            true => {
-                let found = sources::find(self.context).await?;
-                if sources::identity(&found) != sources::identity(&self.found) {
-                    bail!("the source files changed while the night was running; run it again");
-                }
-                sources::open(engine, found).await?
+    async fn execute(&mut self, at: usize, engine: &Engine) -> Result<StageRecord> {
+        let stage = self.plan[at].stage;
+        if !stage.sources {
+            let outcome = (stage.run)(&self.night(at, engine, &[])?).await?;
+            return self.write(at, engine, outcome).await;
+        }
+        let mut first = true;
+        loop {
+            let found = sources::find(self.context).await?;
+            if sources::identity(&found) != sources::identity(&self.found) {
+                return Err(Changed("the source files changed while the night was running".into()).into());
             }
-            false => Vec::new(),
+            for (found, reading) in found.iter().zip(&self.readings) {
+                tracing::info!("{}", chain::describe(found.entity, reading, found.files.len()));
+            }
+            let sources = sources::open(engine, found, &self.readings).await?;
+            let night = self.night(at, engine, &sources)?;
+            if std::mem::take(&mut first) {
+                tessera_stages::preflight(&night).await?;
+            }
+            match (stage.run)(&night).await {
+                Ok(outcome) => return self.write(at, engine, outcome).await,
+                Err(StageError::ReadAll { entity, why }) => {
+                    let read = self.found.iter().position(|f| f.entity == entity);
+                    let reading = read.map(|i| &mut self.readings[i]).filter(|r| r.before.is_some());
+                    let reading = reading.with_context(|| format!("{entity} were read as a whole: {why}"))?;
+                    let files = self.found.iter().find(|f| f.entity == entity).map_or(0, |f| f.files.len());
+                    *reading = Reading { files: (0..files).collect(), before: None, why: Some(why), unchanged: false };
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// What a stage is given.
+    fn night<'b>(&'b self, at: usize, engine: &'b Engine, sources: &'b [Source]) -> Result<Night<'b>> {
+        let stage = self.plan[at].stage;
+        let project = &self.context.project;
+        let schema = |name: &str| {
+            let table = tables::find(project, name).with_context(|| format!("the contract knows no table {name}"))?;
+            Ok::<_, anyhow::Error>(table.file_schema())
         };
-        let mut night = Night {
+        let mut given = BTreeMap::new();
+        for name in stage.reads {
+            let written = self.table(name).with_context(|| {
+                format!("no record of this run names the table {name}, which the stage {} reads", stage.name)
+            })?;
+            let frame = self.context.frame(engine, schema(name)?, &written.all(), true)?;
+            let added = match written.goes_on {
+                true => Some(self.context.frame(engine, schema(name)?, &written.files, true)?),
+                false => None,
+            };
+            given.insert((*name).to_owned(), Input { frame, added });
+        }
+        let mut previous = BTreeMap::new();
+        let mut kept = BTreeMap::new();
+        let mut night_before = None;
+        if let Some(parent) = &self.parent {
+            night_before = Some(self.context.night(&parent.snapshot.content.as_of)?);
+            for name in stage.reads_previous {
+                let Some(written) = parent.table(name) else { continue };
+                let table =
+                    tables::find(project, name).with_context(|| format!("the contract knows no table {name}"))?;
+                let frame = self.context.frame(engine, table.file_schema(), &written.all(), false)?;
+                previous.insert((*name).to_owned(), conform(frame, &table)?);
+            }
+            let record = parent.records.get(stage.name);
+            for (name, state) in record.iter().flat_map(|r| &r.kept) {
+                let frame = self.context.frame(engine, Arc::new(state.schema.clone()), &state.files, false)?;
+                let rows = state.files.iter().map(|f| f.rows).sum();
+                kept.insert(name.clone(), tessera_stages::Kept { stamp: state.stamp.clone(), frame, rows });
+            }
+        }
+        Ok(Night {
             project,
             as_of: self.as_of,
             engine,
-            sources: &sources,
-            tables: BTreeMap::new(),
-            previous_kpis: None,
-        };
-        if stage.name == STAGES[0].name {
-            tessera_stages::preflight(&night).await?;
-        }
-        let records = self.records().await?;
-        for name in stage.reads {
-            let table = tables::find(project, name).with_context(|| format!("the contract knows no table {name}"))?;
-            let written = records.iter().find_map(|r| r.tables.get(*name));
-            let files = written.map(|w| w.files.as_slice()).unwrap_or_default();
-            night.tables.insert((*name).to_owned(), self.read(engine, &table, files)?);
-        }
-        if stage.writes.contains(&"kpis") {
-            night.previous_kpis = self.previous(engine).await?;
-        }
-        let outputs = (stage.run)(&night).await?;
-        self.write(stage, outputs).await
+            sources,
+            tables: given,
+            parent: night_before,
+            previous,
+            kept,
+            availability: self.records().find_map(|r| r.availability.clone()).unwrap_or_default(),
+            keeping: Some(self.context.lake.path(&self.keeping(at)).to_string()),
+        })
     }
 
-    fn read(
-        &self,
-        engine: &Engine,
-        table: &tessera_contract::Table,
-        files: &[DataFile],
-    ) -> Result<datafusion::prelude::DataFrame> {
-        let files = files.iter().map(|f| self.context.stored(&f.path, f.bytes, f.rows)).collect();
-        Ok(engine.read_buckets(table.file_schema(), &self.context.store_url()?, files)?)
+    /// The folder of what a stage keeps.
+    pub fn keeping(&self, at: usize) -> String {
+        format!("_tessera/state/{}/{}", self.as_of, self.plan[at].stage.name)
     }
 
-    /// The KPIs of the last published night before this one.
-    async fn previous(&self, engine: &Engine) -> Result<Option<datafusion::prelude::DataFrame>> {
-        let tonight = self.as_of.to_string();
-        let records = self.context.lake.registry().list().await?;
-        let last = records
-            .into_iter()
-            .filter(|r| r.content.state == tessera_lake::SnapshotState::Published && r.content.as_of < tonight)
-            .max_by(|a, b| (&a.content.as_of, a.sequence).cmp(&(&b.content.as_of, b.sequence)));
-        let Some(kpis) = last.as_ref().and_then(|r| r.content.tables.get("kpis")) else { return Ok(None) };
-        let table = tables::find(&self.context.project, "kpis").context("the contract knows no table kpis")?;
-        let files = kpis.files.iter().map(|f| self.context.stored(&f.path, f.bytes, f.rows)).collect();
-        let frame = engine.read(table.file_schema(), &self.context.store_url()?, files)?;
-        Ok(Some(conform(frame, &table)?))
-    }
-
-    async fn write(&self, stage: &Stage, outputs: Vec<Output>) -> Result<BTreeMap<String, Written>> {
-        let mut tables: BTreeMap<String, Written> = stage
-            .writes
-            .iter()
-            .map(|name| {
-                ((*name).to_owned(), Written { fingerprint: Fingerprint::default(), rows: 0, files: Vec::new() })
-            })
-            .collect();
+    async fn write(&self, at: usize, engine: &Engine, outcome: Outcome) -> Result<StageRecord> {
+        let stage = self.plan[at].stage;
+        let mut record = StageRecord::new(stage.name, &self.id, 0.0);
+        record.availability = outcome.availability;
+        record.tables = stage.writes.iter().map(|name| ((*name).to_owned(), Written::default())).collect();
+        for (name, stamp) in &outcome.stamps {
+            let schema = arrow::datatypes::Schema::empty();
+            record.kept.insert(name.clone(), Kept { stamp: stamp.clone(), schema, files: Vec::new() });
+        }
+        let undeclared = |name: &str| format!("the stage {} wrote {name}, which it does not declare", stage.name);
+        for kept in outcome.kept {
+            let state = record.kept.get_mut(&kept.name).with_context(|| undeclared(&kept.name))?;
+            state.schema = kept.schema.as_ref().clone();
+            state.files.extend(kept.files.into_iter().map(|file| self.data_file(file, None)));
+        }
         let store = self.context.store_url()?;
-        let lake = self.context.lake.path("").to_string();
-        for mut output in outputs {
+        let night = self.as_of.to_string();
+        let grows = |name: &str| tables::find(&self.context.project, name).is_some_and(|t| t.grows);
+        for mut output in outcome.outputs {
             for route in &mut output.routes {
-                let folder = format!("{}/as_of={}", route.name, self.as_of);
+                let mut folder = match (stage.writes.contains(&route.name.as_str()), grows(&route.name)) {
+                    (true, true) => route.name.clone(),
+                    (true, false) => format!("{}/as_of={night}", route.name),
+                    (false, _) => format!("{}/{}", self.keeping(at), route.name),
+                };
+                if !route.folder.is_empty() {
+                    folder = format!("{folder}/{}", route.folder);
+                }
                 route.prefix = self.context.lake.path(&folder).to_string();
+                if let Some(state) = record.kept.get_mut(&route.name) {
+                    let columns = output.frame.clone().select(route.columns.clone())?;
+                    state.schema = columns.schema().as_arrow().clone();
+                }
             }
             let spec = WriteSpec::new(&store, output.routes);
             for file in write::write(output.frame, spec).await? {
-                let table = tables.get_mut(&file.route).with_context(|| {
-                    format!("the stage {} wrote {}, which it does not declare", stage.name, file.route)
-                })?;
-                table.fingerprint = table.fingerprint + file.fingerprint;
-                table.rows += file.rows;
-                let path = file.path.strip_prefix(&lake).unwrap_or(&file.path).trim_start_matches('/').to_owned();
-                table.files.push(DataFile {
-                    path,
-                    bytes: file.bytes,
-                    rows: file.rows,
-                    sha256: file.sha256,
-                    as_of: Some(self.as_of.to_string()),
-                });
+                let name = file.route.clone();
+                if let Some(table) = record.tables.get_mut(&name) {
+                    let as_of = (!grows(&name)).then(|| night.clone());
+                    table.files.push(self.data_file(file, as_of));
+                } else {
+                    let state = record.kept.get_mut(&name).with_context(|| undeclared(&name))?;
+                    state.files.push(self.data_file(file, None));
+                }
             }
         }
-        Ok(tables)
+        self.take_over(stage, &outcome.stays, &mut record)?;
+        upkeep::compact(self, engine, at, &mut record).await?;
+        Ok(record)
+    }
+
+    /// What stays of the parent night's tables and states.
+    fn take_over(&self, stage: &Stage, stays: &[tessera_stages::Stays], record: &mut StageRecord) -> Result<()> {
+        let Some(parent) = &self.parent else { return Ok(()) };
+        let own = parent.records.get(stage.name);
+        for (name, state) in &mut record.kept {
+            if !stays.iter().any(|s| s.name == *name) {
+                continue;
+            }
+            let before =
+                own.and_then(|r| r.kept.get(name)).with_context(|| format!("{name} stays, but is not there"))?;
+            if state.schema.fields().is_empty() {
+                state.schema = before.schema.clone();
+            }
+            state.files.splice(0..0, before.files.iter().cloned());
+        }
+        for (name, table) in &mut record.tables {
+            let Some(before) = parent.table(name) else { continue };
+            let all = before.all();
+            let folders: BTreeSet<&str> = stays.iter().filter(|s| s.name == *name).map(|s| s.folder.as_str()).collect();
+            table.stays = all.iter().filter(|f| folders.contains(chain::folder(name, f).as_str())).cloned().collect();
+            table.goes_on = table.stays.len() == all.len();
+        }
+        Ok(())
+    }
+
+    /// A file as the lake calls it.
+    pub fn data_file(&self, file: WrittenFile, as_of: Option<String>) -> DataFile {
+        let lake = self.context.lake.path("").to_string();
+        let path = file.path.strip_prefix(&lake).unwrap_or(&file.path).trim_start_matches('/').to_owned();
+        DataFile {
+            path,
+            bytes: file.bytes,
+            rows: file.rows,
+            sha256: file.sha256,
+            fingerprint: file.fingerprint.to_string(),
+            as_of,
+        }
     }
 }

@@ -9,10 +9,11 @@ use tessera_contract::{
     project::{Format, Source as Settings, TextEncoding},
 };
 use tessera_engine::{Engine, source};
-use tessera_stages::{Source, SourceFile};
+use tessera_stages::{Night, Source, SourceFile};
 use url::Url;
 
 use crate::{
+    chain::Reading,
     context::{Context, resolve},
     errors::Usage,
     store,
@@ -93,14 +94,20 @@ fn place(url: &str) -> Result<(Url, String, Arc<dyn ObjectStore>)> {
     Ok((base, pattern, store))
 }
 
-/// Opens what was found: headers and footers are read, rows are not.
-pub async fn open(engine: &Engine, found: Vec<Found>) -> Result<Vec<Source>> {
+/// Opens what is to be read of what was found: headers and footers are read, rows are not.
+pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    for one in found {
+    for (one, reading) in found.into_iter().zip(readings) {
         let entity = one.entity;
         let text = one.format.kind != source::Kind::Parquet;
+        let before = reading.before;
+        let wanted: Vec<_> = reading.files.iter().filter_map(|i| one.files.get(*i).cloned()).collect();
+        if wanted.is_empty() && before.is_some() {
+            sources.push(Source { entity, rows: None, files: Vec::new(), text, before, unchanged: false });
+            continue;
+        }
         engine.register_store(&one.base, Arc::clone(&one.store));
-        let table = source::open(one.store, &one.base, one.format, one.files)
+        let table = source::open(one.store, &one.base, one.format, wanted)
             .await
             .with_context(|| format!("the source of {entity}"))?;
         for warning in table.warnings() {
@@ -111,10 +118,26 @@ pub async fn open(engine: &Engine, found: Vec<Found>) -> Result<Vec<Source>> {
             .iter()
             .map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes })
             .collect();
-        let rows = engine.session().read_table(Arc::new(table))?;
-        sources.push(Source { entity, rows, files, text });
+        let rows = Some(engine.session().read_table(Arc::new(table))?);
+        sources.push(Source { entity, rows, files, text, before, unchanged: reading.unchanged });
     }
     Ok(sources)
+}
+
+/// A night that knows nothing: to ask stages what they would do.
+pub fn nothing<'a>(context: &'a Context, engine: &'a Engine, as_of: tessera_contract::AsOf) -> Night<'a> {
+    Night {
+        project: &context.project,
+        as_of,
+        engine,
+        sources: &[],
+        tables: BTreeMap::new(),
+        parent: None,
+        previous: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        availability: tessera_stages::Availability::default(),
+        keeping: None,
+    }
 }
 
 /// What tells one state of the sources from another: path, tag and size of every file.

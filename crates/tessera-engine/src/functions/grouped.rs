@@ -2,6 +2,9 @@
 //!
 //! DataFusion asks for a vectorised accumulator over groups and for a plain one; both are this frame around a
 //! [`State`]. A state must give the same result in whatever order rows and other states come.
+//!
+//! Each aggregate comes in four forms, so that plain SQL can keep a state and go on from it: `f` gives the result of rows,
+//! `f_state` their state as bytes, `f_fold` one state of many, and `f_merge` the result of many.
 
 use std::{
     any::type_name,
@@ -18,11 +21,13 @@ use datafusion::{
     },
     common::{DataFusionError, Result, ScalarValue},
     logical_expr::{
-        Accumulator, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+        Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
         function::{AccumulatorArgs, StateFieldsArgs},
         utils::AggregateOrderSensitivity,
     },
 };
+
+use super::{arity, cast};
 
 /// What an aggregate keeps of one group.
 pub(super) trait State: fmt::Debug + Default + Send + Sync + 'static {
@@ -45,18 +50,69 @@ pub(super) trait State: fmt::Debug + Default + Send + Sync + 'static {
     fn finish(states: Vec<Self>) -> Result<ArrayRef>;
     /// Bytes held outside the struct itself.
     fn heap(&self) -> usize;
+    /// Makes the state as short as it can be, before it is kept.
+    fn shorten(&mut self) {}
+}
+
+/// What a form of an aggregate is given, and what it gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Rows, for their result.
+    Whole,
+    /// Rows, for their state.
+    State,
+    /// States, for one state.
+    Fold,
+    /// States, for their result.
+    Merge,
+}
+
+impl Form {
+    pub(super) const ALL: [Self; 4] = [Self::Whole, Self::State, Self::Fold, Self::Merge];
+
+    /// What the form adds to the name.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::State => "_state",
+            Self::Fold => "_fold",
+            Self::Merge => "_merge",
+        }
+    }
+
+    fn takes_states(self) -> bool {
+        matches!(self, Self::Fold | Self::Merge)
+    }
+
+    fn gives_states(self) -> bool {
+        matches!(self, Self::State | Self::Fold)
+    }
 }
 
 /// The aggregate function around a state.
 pub(super) struct Aggregate<S> {
+    name: String,
+    form: Form,
     signature: Signature,
     state: PhantomData<fn() -> S>,
 }
 
 impl<S: State> Aggregate<S> {
-    pub(super) fn new() -> Self {
-        Self { signature: Signature::variadic_any(Volatility::Immutable), state: PhantomData }
+    pub(super) fn new(form: Form) -> Self {
+        let name = format!("{}{}", S::NAME, form.suffix());
+        Self { name, form, signature: Signature::variadic_any(Volatility::Immutable), state: PhantomData }
     }
+}
+
+/// All forms of an aggregate.
+pub(super) fn forms<S: State>() -> impl Iterator<Item = AggregateUDF> {
+    Form::ALL.into_iter().map(|form| AggregateUDF::from(Aggregate::<S>::new(form)))
+}
+
+/// The states of a batch.
+fn states(values: &[ArrayRef]) -> Result<ArrayRef> {
+    arity("an aggregate of states", values, 1)?;
+    cast(&values[0], &DataType::Binary)
 }
 
 impl<S> fmt::Debug for Aggregate<S> {
@@ -66,8 +122,8 @@ impl<S> fmt::Debug for Aggregate<S> {
 }
 
 impl<S> PartialEq for Aggregate<S> {
-    fn eq(&self, _: &Self) -> bool {
-        true
+    fn eq(&self, other: &Self) -> bool {
+        self.form == other.form
     }
 }
 
@@ -76,12 +132,13 @@ impl<S> Eq for Aggregate<S> {}
 impl<S> Hash for Aggregate<S> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         type_name::<S>().hash(state);
+        self.form.hash(state);
     }
 }
 
 impl<S: State> AggregateUDFImpl for Aggregate<S> {
     fn name(&self) -> &str {
-        S::NAME
+        &self.name
     }
 
     fn signature(&self) -> &Signature {
@@ -89,7 +146,7 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(S::returns())
+        Ok(if self.form.gives_states() { DataType::Binary } else { S::returns() })
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -101,7 +158,7 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single(S::default())))
+        Ok(Box::new(Single { state: S::default(), form: self.form }))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -109,41 +166,55 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups::<S> { states: Vec::new(), heap: 0 }))
+        Ok(Box::new(Groups::<S> { states: Vec::new(), heap: 0, form: self.form }))
     }
 }
 
 #[derive(Debug)]
-struct Single<S>(S);
+struct Single<S> {
+    state: S,
+    form: Form,
+}
 
 impl<S: State> Accumulator for Single<S> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        if self.form.takes_states() {
+            return self.merge_batch(&[states(values)?]);
+        }
         let input = S::open(values)?;
-        (0..values[0].len()).try_for_each(|row| self.0.update(&input, row))
+        (0..values[0].len()).try_for_each(|row| self.state.update(&input, row))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        states[0].as_binary::<i32>().iter().flatten().try_for_each(|bytes| self.0.merge(bytes))
+        states[0].as_binary::<i32>().iter().flatten().try_for_each(|bytes| self.state.merge(bytes))
     }
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         let mut bytes = Vec::new();
-        self.0.write(&mut bytes);
+        self.state.write(&mut bytes);
         Ok(vec![ScalarValue::Binary(Some(bytes))])
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        ScalarValue::try_from_array(&S::finish(vec![std::mem::take(&mut self.0)])?, 0)
+        let mut state = std::mem::take(&mut self.state);
+        if self.form.gives_states() {
+            state.shorten();
+            let mut bytes = Vec::new();
+            state.write(&mut bytes);
+            return Ok(ScalarValue::Binary(Some(bytes)));
+        }
+        ScalarValue::try_from_array(&S::finish(vec![state])?, 0)
     }
 
     fn size(&self) -> usize {
-        size_of::<S>() + self.0.heap()
+        size_of::<S>() + self.state.heap()
     }
 }
 
 struct Groups<S> {
     states: Vec<S>,
     heap: usize,
+    form: Form,
 }
 
 impl<S: State> Groups<S> {
@@ -175,13 +246,29 @@ impl<S: State> GroupsAccumulator for Groups<S> {
         total_num_groups: usize,
     ) -> Result<()> {
         self.states.resize_with(total_num_groups, S::default);
-        let input = S::open(values)?;
-        for (row, group) in group_indices.iter().enumerate() {
-            if passes(opt_filter, row) {
-                self.change(*group, |state| state.update(&input, row))?;
+        if self.form.takes_states() {
+            let states = states(values)?;
+            let states = states.as_binary::<i32>();
+            for (row, group) in group_indices.iter().enumerate() {
+                if states.is_valid(row) && passes(opt_filter, row) {
+                    self.change(*group, |state| state.merge(states.value(row)))?;
+                }
             }
+            return Ok(());
         }
-        Ok(())
+        // Preparing a row costs more than leaving it out.
+        let passing: Vec<usize>;
+        let (values, groups) = match opt_filter {
+            None => (values.to_vec(), group_indices),
+            Some(filter) => {
+                let rows = group_indices.iter().enumerate().filter(|(row, _)| passes(opt_filter, *row));
+                passing = rows.map(|(_, group)| *group).collect();
+                let kept = values.iter().map(|v| Ok(arrow::compute::filter(v, filter)?)).collect::<Result<Vec<_>>>()?;
+                (kept, passing.as_slice())
+            }
+        };
+        let input = S::open(&values)?;
+        groups.iter().enumerate().try_for_each(|(row, group)| self.change(*group, |state| state.update(&input, row)))
     }
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
@@ -196,14 +283,26 @@ impl<S: State> GroupsAccumulator for Groups<S> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        S::finish(self.take(emit_to))
+        let mut states = self.take(emit_to);
+        if self.form.gives_states() {
+            states.iter_mut().for_each(S::shorten);
+            return written(states.iter());
+        }
+        S::finish(states)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        written(self.take(emit_to).iter().map(Some))
+        Ok(vec![written(self.take(emit_to).iter())?])
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        if self.form.takes_states() {
+            let states = states(values)?;
+            return Ok(vec![match opt_filter {
+                None => states,
+                Some(filter) => arrow::compute::nullif(&states, &arrow::compute::not(filter)?)?,
+            }]);
+        }
         let input = S::open(values)?;
         let states = (0..values[0].len())
             .map(|row| {
@@ -214,7 +313,7 @@ impl<S: State> GroupsAccumulator for Groups<S> {
                 Ok(state)
             })
             .collect::<Result<Vec<_>>>()?;
-        written(states.iter().map(Some))
+        Ok(vec![written(states.iter())?])
     }
 
     fn size(&self) -> usize {
@@ -222,17 +321,15 @@ impl<S: State> GroupsAccumulator for Groups<S> {
     }
 }
 
-fn written<'a, S: State>(states: impl Iterator<Item = Option<&'a S>>) -> Result<Vec<ArrayRef>> {
+fn written<'a, S: State>(states: impl Iterator<Item = &'a S>) -> Result<ArrayRef> {
     let mut column = BinaryBuilder::new();
     let mut bytes = Vec::new();
     for state in states {
         bytes.clear();
-        if let Some(state) = state {
-            state.write(&mut bytes);
-        }
+        state.write(&mut bytes);
         column.append_value(&bytes);
     }
-    Ok(vec![Arc::new(column.finish())])
+    Ok(Arc::new(column.finish()))
 }
 
 /// Reads `N` bytes off the front of a written state.

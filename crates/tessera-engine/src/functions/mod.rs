@@ -4,6 +4,7 @@ mod assign;
 pub(crate) mod bucket;
 pub(crate) mod customer_key;
 mod days_between;
+mod distinct_count;
 mod grouped;
 mod is_weekend;
 mod line_amount;
@@ -52,13 +53,12 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
 /// The functions of many rows; none depends on their order.
 #[must_use]
 pub fn aggregates() -> Vec<AggregateUDF> {
-    vec![
-        lloyd_pass::udaf(),
-        AggregateUDF::from(grouped::Aggregate::<moments::Moments>::new()),
-        AggregateUDF::from(grouped::Aggregate::<order_stats::OrderStats>::new()),
-        AggregateUDF::from(grouped::Aggregate::<repeated::Repeated>::new()),
-        AggregateUDF::from(grouped::Aggregate::<share_stats::ShareStats>::new()),
-    ]
+    let ours = grouped::forms::<distinct_count::DistinctCount>()
+        .chain(grouped::forms::<moments::Moments>())
+        .chain(grouped::forms::<order_stats::OrderStats>())
+        .chain(grouped::forms::<repeated::Repeated>())
+        .chain(grouped::forms::<share_stats::ShareStats>());
+    std::iter::once(lloyd_pass::udaf()).chain(ours).collect()
 }
 
 /// A scalar function without state from a name, a result type and what it does to whole columns.

@@ -126,6 +126,10 @@ impl State for OrderStats {
     fn heap(&self) -> usize {
         self.lines.capacity() * size_of::<(u64, i64)>()
     }
+
+    fn shorten(&mut self) {
+        self.orders();
+    }
 }
 
 /// Mean and sample standard deviation of the gaps of sorted times, in days.

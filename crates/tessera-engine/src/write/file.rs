@@ -55,7 +55,7 @@ impl OpenFile {
         let path = Path::from(format!("{folder}/part-{}.parquet", uuid::Uuid::new_v4().simple()));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
-        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: encoding == Encoding::Kept };
+        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: encoding != Encoding::Scratch };
         let options = ArrowWriterOptions::new().with_properties(properties(encoding, route.buckets.is_some(), first)?);
         let fingerprinted =
             route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
@@ -113,6 +113,15 @@ fn properties(encoding: Encoding, one_of_many: bool, first: &RecordBatch) -> Res
             .build());
     }
     properties = properties.set_statistics_enabled(EnabledStatistics::Chunk);
+    if encoding == Encoding::State {
+        return Ok(properties.set_compression(Compression::LZ4_RAW).set_dictionary_enabled(false).build());
+    }
+    // Whoever asks for a window of time skips the pages of other times.
+    let schema = first.schema();
+    for field in schema.fields().iter().filter(|f| f.data_type().is_temporal()) {
+        let column = field.name().as_str().into();
+        properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Page);
+    }
     for name in mostly_different(first)? {
         properties = properties.set_column_dictionary_enabled(name.into(), false);
     }

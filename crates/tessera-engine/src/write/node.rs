@@ -48,7 +48,7 @@ impl WriteNode {
     pub(super) fn new(input: LogicalPlan, spec: WriteSpec) -> Result<Self> {
         let mut routes = Vec::new();
         let mut expressions = Vec::new();
-        for Route { name, prefix, filter, columns, fingerprinted, buckets } in spec.routes {
+        for Route { name, prefix, filter, columns, fingerprinted, buckets, folder: _ } in spec.routes {
             let names = columns.iter().map(|c| c.schema_name().to_string()).collect();
             let bucket = match &buckets {
                 Some(b) if b.together => Some(bucket_number(b, &columns)?),

@@ -43,6 +43,7 @@ fn routes() -> Vec<Route> {
     let columns = vec![col("id"), col("name"), (col("amount") * lit(2)).alias("double")];
     let small = Route {
         name: "small".into(),
+        folder: String::new(),
         prefix: "small".into(),
         filter: Some(col("id").lt(lit(10_i64))),
         columns: columns.clone(),
@@ -128,6 +129,7 @@ async fn only_the_columns_that_are_written_are_read() {
     let stored = engine.materialise(frame(&engine, 100), "all").await.expect("writes");
     let route = Route {
         name: "ids".into(),
+        folder: String::new(),
         prefix: "ids".into(),
         filter: Some(col("amount").gt(lit(5))),
         columns: vec![col("id").alias("id")],
@@ -153,6 +155,7 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
     let keyed = engine.sql(keyed, &[("t", &rows)], &crate::formula::Words::none()).await.expect("plans");
     let route = Route {
         name: "keyed".into(),
+        folder: String::new(),
         prefix: "keyed".into(),
         filter: None,
         columns: vec![col("key").alias("key"), col("id").alias("id")],

@@ -3,32 +3,35 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 
 use super::*;
+use crate::testing::schema;
 use crate::testing::{memory, written};
-use crate::{FileProblem, FileRecord, GateRecord, InputRecord, TableRecord};
+use crate::{FileProblem, GateRecord, InputRecord, LakeError, TableRecord};
 
 fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
     SnapshotContent {
         run_id: run_id.into(),
         as_of: as_of.into(),
         state,
+        parent: "2026-10-31-abcdefabcdef".into(),
         tables: BTreeMap::from([(
             "segments".into(),
             TableRecord {
-                version: 3,
+                version: Some(3),
                 fingerprint: "0123456789abcdef0123456789abcdef".into(),
                 rows: 7,
-                files: Vec::new(),
+                files: 1,
+                bytes: 99,
+                digest: "d".into(),
             },
         )]),
-        inputs: vec![InputRecord {
-            entity: "transactions".into(),
-            path: "s3://in/t.csv".into(),
-            etag: None,
-            bytes: 10,
-            rows: 2,
-        }],
+        stages: BTreeMap::from([("ingest".into(), "stages/ingest-1.json".into())]),
+        inputs: vec![InputRecord { entity: "transactions".into(), files: 1, bytes: 10, rows: 2 }],
+        sources: "f".into(),
         project_hash: "p".into(),
+        project: "projects/1.json".into(),
         code_version: "0.1.0".into(),
+        code_commit: "c".into(),
+        secret: "s".into(),
         seed: 42,
         gates: vec![GateRecord {
             metric: "silhouette".into(),
@@ -36,12 +39,15 @@ fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
             value: Some(0.1 + 0.2),
             threshold: None,
             state: "passed".into(),
+            required: true,
         }],
+        why: String::new(),
+        recorded_by: "somebody@somewhere".into(),
         published_at: "2026-11-02T02:00:00Z".into(),
     }
 }
 
-use SnapshotState::{Held, Published};
+use SnapshotState::{Held, Published, Retracted};
 
 #[tokio::test]
 async fn rows_form_a_chain_and_held_runs_change_nothing() {
@@ -71,11 +77,39 @@ async fn rows_form_a_chain_and_held_runs_change_nothing() {
 }
 
 #[tokio::test]
+async fn a_night_goes_on_from_the_newest_before_it_that_was_not_taken_back() {
+    let registry = memory().registry();
+    let published = async |run: &str, night: &str| registry.append(&content(run, night, Published)).await.unwrap();
+    let first = published("r1", "2026-11-01").await;
+    let second = published("r2", "2026-11-02").await;
+    published("r3", "2026-11-04").await;
+    registry.append(&content("r4", "2026-11-03", Held)).await.unwrap();
+    let parent = async |night: &str| registry.parent(night).await.unwrap().map(|r| r.snapshot_id);
+    assert_eq!(parent("2026-11-01").await, None);
+    assert_eq!(parent("2026-11-02").await, Some(first.snapshot_id.clone()));
+    assert_eq!(parent("2026-11-04").await, Some(second.snapshot_id.clone()));
+    let again = published("r5", "2026-11-02").await;
+    assert_eq!(parent("2026-11-04").await, Some(again.snapshot_id.clone()));
+
+    let back = SnapshotContent {
+        parent: again.snapshot_id.clone(),
+        why: "the prices were net".into(),
+        ..content("retract", "2026-11-02", Retracted)
+    };
+    registry.append(&back).await.unwrap();
+    assert_eq!(parent("2026-11-04").await, Some(second.snapshot_id.clone()), "what it had replaced is current again");
+    let current = registry.latest_published(Some("2026-11-02")).await.unwrap();
+    assert_eq!(current.map(|r| r.snapshot_id), Some(second.snapshot_id));
+    assert!(registry.verify_chain().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_run_has_one_row() {
     let registry = memory().registry();
     let mut run = content("r1", "2026-11-01", Published);
     let first = registry.append(&run).await.unwrap();
     run.published_at = "2026-11-03T02:00:00Z".into();
+    run.recorded_by = "somebody@else".into();
     assert_eq!(registry.append(&run).await.unwrap(), first);
     assert_eq!(registry.list().await.unwrap().len(), 1);
 }
@@ -150,13 +184,13 @@ fn a_changed_row_is_found() {
     assert_eq!(problems, ["its content does not match its hash", "its content does not match its id"]);
 }
 
-/// Stored hashes must stay provable: this is what version 1 of the format says of a fixed row, as
+/// Stored hashes must stay provable: this is what version 2 of the format says of a fixed row, as
 /// computed by another program from the description in the module.
 #[test]
 fn the_hash_of_a_stored_format_never_changes() {
     let row = Row::new(&content("r1", "2026-11-01", Published), 0, NO_HASH).unwrap();
-    assert_eq!(row.text("snapshot_id"), "2026-11-01-eb2f3e4fb999");
-    assert_eq!(row.text("hash"), "7d75e7c737dcc14f294aa148091170e52d6ad7faa6446cc4bf2015142c25be00");
+    assert_eq!(row.text("snapshot_id"), "2026-11-01-8967f16822a4");
+    assert_eq!(row.text("hash"), "a46c4f5e3616453884c5a6ed46de8f97aaa5529c96d33ebaea5cf923e92748b2");
 }
 
 #[tokio::test]
@@ -167,10 +201,12 @@ async fn files_of_a_snapshot_are_verified() {
     for name in ["changed", "gone", "intact", "shorter"] {
         files.push(written(&lake, "2026-11-01", name, 3).await);
     }
-    let recorded = files.iter().map(FileRecord::from).collect();
-    run.tables.get_mut("segments").unwrap().files = recorded;
+    let version = lake.commit("segments", &schema(), Some("2026-11-01"), &files, "r1").await.unwrap();
+    run.tables = BTreeMap::from([("segments".into(), TableRecord::new(Some(version), "f".into(), &files))]);
     let snapshot = lake.registry().append(&run).await.unwrap();
-    assert!(lake.verify_files(&snapshot).await.unwrap().is_empty());
+    let named = lake.files_of(&snapshot, "segments", true).await.unwrap().files;
+    assert_eq!(named, files);
+    assert!(lake.verify_files(&named).await.unwrap().is_empty());
 
     let store = lake.store();
     let place = |i: usize| lake.path(&files[i].path);
@@ -179,10 +215,17 @@ async fn files_of_a_snapshot_are_verified() {
     store.put(&place(0), bytes.into()).await.unwrap();
     store.delete(&place(1)).await.unwrap();
     store.put(&place(3), "x".into()).await.unwrap();
-    let findings = lake.verify_files(&snapshot).await.unwrap();
+    let findings = lake.verify_files(&named).await.unwrap();
     let found: Vec<_> = findings.iter().map(|f| f.path.as_str()).collect();
     assert_eq!(found, [&files[0].path, &files[1].path, &files[3].path]);
     assert!(matches!(findings[0].problem, FileProblem::Checksum { .. }));
     assert_eq!(findings[1].problem, FileProblem::Missing);
     assert!(matches!(findings[2].problem, FileProblem::Size { found: 1, .. }));
+
+    // A log that somebody wrote anew: other files, or other rows of the same.
+    let log = lake.path(&format!("segments/_delta_log/{version:020}.json"));
+    let text = String::from_utf8(store.get(&log).await.unwrap().bytes().await.unwrap().to_vec()).unwrap();
+    store.put(&log, text.replace("{\\\"numRecords\\\":3}", "{\\\"numRecords\\\":4}").into()).await.unwrap();
+    let error = lake.files_of(&snapshot, "segments", true).await.unwrap_err();
+    assert!(matches!(error, LakeError::Log { .. }), "{error}");
 }

@@ -3,14 +3,14 @@
 //! Every canonical column becomes an expression of its kind that is null where the source's value does not fit; a
 //! second expression says where that happened, so that the row can be set aside with its reason.
 
-use datafusion::arrow::datatypes::DataType;
+use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
 use tessera_contract::{
     Entity, Project,
     table::{Column, Kind},
 };
 use tessera_engine::formula::{quote, text};
 
-use crate::{Night, Source, StageError};
+use crate::{Night, StageError};
 
 /// The prefix of the owner's columns once canonical ones stand beside them.
 pub(crate) const RAW: &str = "source.";
@@ -62,10 +62,9 @@ impl Mapping {
 ///
 /// # Errors
 /// When a required column is missing or an expression does not fit the source's columns.
-pub async fn map(night: &Night<'_>, source: &Source) -> Result<Mapping, StageError> {
-    let entity = source.entity;
+pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<Mapping, StageError> {
     let settings = &night.project.sources[entity.name()];
-    let schema = source.rows.schema().as_arrow().clone();
+    let schema = rows.schema().as_arrow().clone();
     let raw: Vec<String> =
         schema.fields().iter().map(|f| f.name().clone()).filter(|n| n != "_locator" && n != "_defect").collect();
 
@@ -91,11 +90,14 @@ pub async fn map(night: &Night<'_>, source: &Source) -> Result<Mapping, StageErr
             if entity.column(&column.name).is_some_and(|c| c.required) {
                 return Err(StageError::Expression { place, problem: missing(&column.name, &raw) });
             }
-            let expression = format!("arrow_cast(NULL, {})", text(&column.kind.arrow().to_string()));
-            columns.push(Mapped { column, expression, unparsable: None, available: false });
+            // Absent, it means one.
+            let counts = entity == Entity::Interactions && column.name == "count";
+            let value = if counts { "1" } else { "NULL" };
+            let expression = format!("arrow_cast({value}, {})", text(&column.kind.arrow().to_string()));
+            columns.push(Mapped { column, expression, unparsable: None, available: counts });
             continue;
         };
-        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", &source.rows)]).await;
+        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", rows)]).await;
         let kind = match probe {
             Ok(frame) => frame.schema().field(0).data_type().clone(),
             Err(error) => {

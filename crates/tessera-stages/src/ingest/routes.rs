@@ -1,5 +1,6 @@
 //! Where judged rows go: the clean ones to their table, the others to the quarantine, in one pass.
 
+use datafusion::{logical_expr::ident, prelude::Expr};
 use tessera_contract::{Column, Entity, Severity, Table};
 use tessera_engine::{
     formula::{quote, text},
@@ -12,7 +13,7 @@ use super::{
     mapping::RAW,
     waterfall::{self, Step},
 };
-use crate::{Night, Output, StageError};
+use crate::{Night, Outcome, Output, Source, StageError, rows};
 
 /// Bytes of source for a bucket of the clean table.
 const BUCKET_BYTES: u64 = 8 << 20;
@@ -30,12 +31,30 @@ impl Cleaned {
         }
         let wanted = source.files.iter().map(|f| f.bytes).sum::<u64>() / BUCKET_BYTES;
         let (count, together) = how_many(wanted, night.engine.partitions() as u64)?;
-        Some(Buckets { column: "customer_key".to_owned(), count: u32::try_from(count).ok()?, together })
+        Some(Buckets { column: "account_key".to_owned(), count: u32::try_from(count).ok()?, together })
     }
 
-    /// The clean rows to their table, the others to the quarantine, in one pass.
-    /// `known`: a customer has a key only if the customer is a clean one.
-    pub(super) async fn output(&self, night: &Night<'_>, known: bool) -> Result<Output, StageError> {
+    /// Where the rows go, and what stays of the parent night's, in one pass: the clean ones to their table, the others to the
+    /// quarantine; those that wait, and the hashes of the clean ones, are kept for the next night.
+    /// `known`: a row has a key only if its customer is a clean one.
+    pub(super) async fn leave(
+        &self,
+        night: &Night<'_>,
+        source: &Source,
+        known: bool,
+        outcome: &mut Outcome,
+    ) -> Result<(), StageError> {
+        let name = self.entity.name();
+        let (waiting, seen) = (super::waiting(self.entity), super::seen(self.entity));
+        let merges = self.steps.iter().any(|s| s.compares() && s.rule.as_ref().is_some_and(|r| r.by == ["*"]));
+        let goes_on = super::reads_all(night.project, self.entity).is_none();
+        if source.before.is_some() {
+            outcome.stays(&self.entity.clean_table(), "");
+            outcome.stays("quarantine", name);
+            if merges {
+                outcome.stays(&seen, "");
+            }
+        }
         let clean = night.table(&self.entity.clean_table())?;
         let frame = self.rows.clone();
         let names = |which: &dyn Fn(&Step) -> bool| -> String {
@@ -47,23 +66,11 @@ impl Cleaned {
             "repaired_by" => format!("rule_names(repaired{repairs})"),
             "warned_by" => format!("rule_names(mask & {warned}{})", names(&|s| s.severity == Severity::Warn)),
             "quantity" if self.entity == Entity::Transactions => "abs(quantity)".to_owned(),
-            "customer_key" if !known => "coalesce(customer_key, customer_key(customer_id))".to_owned(),
+            "account_key" if !known => "coalesce(account_key, customer_key(customer_id))".to_owned(),
             name => quote(name),
         };
-        let files: String = {
-            let source = night.sources.iter().find(|s| s.entity == self.entity);
-            let urls = source.map(|s| s.files.as_slice()).unwrap_or_default();
-            match urls.len() {
-                1 => text(&urls[0].url),
-                _ => {
-                    let cases: String =
-                        urls.iter().enumerate().map(|(i, f)| format!(" WHEN {i} THEN {}", text(&f.url))).collect();
-                    format!("CASE _locator >> {ROW_BITS}{cases} END")
-                }
-            }
-        };
+        let files = self.file_names(night, source).await?;
         let everything = names(&|_| true);
-        // The lowest bit. DataFusion's simplifier takes a minus for a bitwise not, and makes `x & -x` a 0.
         let first = "leaving & (0 - leaving)";
         let merge = waterfall::bits(&self.steps, |s| s.severity == Severity::Merge);
         let supersede = waterfall::bits(&self.steps, |s| s.severity == Severity::Supersede);
@@ -86,6 +93,7 @@ impl Cleaned {
             "rules" => format!("rule_names(mask{everything})"),
             "defect" => "_defect".to_owned(),
             "record" => format!("row_json({})", raw.join(", ")),
+            "since" => format!("DATE '{}'", night.as_of),
             _ => "money".to_owned(),
         };
         let route = |table: &Table, filter: &str, columns: &dyn Fn(&Column) -> String| -> Result<Route, StageError> {
@@ -98,10 +106,76 @@ impl Cleaned {
                 .collect::<Result<Vec<_>, StageError>>()?;
             Ok(Route { filter: Some(parse(filter)?), columns, ..Route::all(&table.name, table) })
         };
-        let mut kept = route(&clean, "leaving = 0", &clean_columns)?;
+        let mut kept = route(&clean, "NOT waits AND leaving = 0", &clean_columns)?;
         kept.buckets = self.buckets(night);
-        let routes = vec![kept, route(&night.table("quarantine")?, "leaving <> 0", &quarantine_columns)?];
-        Ok(Output { frame, routes })
+        let quarantine = night.table("quarantine")?;
+        let for_good = route(&quarantine, "NOT waits AND leaving <> 0", &quarantine_columns)?;
+        let for_now = route(&quarantine, "waits AND NOT later", &quarantine_columns)?;
+        let mut routes = vec![
+            kept,
+            Route { folder: name.to_owned(), ..for_good },
+            Route { folder: format!("{name}/waiting"), ..for_now },
+        ];
+        outcome.stamps.insert(super::verdicts(self.entity), self.stamp.clone());
+        if goes_on {
+            let columns = |columns: Vec<String>| -> Result<Vec<Expr>, StageError> {
+                let schema = frame.schema();
+                Ok(columns
+                    .iter()
+                    .map(|c| night.engine.session().parse_sql_expr(c, schema))
+                    .collect::<Result<Vec<_>, _>>()?)
+            };
+            let state = |name: &str, filter: &str, columns: Vec<Expr>| -> Result<Route, StageError> {
+                let filter = Some(night.engine.session().parse_sql_expr(filter, frame.schema())?);
+                Ok(Route { filter, ..Route::state(name, columns) })
+            };
+            let own: Vec<_> = self.mapping.raw.iter().map(|r| quote(&format!("{RAW}{r}"))).collect();
+            let mut raw = Vec::new();
+            for (column, name) in columns(own.clone())?.into_iter().zip(&self.mapping.raw) {
+                raw.push(column.alias(name));
+            }
+            raw.extend([ident("_locator"), ident("_defect")]);
+            routes.push(state(&waiting, "waits", raw)?);
+            outcome.stamps.insert(waiting, self.stamp.clone());
+            if merges {
+                let mut by = columns(vec![format!("row_hash({})", own.join(", ")), quote(self.entity.event_time())])?;
+                let at = by.pop().map(|at| at.alias("at"));
+                let hash = by.pop().map(|h| h.alias("h"));
+                routes.push(state(&seen, "NOT waits AND leaving = 0", hash.into_iter().chain(at).collect())?);
+                outcome.stamps.insert(seen, self.stamp.clone());
+            }
+        }
+        outcome.outputs.push(Output { frame, routes });
+        Ok(())
+    }
+
+    /// SQL of the file in which a row stands: one of those that are read, or one in which a row has waited.
+    async fn file_names(&self, night: &Night<'_>, source: &Source) -> Result<String, StageError> {
+        let before = source.before.unwrap_or(0);
+        let mut names: Vec<(i64, String)> = (before..).zip(source.files.iter().map(|f| f.url.clone())).collect();
+        if let (Some(previous), Some(waiting)) = (
+            night.previous.get("inputs").filter(|_| source.before.is_some()),
+            night.kept.get(&super::waiting(self.entity)),
+        ) {
+            let query = format!(
+                "SELECT p.file_id, p.file FROM previous AS p JOIN \
+                 (SELECT DISTINCT _locator >> {ROW_BITS} AS file FROM waiting) AS w ON p.file_id = w.file \
+                 WHERE p.source = {} AND p.file_id < {before}",
+                text(self.entity.name())
+            );
+            let known = night.over(&query, &[("previous", previous), ("waiting", &waiting.frame)]).await?;
+            let known = rows::collect(known).await?;
+            let urls = rows::texts(&known, "file")?.into_iter().map(Option::unwrap_or_default);
+            names.extend(rows::integers(&known, "file_id")?.into_iter().flatten().zip(urls));
+        }
+        Ok(match names.as_slice() {
+            [] => "arrow_cast(NULL, 'Utf8')".to_owned(),
+            [(_, only)] => text(only),
+            _ => {
+                let cases: String = names.iter().map(|(id, url)| format!(" WHEN {id} THEN {}", text(url))).collect();
+                format!("CASE _locator >> {ROW_BITS}{cases} END")
+            }
+        })
     }
 }
 

@@ -33,6 +33,12 @@ impl Step {
         self.skipped.is_none() && matches!(self.severity, Severity::Merge | Severity::Supersede)
     }
 
+    /// Whether the step looks at a row by itself, or at whether its customer is known.
+    #[must_use]
+    pub fn checks(&self) -> bool {
+        matches!(self.severity, Severity::Quarantine | Severity::Fail | Severity::Warn)
+    }
+
     /// Whether rows leave at the step.
     #[must_use]
     pub fn turns_away(&self) -> bool {

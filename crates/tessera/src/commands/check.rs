@@ -5,31 +5,27 @@ use tessera_contract::{AsOf, Entity};
 use tessera_engine::Secret;
 use tessera_stages::{Night, ingest};
 
-use crate::{context::Context, show, sources};
+use crate::{chain, context::Context, show, sources};
 
 /// Opens every source and plans every expression; prints the mapping and what will not be available.
 pub async fn check(context: &Context) -> Result<()> {
     let project = &context.project;
     let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
-    let sources = sources::open(&engine, sources::find(context).await?).await?;
+    let found = sources::find(context).await?;
+    let readings: Vec<_> = found.iter().map(|f| chain::reading(project, f, None, true)).collect();
+    let sources = sources::open(&engine, found, &readings).await?;
     let today = jiff::Zoned::now().with_time_zone(tessera_contract::as_of::zone(&project.project.timezone)?).date();
-    let night = Night {
-        project,
-        as_of: AsOf::new(today, &project.project.timezone)?,
-        engine: &engine,
-        sources: &sources,
-        tables: Default::default(),
-        previous_kpis: None,
-    };
+    let as_of = AsOf::new(today, &project.project.timezone)?;
+    let night = Night { sources: &sources, ..sources::nothing(context, &engine, as_of) };
     println!("project {} ({}, {})", project.project.name, project.project.timezone, project.project.currency);
     println!("lake    {}", context.lake.url());
-    let orphans = sources.iter().any(|s| s.entity == Entity::Customers);
     let mut absent: Vec<(Entity, Vec<String>)> = Vec::new();
     for source in &sources {
         let entity = source.entity;
         let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
         println!("\n{entity}: {} files, {bytes} bytes", source.files.len());
-        let mapping = ingest::map(&night, source).await?;
+        let Some(rows) = &source.rows else { continue };
+        let mapping = ingest::map(&night, entity, rows).await?;
         let mut table = show::plain();
         table.set_header(["column", "from"]);
         let mut missing = Vec::new();
@@ -45,9 +41,7 @@ pub async fn check(context: &Context) -> Result<()> {
         if !missing.is_empty() {
             println!("not mapped: {}", missing.join(", "));
         }
-        for step in
-            ingest::steps(project, entity, &mapping, orphans && entity.has_customer() && entity != Entity::Customers)?
-        {
+        for step in ingest::steps(project, entity, &mapping, ingest::asks_who_is_known(&sources, entity))? {
             if let Some(reason) = step.skipped {
                 println!("rule {} takes no part: {reason}", step.name);
             }
@@ -68,6 +62,12 @@ pub async fn check(context: &Context) -> Result<()> {
         }
     }
     println!("\nnot available: {}", if out.is_empty() { "nothing is missing".to_owned() } else { out.join("; ") });
+    for entity in sources.iter().map(|s| s.entity).filter(|e| *e != Entity::Customers) {
+        if let Some(why) = ingest::reads_all(project, entity) {
+            println!("{entity} are read as a whole every night: {why}");
+        }
+    }
+    super::night::whole_scans(context, as_of).await?;
     println!("the project file is valid and every source opens");
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::{
     context::Context,
     errors::Usage,
     progress::Step,
+    runner::Ask,
 };
 
 const PROJECT: &str = include_str!("demo/tessera.toml");
@@ -34,7 +35,7 @@ pub async fn demo(common: &Common, customers: u64, dir: &Path) -> Result<()> {
     let mut last = None;
     for date in NIGHTS {
         let as_of = AsOf::parse(date, &context.project.project.timezone)?;
-        last = Some(match night::night(&context, as_of, false).await? {
+        last = Some(match night::night(&context, as_of, Ask::default()).await? {
             night::Outcome::Published(snapshot) | night::Outcome::Already(snapshot) => snapshot,
         });
     }

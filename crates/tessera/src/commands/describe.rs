@@ -53,7 +53,8 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
             }
             line(String::new());
         }
-        line("## Tables\n\nEach is a Delta table at `<lake>/<name>/`, partitioned by `as_of` (date), which is its first column.".into());
+        line("## Tables\n\nEach is a Delta table at `<lake>/<name>/`. What a night says is partitioned by `as_of` (date), its first column;".into());
+        line("what is known (clean rows, quarantine, accounts) has no such column: it grows, and a snapshot names its version.".into());
         line("Columns marked ° say where something was found, and are left out of the content fingerprint.\n".into());
     }
     for table in all.iter().filter(|t| name.is_none_or(|n| n == t.name)) {
@@ -62,7 +63,9 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
             "### {}\n\n{}.{restricted}\n\n| column | kind | meaning |\n|---|---|---|",
             table.name, table.description
         ));
-        line("| as_of | date | The night's date |".into());
+        if !table.grows {
+            line("| as_of | date | The night's date |".into());
+        }
         for c in &table.columns {
             let mark = if c.circumstantial { "°" } else { "" };
             line(format!("| {}{mark} | {} | {} |", c.name, c.kind.label(), c.description.replace('|', "\\|")));

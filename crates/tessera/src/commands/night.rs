@@ -4,21 +4,22 @@ use anyhow::{Result, bail};
 use jiff::ToSpan;
 use tessera_contract::AsOf;
 use tessera_lake::{SnapshotRecord, SnapshotState};
-use tessera_stages::{PUBLISH, STAGES};
+use tessera_stages::{PUBLISH, features};
 
 use crate::{
+    chain,
     commands::query::summary,
     context::Context,
     errors::{Held, Usage},
     publish::publish,
-    runner::Run,
-    show,
+    runner::{Ask, Run},
+    show, sources,
 };
 
 /// The whole night.
-pub async fn run(context: &Context, date: &str, force: bool) -> Result<()> {
-    let as_of = context.night(date)?;
-    match night(context, as_of, force).await? {
+pub async fn run(context: &Context, date: &str, ask: Ask, future: bool) -> Result<()> {
+    let as_of = tonight(context, date, future)?;
+    match night(context, as_of, ask).await? {
         Outcome::Published(snapshot) => {
             summary(context, &snapshot).await?;
         }
@@ -32,6 +33,20 @@ pub async fn run(context: &Context, date: &str, force: bool) -> Result<()> {
     Ok(())
 }
 
+/// A date that is not still to come, unless that is wanted: what would be published then says less than it claims.
+fn tonight(context: &Context, date: &str, future: bool) -> Result<AsOf> {
+    let as_of = context.night(date)?;
+    let zone = tessera_contract::as_of::zone(&context.project.project.timezone)?;
+    let today = jiff::Zoned::now().with_time_zone(zone).date();
+    if as_of.date() > today && !future {
+        return Err(Usage(format!(
+            "the night of {as_of} is still to come, today is {today}; --future runs it all the same, over what is known by now"
+        ))
+        .into());
+    }
+    Ok(as_of)
+}
+
 /// What became of a night.
 pub enum Outcome {
     /// It was published now.
@@ -41,41 +56,30 @@ pub enum Outcome {
 }
 
 /// Runs and publishes a night.
-pub async fn night(context: &Context, as_of: AsOf, force: bool) -> Result<Outcome> {
-    let registry = context.lake.registry();
-    let run = Run::new(context, as_of, None).await?;
-    let done: Vec<_> = registry.list().await?.into_iter().filter(|r| r.content.as_of == as_of.to_string()).collect();
-    let same = done.iter().rfind(|r| r.content.run_id == run.id);
-    let run = match same {
-        Some(record) if !force => {
-            if record.content.state == SnapshotState::Published {
-                return Ok(Outcome::Already(record.clone()));
-            }
-            let failing: Vec<_> = record
-                .content
-                .gates
-                .iter()
-                .filter(|g| g.state == "fail")
-                .map(|g| format!("{} of {}", g.metric, g.scope))
-                .collect();
-            return Err(Held {
-                as_of: as_of.to_string(),
-                gates: failing.join("; "),
-                snapshot_id: record.snapshot_id.clone(),
-            }
-            .into());
+pub async fn night(context: &Context, as_of: AsOf, ask: Ask) -> Result<Outcome> {
+    let mut run = Run::new(context, as_of, ask).await?;
+    if let Some(record) = run.recorded {
+        if record.content.state == SnapshotState::Published {
+            return Ok(Outcome::Already(record));
         }
-        Some(_) => Run::new(context, as_of, Some(&format!("attempt {}", done.len() + 1))).await?,
-        None => run,
-    };
-    tracing::info!(run = run.id, "night of {as_of}");
+        let failing = record.content.gates.iter().filter(|g| g.required && g.state == "fail");
+        let failing: Vec<_> = failing.map(|g| format!("{} of {}", g.metric, g.scope)).collect();
+        return Err(Held {
+            as_of: as_of.to_string(),
+            gates: failing.join("; "),
+            snapshot_id: record.snapshot_id.clone(),
+        }
+        .into());
+    }
+    let parent = run.parent.as_ref().map_or("no night before it", |p| p.snapshot.snapshot_id.as_str());
+    tracing::info!(run = run.id, "night of {as_of}, which goes on from {parent}");
     run.stages().await?;
     Ok(Outcome::Published(publish(&run).await?))
 }
 
 /// One stage.
-pub async fn stage(context: &Context, name: &str, date: &str) -> Result<()> {
-    let run = Run::new(context, context.night(date)?, None).await?;
+pub async fn stage(context: &Context, name: &str, date: &str, future: bool) -> Result<()> {
+    let mut run = Run::new(context, tonight(context, date, future)?, Ask::default()).await?;
     if name == PUBLISH {
         let snapshot = publish(&run).await?;
         println!("{}", snapshot.snapshot_id);
@@ -86,9 +90,9 @@ pub async fn stage(context: &Context, name: &str, date: &str) -> Result<()> {
     Ok(())
 }
 
-/// Night after night. A held night does not stop the next ones; it decides the exit code.
-pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, force: bool) -> Result<()> {
-    let (first, last) = (context.night(from)?, context.night(to)?);
+/// Night after night, each going on from the one before. A held night does not stop the next ones; it decides the exit code.
+pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, ask: Ask, future: bool) -> Result<()> {
+    let (first, last) = (context.night(from)?, tonight(context, to, future)?);
     if last < first {
         return Err(Usage(format!("--to {to} is before --from {from}")).into());
     }
@@ -96,7 +100,7 @@ pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, force:
     let mut held = None;
     while date <= last.date() {
         let as_of = AsOf::new(date, &context.project.project.timezone)?;
-        match night(context, as_of, force).await {
+        match night(context, as_of, ask).await {
             Ok(Outcome::Published(snapshot)) => println!("{as_of} published {}", snapshot.snapshot_id),
             Ok(Outcome::Already(snapshot)) => println!("{as_of} already    {}", snapshot.snapshot_id),
             Err(error) if error.is::<Held>() => {
@@ -112,28 +116,51 @@ pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, force:
 }
 
 /// The stages and what would be done.
-pub async fn plan(context: &Context, date: &str, names_only: bool) -> Result<()> {
+pub async fn plan(context: &Context, date: &str, names_only: bool, full: bool) -> Result<()> {
     if names_only {
-        for name in STAGES.iter().map(|s| s.name).chain([PUBLISH]) {
+        for name in tessera_stages::STAGES.iter().map(|s| s.name).chain([PUBLISH]) {
             println!("{name}");
         }
         return Ok(());
     }
-    let run = Run::new(context, context.night(date)?, None).await?;
+    let run = Run::new(context, context.night(date)?, Ask { force: false, full }).await?;
+    println!("run {}", run.id);
+    match &run.parent {
+        Some(parent) => println!("goes on from {}", parent.snapshot.snapshot_id),
+        None => println!("goes on from nothing: no night before it is published"),
+    }
     let mut table = show::plain();
     table.set_header(["stage", "reads", "writes", "state"]);
-    for stage in STAGES {
-        let state = match run.record(stage.name).await? {
-            Some(record) => format!("done in {:.1} s", record.seconds),
+    for planned in &run.plan {
+        let stage = planned.stage;
+        let state = match &planned.done {
+            Some(record) if record.run == run.id => format!("done in {:.1} s", record.seconds),
+            Some(record) => format!("done in {:.1} s by {}", record.seconds, record.run),
             None => "to do".to_owned(),
         };
-        let sources = if stage.sources { vec!["sources"] } else { Vec::new() };
-        let reads: Vec<_> = sources.into_iter().chain(stage.reads.iter().copied()).collect();
+        let sources = if stage.sources { vec!["sources".to_owned()] } else { Vec::new() };
+        let previous = stage.reads_previous.iter().filter(|_| run.parent.is_some()).map(|t| format!("{t} (parent)"));
+        let reads: Vec<_> =
+            sources.into_iter().chain(stage.reads.iter().map(|t| (*t).to_owned())).chain(previous).collect();
         table.add_row([stage.name, &reads.join("\n"), &stage.writes.join("\n"), &state]);
     }
-    let published = context.lake.registry().list().await?.into_iter().any(|r| r.content.run_id == run.id);
-    table.add_row([PUBLISH, "every table of the run", "snapshots", if published { "done" } else { "to do" }]);
-    println!("run {}", run.id);
+    let published = if run.recorded.is_some() { "done" } else { "to do" };
+    table.add_row([PUBLISH, "every table of the run", "snapshots", published]);
     println!("{table}");
+    for (found, reading) in run.found.iter().zip(&run.readings) {
+        println!("{}", chain::describe(found.entity, reading, found.files.len()));
+    }
+    whole_scans(context, run.as_of).await
+}
+
+/// The features for which a night reads all rows, and why.
+pub async fn whole_scans(context: &Context, as_of: AsOf) -> Result<()> {
+    let engine = context.engine(&tessera_engine::Secret::new(&[]), "_tessera/scratch").await?;
+    let night = sources::nothing(context, &engine, as_of);
+    for (name, entity, reach) in features::needs(&night).await? {
+        if let tessera_engine::partial::Reach::Everything(why) = reach {
+            println!("feature {name} reads all {entity} every night: {why}");
+        }
+    }
     Ok(())
 }

@@ -10,37 +10,19 @@ use tessera_contract::tables;
 use tessera_engine::{DataFile as Stored, Engine, Secret, formula::Words};
 use tessera_lake::{DataFile, SnapshotRecord};
 
-use crate::{cli::Rows, context::Context, errors::Usage, show};
-
-/// Which rows a query sees.
-pub enum Scope {
-    /// Every published night.
-    Everything,
-    /// The published night of a date.
-    Night(String),
-    /// One snapshot, published or held.
-    Snapshot(String),
-}
+use crate::{
+    cli::Rows,
+    context::Context,
+    errors::Usage,
+    reader::{self, Found, Scope},
+    show,
+};
 
 /// Answers a query.
 pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool, format: Rows) -> Result<()> {
     let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
-    let snapshot = match scope {
-        Scope::Everything => None,
-        Scope::Night(date) => {
-            let found = context.lake.registry().latest_published(Some(date)).await?;
-            Some(found.ok_or_else(|| {
-                Usage(format!("no night of {date} is published; `tessera snapshots list` shows which are"))
-            })?)
-        }
-        Scope::Snapshot(id) => {
-            let found = context.lake.registry().get(id).await?;
-            Some(found.ok_or_else(|| {
-                Usage(format!("there is no snapshot {id}; `tessera snapshots list` shows which there are"))
-            })?)
-        }
-    };
-    let frames = frames(context, &engine, snapshot.as_ref(), restricted).await?;
+    let tables = reader::tables(context, scope).await?;
+    let frames = frames(context, &engine, tables, restricted)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let frame = engine.sql(query, &named, &Words::none()).await.map_err(|error| {
         let hidden: Vec<_> =
@@ -56,37 +38,15 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
     show::rows(frame, format).await
 }
 
-/// The tables of the lake by name: of one snapshot, or of every night.
-async fn frames(
-    context: &Context,
-    engine: &Engine,
-    snapshot: Option<&SnapshotRecord>,
-    restricted: bool,
-) -> Result<Vec<(String, DataFrame)>> {
-    let mut frames = Vec::new();
+/// The tables by name, as far as they may be seen.
+fn frames(context: &Context, engine: &Engine, found: Vec<Found>, restricted: bool) -> Result<Vec<(String, DataFrame)>> {
     let known = tables::all(&context.project);
     let visible = |name: &str| restricted || !known.iter().any(|t| t.name == name && t.restricted);
-    match snapshot {
-        Some(snapshot) => {
-            for (name, record) in snapshot.content.tables.iter().filter(|(name, _)| visible(name)) {
-                let files = record.files.iter().map(|f| context.stored(&f.path, f.bytes, f.rows)).collect();
-                let schema = match record.version >= 0 {
-                    true => context.lake.files(name, Some(record.version), None).await?.schema,
-                    false => tables::find(&context.project, name)
-                        .with_context(|| format!("the contract knows no table {name}"))?
-                        .schema(),
-                };
-                frames.push((name.clone(), of_night(context, engine, &schema, &snapshot.content.as_of, files)?));
-            }
-        }
-        None => {
-            for name in context.lake.tables().await?.into_iter().filter(|name| visible(name)) {
-                let table = context.lake.files(&name, None, None).await?;
-                frames.push((name, of_all(context, engine, &table.schema, &table.files)?));
-            }
-        }
-    }
-    Ok(frames)
+    found
+        .into_iter()
+        .filter(|table| visible(&table.name))
+        .map(|table| Ok((table.name.clone(), of_all(context, engine, &table.schema, &table.files)?)))
+        .collect()
 }
 
 fn of_all(context: &Context, engine: &Engine, schema: &SchemaRef, files: &[DataFile]) -> Result<DataFrame> {
@@ -139,7 +99,7 @@ fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<Stored
 /// The ledger, segments, KPIs and gates of a snapshot, on standard output.
 pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()> {
     let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
-    let frames = frames(context, &engine, Some(snapshot), false).await?;
+    let frames = frames(context, &engine, reader::of_snapshot(context, snapshot).await?, false)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let words = Words::none();
     let currency = &context.project.project.currency;
@@ -177,7 +137,7 @@ pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()>
 /// The KPIs of everybody, a column per published night.
 pub async fn nights(context: &Context) -> Result<()> {
     let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
-    let frames = frames(context, &engine, None, false).await?;
+    let frames = frames(context, &engine, reader::tables(context, &Scope::Everything).await?, false)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let query =
         "SELECT kpi, CAST(as_of AS VARCHAR) AS night, value, state FROM kpis WHERE segment_id IS NULL ORDER BY as_of";

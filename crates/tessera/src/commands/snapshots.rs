@@ -1,8 +1,12 @@
-//! `snapshots list`, `show` and `verify`.
+//! `snapshots list`, `show`, `retract` and `verify`.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use tessera_contract::tables;
+use tessera_lake::{DataFile, SnapshotContent, SnapshotState};
 
-use crate::{cli::Snapshots, context::Context, errors::Usage, show};
+use crate::{cli::Snapshots, context::Context, errors::Usage, publish, record::StageRecord, show};
 
 /// Does what was asked of the audit trail.
 pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
@@ -45,49 +49,136 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
             }
             let c = &record.content;
             println!(
-                "snapshot     {}\nas of        {}\nstate        {}\nrun          {}",
-                record.snapshot_id, c.as_of, c.state, c.run_id
+                "snapshot     {}\nas of        {}\nstate        {}\nrun          {}\nparent       {}",
+                record.snapshot_id, c.as_of, c.state, c.run_id, c.parent
             );
             println!(
-                "project      {}\ncode         {}\nseed         {}\nrecorded at  {}",
-                c.project_hash, c.code_version, c.seed, c.published_at
+                "project      {} ({})\ncode         {} {}\nsecret       {}\nseed         {}\nrecorded     {} by {}",
+                c.project_hash,
+                c.project,
+                c.code_version,
+                c.code_commit,
+                c.secret,
+                c.seed,
+                c.published_at,
+                c.recorded_by
             );
+            if !c.why.is_empty() {
+                println!("why          {}", c.why);
+            }
             println!("previous     {}\nhash         {}", record.previous_hash, record.hash);
             let mut table = show::plain();
             table.set_header(["table", "version", "rows", "files", "fingerprint"]);
             for (name, t) in &c.tables {
-                let version = if t.version < 0 { "not committed".to_owned() } else { t.version.to_string() };
-                table.add_row([name, &version, &t.rows.to_string(), &t.files.len().to_string(), &t.fingerprint]);
+                let version = t.version.map_or("not committed".to_owned(), |v| v.to_string());
+                table.add_row([name, &version, &t.rows.to_string(), &t.files.to_string(), &t.fingerprint]);
             }
             println!("{table}");
             let mut table = show::plain();
-            table.set_header(["gate", "scope", "value", "threshold", "state"]);
+            table.set_header(["gate", "scope", "value", "threshold", "state", "required"]);
             let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.4}"));
             for g in &c.gates {
-                table.add_row([&g.metric, &g.scope, &number(g.value), &number(g.threshold), &g.state]);
+                let required = if g.required { "yes" } else { "no" };
+                table.add_row([
+                    g.metric.as_str(),
+                    &g.scope,
+                    &number(g.value),
+                    &number(g.threshold),
+                    &g.state,
+                    required,
+                ]);
             }
             println!("{table}");
             let mut table = show::plain();
-            table.set_header(["input", "file", "bytes", "rows"]);
+            table.set_header(["input", "files", "bytes", "rows"]);
             for i in &c.inputs {
-                table.add_row([&i.entity, &i.path, &i.bytes.to_string(), &i.rows.to_string()]);
+                table.add_row([&i.entity, &i.files.to_string(), &i.bytes.to_string(), &i.rows.to_string()]);
             }
             println!("{table}");
         }
-        Snapshots::Verify => {
-            let mut findings: Vec<String> =
-                registry.verify_chain().await?.into_iter().map(|f| format!("{}: {}", f.place, f.problem)).collect();
-            let records = registry.list().await?;
-            for record in &records {
-                for finding in context.lake.verify_files(record).await? {
-                    findings.push(format!("{} {}: {}", record.snapshot_id, finding.path, finding.problem));
+        Snapshots::Retract { id, why } => {
+            let found = registry.get(&id).await?.filter(|r| r.content.state == SnapshotState::Published);
+            let Some(record) = found else {
+                return Err(Usage(format!(
+                    "there is no published snapshot {id}; `tessera snapshots list` shows which there are"
+                ))
+                .into());
+            };
+            let content = SnapshotContent {
+                run_id: format!("retract-{id}"),
+                state: SnapshotState::Retracted,
+                parent: id.clone(),
+                tables: BTreeMap::new(),
+                stages: BTreeMap::new(),
+                inputs: Vec::new(),
+                gates: Vec::new(),
+                why,
+                recorded_by: publish::recorded_by(),
+                published_at: jiff::Timestamp::now().to_string(),
+                ..record.content
+            };
+            registry.append(&content).await?;
+            println!("{id} is taken back; what is current for {} is what it had replaced, if anything", content.as_of);
+        }
+        Snapshots::Verify => verify(context).await?,
+    }
+    Ok(())
+}
+
+/// Everything that a published night claims: its place in the chain, its Delta logs, its files, the records of its stages.
+async fn verify(context: &Context) -> Result<()> {
+    let lake = &context.lake;
+    let mut findings: Vec<String> =
+        lake.registry().verify_chain().await?.into_iter().map(|f| format!("{}: {}", f.place, f.problem)).collect();
+    let records = lake.registry().list().await?;
+    if records.is_empty() && findings.is_empty() {
+        bail!("{} holds no registry with a snapshot: nothing was proven", lake.url());
+    }
+    let mut files: BTreeMap<String, DataFile> = BTreeMap::new();
+    let mut logs = 0;
+    for record in &records {
+        let id = &record.snapshot_id;
+        for (stage, path) in &record.content.stages {
+            match StageRecord::read(&lake.documents(), path).await {
+                Ok(Some(stage)) => {
+                    let named = stage.files().map(|f| (f.path.clone(), f.clone()));
+                    files.extend(named);
+                    for (name, written) in &stage.tables {
+                        let published = record.content.tables.get(name).map(|t| t.digest.as_str());
+                        if published != Some(tessera_lake::digest(&written.all()).as_str()) {
+                            findings.push(format!("{id} {path}: other files of {name} than were published"));
+                        }
+                    }
                 }
+                Ok(None) => findings.push(format!("{id} {path}: the record of the stage {stage} is missing")),
+                Err(error) => findings.push(format!("{id}: {error:#}")),
             }
-            if !findings.is_empty() {
-                bail!("{} findings in {} snapshots:\n{}", findings.len(), records.len(), findings.join("\n"));
+        }
+        if record.content.state != SnapshotState::Published {
+            continue;
+        }
+        for name in record.content.tables.keys() {
+            let by_night = tables::find(&context.project, name).is_none_or(|t| !t.grows);
+            match lake.files_of(record, name, by_night).await {
+                Ok(table) => {
+                    logs += 1;
+                    files.extend(table.files.into_iter().map(|f| (f.path.clone(), f)));
+                }
+                Err(error) if error.is_temporary() => return Err(error.into()),
+                Err(error) => findings.push(crate::errors::message(&error.into())),
             }
-            println!("{} snapshots: the chain holds, and every file is what was recorded", records.len());
         }
     }
+    let files: Vec<DataFile> = files.into_values().collect();
+    findings.extend(lake.verify_files(&files).await?.into_iter().map(|f| format!("{}: {}", f.path, f.problem)));
+    if !findings.is_empty() {
+        bail!("{} findings in {} snapshots:\n{}", findings.len(), records.len(), findings.join("\n"));
+    }
+    let last = records.last().map(|r| r.hash.as_str()).unwrap_or_default();
+    println!(
+        "{} snapshots: the chain holds to its last row, {last}; {logs} versions of tables and {} files are what was recorded",
+        records.len(),
+        files.len()
+    );
     Ok(())
 }

@@ -1,15 +1,15 @@
 //! `vacuum`: removes what killed and superseded attempts left.
 //!
-//! Needed is what a snapshot of the registry names, what a table's Delta log names (a night that was killed while it was
-//! published may have committed a table), and what a run names that is young enough to go on. Anything that is young is left
-//! alone: somebody may be writing it. The registry, the logs and the probe are never touched.
+//! Needed is what the stage records of a snapshot name, what a table's Delta log names (a night that was killed while it was
+//! published may have committed a table), and what a record names that is young enough for its run to go on. Anything that is
+//! young is left alone: somebody may be writing it. The registry, the logs and the probe are never touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tessera_lake::Object;
 
-use crate::{context::Context, runner::StageRecord};
+use crate::{context::Context, record::StageRecord};
 
 const HOUR: i64 = 3600;
 
@@ -20,44 +20,40 @@ pub async fn vacuum(context: &Context, older_than_hours: u32, dry_run: bool) -> 
     let mut needed: BTreeSet<String> = BTreeSet::new();
     let mut recorded: BTreeSet<String> = BTreeSet::new();
     for snapshot in lake.registry().list().await? {
-        recorded.insert(snapshot.content.run_id);
-        needed.extend(snapshot.content.tables.into_values().flat_map(|t| t.files).map(|f| f.path));
+        recorded.extend(snapshot.content.stages.into_values());
+        recorded.insert(format!("runs/{}/{}.json", snapshot.content.as_of, snapshot.content.run_id));
     }
     let tables = lake.tables().await?;
     for table in &tables {
         needed.extend(lake.files(table, None, None).await?.files.into_iter().map(|f| f.path));
     }
 
-    let mut runs: BTreeMap<String, Vec<Object>> = BTreeMap::new();
-    for document in lake.objects("_tessera/runs").await? {
-        // _tessera/runs/<night>/<run>/<stage>.json
-        if let Some(run) = document.path.rsplit('/').nth(1) {
-            runs.entry(run.to_owned()).or_default().push(document);
-        }
-    }
     let mut gone: Vec<Object> = Vec::new();
-    for (run, documents) in runs {
-        if recorded.contains(&run) {
+    let mut documents = lake.objects("_tessera/stages").await?;
+    documents.extend(lake.objects("_tessera/runs").await?);
+    for document in documents {
+        let path = document.path.trim_start_matches("_tessera/").to_owned();
+        if !recorded.contains(&path) && document.modified < before {
+            gone.push(document);
             continue;
         }
-        if documents.iter().all(|d| d.modified < before) {
-            gone.extend(documents);
-            continue;
-        }
-        for document in documents {
-            let path = document.path.trim_start_matches("_tessera/");
-            let Some(bytes) = lake.documents().get(path).await? else { continue };
-            let record: StageRecord = serde_json::from_slice(&bytes).with_context(|| document.path.clone())?;
-            needed.extend(record.tables.into_values().flat_map(|t| t.files).map(|f| f.path));
+        if path.starts_with("stages/")
+            && let Some(record) = StageRecord::read(&lake.documents(), &path).await?
+        {
+            needed.extend(record.files().map(|f| f.path.clone()));
         }
     }
 
-    // Files of tables lie in the folder of a night; whatever else is there is not ours to judge.
-    let mut folders: BTreeSet<String> = tables.into_iter().collect();
+    // Files of tables are called part-*.parquet; whatever else is there is not ours to judge.
+    let mut folders: BTreeSet<String> = tables.into_iter().filter(|t| t != "snapshots").collect();
     folders.extend(tessera_contract::tables::all(&context.project).into_iter().map(|t| t.name));
+    folders.insert("_tessera/state".to_owned());
     for folder in folders {
-        let files =
-            lake.objects(&folder).await?.into_iter().filter(|o| o.path.starts_with(&format!("{folder}/as_of=")));
+        let ours = |o: &Object| {
+            let name = o.path.rsplit('/').next().unwrap_or_default();
+            name.starts_with("part-") && name.ends_with(".parquet") && !o.path.contains("/_delta_log/")
+        };
+        let files = lake.objects(&folder).await?.into_iter().filter(ours);
         gone.extend(files.filter(|o| o.modified < before && !needed.contains(&o.path)));
     }
     gone.extend(lake.objects("_tessera/scratch").await?.into_iter().filter(|o| o.modified < before));

@@ -1,0 +1,576 @@
+//! A chain of nights: whatever happens to the sources between two nights, going on from the parent gives what reading
+//! everything gives.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
+
+use crate::project::{Done, Project, complaint};
+
+/// Numbers that are the same on every machine (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+const PROJECT: &str = r#"
+[project]
+timezone = "Europe/Berlin"
+[sources.customers]
+url = "customers/"
+[sources.transactions]
+url = "orders/"
+[sources.interactions]
+url = "visits/"
+[sources.campaign_contacts]
+url = "contacts/"
+[segmentation]
+k = 2
+[validation.gates]
+silhouette = { at_least = -1.0, required = false }
+variance_between_share = { at_least = 0.0, required = false }
+share = { at_least = 0.0, required = false }
+customers = { at_least = 0, required = false }
+[features.largest_line]
+criterion = "behavioural"
+over = "transactions"
+expression = "max(amount) FILTER (WHERE purchase)"
+type = "money"
+unit = "currency"
+description = "Most expensive line"
+[features.mean_line]
+criterion = "behavioural"
+over = "transactions"
+expression = "avg(amount) FILTER (WHERE purchase)"
+type = "money"
+unit = "currency"
+description = "Mean line"
+[features.products]
+criterion = "behavioural"
+over = "transactions"
+expression = "count(DISTINCT product_id) FILTER (WHERE purchase AND ordered_at >= as_of - INTERVAL '40 days')"
+type = "integer"
+unit = "products"
+description = "Different products of the last 40 days"
+[features.last_channel]
+criterion = "behavioural"
+over = "transactions"
+expression = "first_value(channel ORDER BY ordered_at DESC, order_id, product_id, quantity, unit_price)"
+type = "text"
+unit = "channel"
+description = "Channel of the last line: needs all rows"
+[features.visits]
+criterion = "behavioural"
+over = "interactions"
+expression = "count(*)"
+type = "integer"
+unit = "visits"
+missing = "0"
+description = "Visits ever"
+[features.responses]
+criterion = "behavioural"
+over = "campaign_contacts"
+expression = "count(responded_at)"
+type = "integer"
+unit = "responses"
+missing = "0"
+description = "Responses ever"
+"#;
+
+/// The folder of sources, as its owner changes it from night to night.
+struct Owner<'a> {
+    project: &'a Project,
+    chance: Chance,
+    /// The day, counted from 2025-01-01.
+    day: u64,
+    /// Customer number → row of the customers' dump.
+    customers: BTreeMap<u64, String>,
+    /// Lines of order files that were written, to be repeated.
+    lines: Vec<String>,
+    files: Vec<String>,
+    written: usize,
+    orders: u64,
+    log: Vec<String>,
+}
+
+fn date(day: u64) -> String {
+    let days = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let (mut month, mut rest) = (0, day);
+    while rest >= days[month] {
+        rest -= days[month];
+        month += 1;
+    }
+    format!("2025-{:02}-{:02}", month + 1, rest + 1)
+}
+
+impl<'a> Owner<'a> {
+    fn new(project: &'a Project, seed: u64) -> Self {
+        let mut owner = Self {
+            project,
+            chance: Chance(seed),
+            day: 100,
+            customers: BTreeMap::new(),
+            lines: Vec::new(),
+            files: Vec::new(),
+            written: 0,
+            orders: 0,
+            log: Vec::new(),
+        };
+        for number in 0..40 {
+            owner.sign_up(number);
+        }
+        owner.orders(100, 160, "");
+        owner.others(40);
+        owner.dump();
+        owner
+    }
+
+    fn sign_up(&mut self, number: u64) {
+        let at = date(self.chance.below(self.day));
+        let consent = !self.chance.one_in(12);
+        self.customers.insert(number, format!("c{number:03},c{number}@example.com,DE,{at},{consent}"));
+    }
+
+    /// One file with lines of the last `span` days and, now and then, of days to come.
+    fn orders(&mut self, span: u64, count: u64, note: &str) {
+        let mut lines: Vec<String> = Vec::new();
+        for _ in 0..count {
+            if !self.lines.is_empty() && self.chance.one_in(15) {
+                // The same line again, from any earlier file.
+                let at = self.chance.below(self.lines.len() as u64) as usize;
+                lines.push(self.lines[at].clone());
+                continue;
+            }
+            self.orders += u64::from(!self.chance.one_in(3));
+            let ahead = if self.chance.one_in(12) { self.chance.below(12) } else { 0 };
+            let day = (self.day + ahead).saturating_sub(self.chance.below(span));
+            // One in ten belongs to somebody who is not there yet, or never will be.
+            let customer = match self.chance.one_in(10) {
+                true => 40 + self.chance.below(20),
+                false => self.chance.below(40),
+            };
+            let quantity = if self.chance.one_in(9) { -1 } else { 1 + self.chance.below(4) as i64 };
+            let price = if self.chance.one_in(20) { 0 } else { 100 + self.chance.below(9_000) };
+            let id = if self.chance.one_in(30) { String::new() } else { format!("c{customer:03}") };
+            lines.push(format!(
+                "O{:05},{id},{} {:02}:{:02}:00,P{},{},{quantity},{}.{:02},{}\n",
+                self.orders,
+                date(day),
+                self.chance.below(24),
+                self.chance.below(60),
+                self.chance.below(9),
+                ["toys", "books", "garden"][self.chance.below(3) as usize],
+                price / 100,
+                price % 100,
+                ["web", "store"][self.chance.below(2) as usize],
+            ));
+        }
+        let twice = lines.first().cloned();
+        lines.extend(twice);
+        self.written += 1;
+        let name = format!("orders/f{:03}{note}.csv", self.written);
+        self.write_orders(&name, &lines);
+        self.files.push(name);
+        self.lines.extend(lines);
+    }
+
+    fn write_orders(&self, name: &str, lines: &[String]) {
+        let header = "order_id,customer_id,ordered_at,product_id,category,quantity,unit_price,channel\n";
+        self.project.write(name, header.to_owned() + &lines.concat());
+    }
+
+    /// Visits and contacts, some of whose answers are still to come.
+    fn others(&mut self, count: u64) {
+        self.written += 1;
+        let mut visits = "customer_id,occurred_at,kind\n".to_owned();
+        let mut contacts = "campaign_id,customer_id,contacted_at,responded_at,cost\n".to_owned();
+        for _ in 0..count {
+            let (customer, day) = (self.chance.below(45), self.day.saturating_sub(self.chance.below(20)));
+            visits.push_str(&format!("c{customer:03},{} 10:00:00,visit\n", date(day)));
+            let answer = date(day + self.chance.below(15));
+            contacts.push_str(&format!("M1,c{customer:03},{} 09:00:00,{answer} 12:00:00,0.5\n", date(day)));
+        }
+        self.project.write(&format!("visits/v{:03}.csv", self.written), visits);
+        self.project.write(&format!("contacts/k{:03}.csv", self.written), contacts);
+    }
+
+    fn dump(&self) {
+        let mut text = "customer_id,email,country,signup_at,consent_profiling\n".to_owned();
+        self.customers.values().for_each(|row| text.push_str(&format!("{row}\n")));
+        self.project.write("customers/dump.csv", text);
+    }
+
+    /// A day or more, and what happens in it.
+    fn passes(&mut self) {
+        self.day += 1 + self.chance.below(9);
+        self.log.clear();
+        for _ in 0..1 + self.chance.below(3) {
+            let what = self.chance.below(10);
+            match what {
+                0 => {
+                    self.log.push("a late file".into());
+                    self.orders(60, 10, "-late");
+                }
+                1 => {
+                    // Some of its lines are others now.
+                    let at = self.chance.below(self.files.len() as u64) as usize;
+                    let name = self.files[at].clone();
+                    let text = std::fs::read_to_string(self.project.path(&name)).expect("a file");
+                    let mut lines: Vec<String> = text.lines().skip(1).map(|l| format!("{l}\n")).collect();
+                    lines.pop();
+                    self.write_orders(&name, &lines);
+                    self.log.push(format!("{name} restated"));
+                }
+                2 if self.files.len() > 2 => {
+                    let at = self.chance.below(self.files.len() as u64) as usize;
+                    let name = self.files.remove(at);
+                    std::fs::remove_file(self.project.path(&name)).expect("removes");
+                    self.log.push(format!("{name} vanished"));
+                }
+                3 => {
+                    let number = 40 + self.chance.below(20);
+                    self.sign_up(number);
+                    self.log.push(format!("c{number:03} becomes known"));
+                }
+                4 => {
+                    let number = self.chance.below(40);
+                    if let Some(row) = self.customers.get_mut(&number) {
+                        *row = row.replace(",true", ",false");
+                        self.log.push(format!("c{number:03} withdraws consent"));
+                    }
+                }
+                5 if self.customers.len() > 30 => {
+                    let number = self.chance.below(60);
+                    self.customers.remove(&number);
+                    self.log.push(format!("c{number:03} is gone"));
+                }
+                6 => {
+                    // A second row of somebody, written later.
+                    let number = self.chance.below(40);
+                    if let Some(row) = self.customers.get(&number).cloned() {
+                        let other = row.replace(",DE,", ",AT,");
+                        self.customers.insert(number + 1_000, other);
+                        self.log.push(format!("c{number:03} has a second row"));
+                    }
+                }
+                7 => self.log.push("nothing".into()),
+                _ => {
+                    self.log.push("new orders".into());
+                    self.orders(5, 20, "");
+                    self.others(6);
+                }
+            }
+        }
+        self.dump();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-r").arg(from).arg(to).status().expect("cp starts");
+    assert!(done.success());
+}
+
+fn differing(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, but: &[&str]) -> BTreeSet<String> {
+    let names = a.keys().chain(b.keys()).filter(|n| a.get(*n) != b.get(*n) && !but.contains(&n.as_str()));
+    names.cloned().collect()
+}
+
+/// Rows of a table that only one of two lakes has on a night.
+fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTreeSet<String>) -> String {
+    let mut text = String::new();
+    for table in tables {
+        let rows = lakes.map(|lake| -> BTreeSet<String> {
+            let query = format!("SELECT * FROM {table}");
+            let answer =
+                project.ok(&["sql", &query, "--as-of", as_of, "--lake", lake, "--restricted", "--format", "csv"]);
+            answer.lines().map(str::to_owned).collect()
+        });
+        for (lake, (mine, theirs)) in lakes.iter().zip([(&rows[0], &rows[1]), (&rows[1], &rows[0])]) {
+            mine.difference(theirs).take(4).for_each(|row| text.push_str(&format!("{table} of {lake}: {row}\n")));
+        }
+        text.push_str(&format!("{table}: {}\n", rows[0].iter().next_back().cloned().unwrap_or_default()));
+    }
+    text
+}
+
+/// Chained nights over a random history, each held against a full night over the same parent and one in a fresh lake.
+/// Gives how many sources went on from what their parent knew.
+fn history(seed: u64, nights: usize) -> usize {
+    let project = Project::new(PROJECT);
+    let mut owner = Owner::new(&project, seed);
+    let mut went_on = 0;
+    for night in 0..nights {
+        if night == nights / 2 {
+            let file = std::fs::read_to_string(project.path("tessera.toml")).expect("a project");
+            let further = "[features.visits]\nexpression = \"count(*) FILTER (WHERE kind = 'visit')\"\n[features.toys]\n\
+                           criterion = \"behavioural\"\nover = \"transactions\"\nunit = \"units\"\nexpression = \"CAST(sum(quantity) FILTER (WHERE category = 'toys') AS DOUBLE)\"\nmissing = \"0\"\ndescription = \"Toys\"\n";
+            let file = file.replace("[features.visits]\n", "[features.visits_old]\n");
+            project.write("tessera.toml", file + further.replace("[features.visits]\n", "[features.visits]\ncriterion = \"behavioural\"\nover = \"interactions\"\nunit = \"visits\"\ntype = \"integer\"\nmissing = \"0\"\ndescription = \"Visits\"\n").as_str());
+        }
+        let as_of = date(owner.day + 1);
+        let full = format!("full-{night}");
+        if project.path("lake").exists() {
+            copy(&project.path("lake"), &project.path(&full));
+        }
+        let done: Done = project.tessera(&["run", "--as-of", &as_of]);
+        assert_eq!(done.code, 0, "seed {seed}, night {night} after {:?}\n{}", owner.log, done.stderr);
+        went_on += done.stderr.matches(" new of ").count() + done.stderr.matches("no new file").count();
+        let chained = project.fingerprints(&as_of, &[]);
+        project.ok(&["run", "--as-of", &as_of, "--full", "--lake", &full, "--set", "engine.partitions=3"]);
+        let other = project.fingerprints(&as_of, &["--lake", &full]);
+        let what = format!("seed {seed}, night {night} ({as_of}) after {:?}\n{}", owner.log, done.stderr);
+        let apart = differing(&chained, &other, &[]);
+        let rows = rows_apart(&project, &as_of, ["lake", &full], &apart);
+        assert_eq!(apart, BTreeSet::new(), "full over the same parent: {what}\n{rows}");
+        let fresh = format!("fresh-{night}");
+        project.ok(&["run", "--as-of", &as_of, "--lake", &fresh, "--set", "engine.partitions=1"]);
+        // The ledger tells what changed since the parent, the KPIs what they were.
+        let other = project.fingerprints(&as_of, &["--lake", &fresh]);
+        let apart = differing(&chained, &other, &["ledger", "kpis"]);
+        let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
+        assert_eq!(apart, BTreeSet::new(), "in a fresh lake: {what}\n{rows}");
+        owner.passes();
+    }
+    project.ok(&["snapshots", "verify"]);
+    went_on
+}
+
+#[test]
+fn chained_is_full_over_random_histories() {
+    let seeds: u64 = std::env::var("TESSERA_HISTORIES").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
+    let went_on: usize = (1..=seeds).map(|seed| history(seed, 7)).sum();
+    assert!(went_on > 10 * seeds as usize, "the nights went on from their parents only {went_on} times");
+}
+
+#[test]
+fn a_chained_night_killed_in_any_stage_is_the_same() {
+    let project = Project::new(PROJECT);
+    let mut owner = Owner::new(&project, 77);
+    let first = date(owner.day + 1);
+    project.ok(&["run", "--as-of", &first]);
+    owner.day += 3;
+    owner.orders(20, 30, "");
+    owner.others(10);
+    owner.sign_up(41);
+    owner.dump();
+    let night = date(owner.day + 1);
+    copy(&project.path("lake"), &project.path("whole"));
+    project.ok(&["run", "--as-of", &night, "--lake", "whole"]);
+    let expect = project.fingerprints(&night, &["--lake", "whole"]);
+    for stage in crate::night::STAGES {
+        let lake = format!("killed-in-{stage}");
+        copy(&project.path("lake"), &project.path(&lake));
+        crate::night::kill(&project, &lake, &night, stage, 0);
+        project.ok(&["run", "--as-of", &night, "--lake", &lake]);
+        assert_eq!(project.fingerprints(&night, &["--lake", &lake]), expect, "killed in {stage}");
+        project.ok(&["snapshots", "verify", "--lake", &lake]);
+    }
+    // On a cluster too.
+    copy(&project.path("lake"), &project.path("cluster"));
+    project.ok(&["run", "--as-of", &night, "--lake", "cluster", "--engine", "in-process"]);
+    assert_eq!(project.fingerprints(&night, &["--lake", "cluster"]), expect);
+}
+
+#[test]
+fn a_night_reads_and_writes_what_is_new() {
+    let project = Project::new(PROJECT);
+    let mut owner = Owner::new(&project, 5);
+    owner.orders(90, 4_000, "");
+    project.ok(&["run", "--as-of", &date(owner.day + 1)]);
+    let size = |lake: &str| -> u64 {
+        let listed = Command::new("find")
+            .arg(project.path(lake))
+            .args(["-name", "part-*.parquet", "-printf", "%s\n"])
+            .output()
+            .expect("find starts");
+        let text = String::from_utf8(listed.stdout).expect("numbers");
+        text.lines().map(|l| l.parse::<u64>().expect("a number")).sum()
+    };
+    let before = size("lake/clean_transactions");
+    owner.day += 1;
+    owner.orders(2, 40, "");
+    let night = date(owner.day + 1);
+    let plan = project.ok(&["plan", "--as-of", &night]);
+    assert!(plan.contains("transactions: 1 new of 3 files"), "{plan}");
+    assert!(plan.contains("customers: the same 1 files"), "{plan}");
+    assert!(plan.contains("feature last_channel reads all transactions every night: "), "{plan}");
+    assert!(!plan.contains("feature mean_line"), "{plan}");
+    project.ok(&["run", "--as-of", &night]);
+    let added = size("lake/clean_transactions") - before;
+    assert!(added * 5 < before, "{added} bytes after {before}");
+    assert!(project.ok(&["plan", "--as-of", &night]).contains("done in"));
+    // Only the KPIs are asked for in other words: nothing else is done again.
+    let other = ["--set", "kpis.repeat_rate.description=\"another\""];
+    let plan = project.ok(&[&["plan", "--as-of", &night], other.as_slice()].concat());
+    assert_eq!((plan.matches(" done in ").count(), plan.matches(" to do ").count()), (5, 2), "{plan}");
+    // What a night knew stays what it was.
+    let rows = |as_of: &str| {
+        let text = project.ok(&["sql", "SELECT count(*) FROM clean_transactions", "--as-of", as_of, "--format", "csv"]);
+        text.trim().lines().last().map(str::to_owned).unwrap_or_default()
+    };
+    assert_ne!(rows(&night), rows(&date(owner.day)));
+    let changes = project.sql(&format!(
+        "SELECT rows_clean_change = rows_clean - (SELECT rows_clean FROM ledger WHERE as_of = DATE '{}' AND step = 0 AND \
+         source = 'transactions') FROM ledger WHERE as_of = DATE '{night}' AND step = 0 AND source = 'transactions'",
+        date(owner.day)
+    ));
+    assert_eq!(changes.trim(), "true");
+}
+
+#[test]
+fn an_older_night_made_again_does_not_turn_back_what_is_known() {
+    let project = Project::shop();
+    let count = |p: &Project| p.sql("SELECT count(*) FROM clean_transactions");
+    project.ok(&["run", "--as-of", "2025-11-01"]);
+    let early = count(&project);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let late = count(&project);
+    assert_ne!(early, late);
+    let before = project.fingerprints("2026-01-01", &[]);
+    project.ok(&["run", "--as-of", "2025-11-01", "--force"]);
+    assert_eq!(count(&project), late);
+    assert_eq!(project.fingerprints("2026-01-01", &[]), before);
+    project.ok(&["backfill", "--from", "2025-11-01", "--to", "2026-01-01", "--step", "61", "--force"]);
+    assert_eq!(project.fingerprints("2026-01-01", &[]), before);
+    project.ok(&["snapshots", "verify"]);
+
+    // A night between the two.
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    assert_eq!(count(&project), late);
+
+    // What was published before comes back with its files.
+    let first = project.fingerprints("2026-01-01", &[]);
+    let orders = std::fs::read_to_string(project.path("orders.csv")).expect("the orders");
+    project.write("orders.csv", orders.replace("-14 ", "-15 "));
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    assert_ne!(project.fingerprints("2026-01-01", &[]), first);
+    project.write("orders.csv", orders);
+    let again = project.ok(&["run", "--as-of", "2026-01-01"]);
+    assert!(!again.contains("is published as"), "{again}");
+    let (now, but) = (project.fingerprints("2026-01-01", &[]), ["ledger", "kpis"]);
+    assert_eq!(differing(&now, &first, &but), BTreeSet::new());
+}
+
+#[test]
+fn what_was_kept_and_is_lost_is_made_anew() {
+    let project = Project::new(PROJECT);
+    let mut owner = Owner::new(&project, 9);
+    project.ok(&["run", "--as-of", &date(owner.day + 1)]);
+    owner.day += 2;
+    owner.orders(9, 30, "");
+    let night = date(owner.day + 1);
+    copy(&project.path("lake"), &project.path("whole"));
+    project.ok(&["run", "--as-of", &night, "--lake", "whole"]);
+    std::fs::remove_dir_all(project.path("lake/_tessera/state")).expect("removes");
+    let done = project.tessera(&["run", "--as-of", &night]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("what the stage ingest kept is made anew"), "{}", done.stderr);
+    assert_eq!(project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "whole"]));
+}
+
+#[test]
+fn a_snapshot_can_be_taken_back() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let list = |p: &Project| -> serde_json::Value {
+        serde_json::from_str(&p.ok(&["snapshots", "list", "--json"])).expect("JSON")
+    };
+    let second = list(&project)[1].clone();
+    assert_eq!(second["parent"], list(&project)[0]["snapshot_id"]);
+    for known in ["project", "code_version", "secret", "recorded_by"] {
+        assert!(second[known].as_str().is_some_and(|text| !text.is_empty()), "{known}: {second}");
+    }
+    assert_eq!(second["gates"][0]["required"], true);
+    let id = second["snapshot_id"].as_str().expect("an id");
+    assert_eq!(project.tessera(&["snapshots", "retract", "2026-01-01-nothing", "--why", "x"]).code, 2);
+    project.ok(&["snapshots", "retract", id, "--why", "the prices were net"]);
+    assert_eq!(project.tessera(&["sql", "SELECT 1", "--as-of", "2026-01-01"]).code, 2);
+    assert!(project.ok(&["plan", "--as-of", "2026-02-01"]).contains("goes on from 2025-12-01-"));
+    project.ok(&["snapshots", "verify"]);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    assert!(project.ok(&["plan", "--as-of", "2026-02-01"]).contains("goes on from 2026-01-01-"));
+}
+
+#[test]
+fn another_secret_and_nights_to_come_are_refused() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    let mut other = project.command(&["run", "--as-of", "2026-01-01"]);
+    let done = other.env("TESSERA_SECRET", "an altogether different secret").output().expect("starts");
+    assert_eq!(done.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("were made under another secret"), "{said}");
+    let early = project.tessera(&["run", "--as-of", "2999-01-01"]);
+    assert_eq!(early.code, 2);
+    assert!(complaint(&early).starts_with("error: the night of 2999-01-01 is still to come, today is "), "{early:?}");
+    project.ok(&["run", "--as-of", "2999-01-01", "--future"]);
+}
+
+#[test]
+fn a_night_that_failed_can_be_looked_at() {
+    let project = Project::shop();
+    let rule = [
+        "--set",
+        "quality.rules.bad_price.severity=\"fail\"",
+        "--set",
+        "quality.rules.bad_price.expression=\"unit_price > 5\"",
+    ];
+    let done = project.tessera(&[&["run", "--as-of", "2026-01-01"], rule.as_slice()].concat());
+    assert_eq!(done.code, 1);
+    let plan = project.ok(&[&["plan", "--as-of", "2026-01-01"], rule.as_slice()].concat());
+    let run = plan.lines().next().and_then(|l| l.strip_prefix("run ")).expect("a run").to_owned();
+    let seen = project.ok(&[
+        "sql",
+        "SELECT count(*) > 0 FROM quarantine WHERE rule = 'bad_price'",
+        "--run",
+        &run,
+        "--restricted",
+        "--format",
+        "csv",
+    ]);
+    assert!(seen.ends_with("true\n"), "{seen}");
+    assert_eq!(project.tessera(&["sql", "SELECT 1", "--run", "2026-01-01-nothing"]).code, 2);
+}
+
+#[test]
+fn what_an_unfinished_night_left_broken_is_done_again() {
+    let project = Project::shop();
+    for stage in ["ingest", "reconcile"] {
+        project.ok(&["stage", stage, "--as-of", "2026-01-01"]);
+    }
+    let folder = project.path("lake/_tessera/stages/2026-01-01");
+    let record = |stage: &str| {
+        let mut found = std::fs::read_dir(&folder).expect("records").map(|f| f.expect("a file").path());
+        found.find(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(stage))).expect("the record")
+    };
+    let text = std::fs::read(record("reconcile")).expect("reads");
+    std::fs::write(record("reconcile"), &text[..text.len() / 2]).expect("writes");
+    let done = project.tessera(&["run", "--as-of", "2026-01-01"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("the stage reconcile is done again"), "{done:?}");
+    // Gone, it is done again and what follows too: never is it an empty table.
+    std::fs::remove_file(record("ingest")).expect("removes");
+    let done = project.tessera(&["run", "--as-of", "2026-01-01", "--set", "kpis.repeat_rate.description=\"another\""]);
+    assert_eq!(done.code, 0, "{done:?}");
+    project.ok(&["run", "--as-of", "2026-01-01", "--lake", "other"]);
+    let fingerprints = |lake: &str| project.fingerprints("2026-01-01", &["--lake", lake]);
+    assert_eq!(fingerprints("lake"), fingerprints("other"));
+}
