@@ -468,6 +468,46 @@ fn an_older_night_made_again_does_not_turn_back_what_is_known() {
     assert_eq!(differing(&now, &first, &but), BTreeSet::new());
 }
 
+/// What a review found that the random histories do not reach: each was a chained night that was not the full one.
+#[test]
+fn rare_histories_are_full_too() {
+    let late_rule = "[quality.rules.no_toys]\nentity = \"transactions\"\nseverity = \"quarantine\"\norder = 250\n\
+                     expression = \"category <> 'toys'\"\ndescription = \"Toys are another company's\"\n";
+    let without_customers = PROJECT.replace("[sources.customers]\nurl = \"customers/\"\n", "");
+    let warned = "[quality.rules.orphan_customer]\nseverity = \"warn\"\n";
+    let projects = [
+        format!("{PROJECT}{late_rule}"),
+        without_customers.clone(),
+        format!("{without_customers}{late_rule}"),
+        format!("{PROJECT}{warned}"),
+    ];
+    for (number, text) in projects.iter().enumerate() {
+        let project = Project::new(text);
+        let mut owner = Owner::new(&project, 31 + number as u64);
+        for night in 0..4 {
+            let as_of = date(owner.day + 1);
+            project.ok(&["run", "--as-of", &as_of]);
+            let fresh = format!("fresh-{night}");
+            project.ok(&["run", "--as-of", &as_of, "--lake", &fresh]);
+            let (a, b) = (project.fingerprints(&as_of, &[]), project.fingerprints(&as_of, &["--lake", &fresh]));
+            let apart = differing(&a, &b, &["ledger", "kpis"]);
+            let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
+            assert_eq!(apart, BTreeSet::new(), "project {number}, night {night}\n{rows}");
+            owner.day += 3;
+            match night {
+                // Visitors who never bought, and then buy; old lines again.
+                0 => owner.others(60),
+                1 => owner.orders(90, 60, ""),
+                _ => {
+                    project.write(&format!("orders/empty-{night}.csv"), "");
+                    owner.sign_up(40 + night);
+                    owner.dump();
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_kept_and_is_lost_is_made_anew() {
     let project = Project::new(PROJECT);
@@ -483,6 +523,17 @@ fn what_was_kept_and_is_lost_is_made_anew() {
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.stderr.contains("what the stage ingest kept is made anew"), "{}", done.stderr);
     assert_eq!(project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "whole"]));
+
+    // And a record of a published night: what it told is read again.
+    let records = project.path(&format!("lake/_tessera/stages/{night}"));
+    for record in std::fs::read_dir(records).expect("records").map(|f| f.expect("a file").path()) {
+        if record.file_name().is_some_and(|n| n.to_string_lossy().starts_with("reconcile")) {
+            std::fs::remove_file(record).expect("removes");
+        }
+    }
+    owner.day += 1;
+    owner.orders(3, 10, "");
+    project.ok(&["run", "--as-of", &date(owner.day + 1)]);
 }
 
 #[test]
@@ -503,6 +554,11 @@ fn a_snapshot_can_be_taken_back() {
     assert_eq!(project.tessera(&["snapshots", "retract", "2026-01-01-nothing", "--why", "x"]).code, 2);
     project.ok(&["snapshots", "retract", id, "--why", "the prices were net"]);
     assert_eq!(project.tessera(&["sql", "SELECT 1", "--as-of", "2026-01-01"]).code, 2);
+    // Whoever reads the tables as they stand doesn't see it either.
+    assert_eq!(project.sql("SELECT count(*) FROM kpis WHERE as_of = DATE '2026-01-01'").trim(), "0");
+    let known = project.sql("SELECT count(*) FROM clean_transactions");
+    let then = ["sql", "SELECT count(*) FROM clean_transactions", "--as-of", "2025-12-01", "--format", "csv"];
+    assert!(project.ok(&then).ends_with(&known));
     assert!(project.ok(&["plan", "--as-of", "2026-02-01"]).contains("goes on from 2025-12-01-"));
     project.ok(&["snapshots", "verify"]);
     project.ok(&["run", "--as-of", "2026-01-01"]);

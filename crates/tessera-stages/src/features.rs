@@ -345,8 +345,8 @@ impl<'a> Relation<'a> {
         let partial = &self.partial;
         let rows = night.over(&rows_of(self.entity, added), &[("clean", added)]).await?;
         let new = partial.states(rows, &Groups { by: &[ACCOUNT], keep: &[ACCOUNT] }, true, false)?;
-        let accounts = crate::rows::count(night, night.input("accounts")?).await?;
-        let new = match states.rows > u64::try_from(accounts).unwrap_or(0) / 2 * 3 + 10_000 {
+        let people = crate::rows::count(night, night.input("accounts")?).await?;
+        let new = match states.rows > u64::try_from(people).unwrap_or(0) / 2 * 3 + 10_000 {
             // Many states of the same accounts become one each.
             true => {
                 let new = night.engine.materialise(new, &self.states_name()).await?;
@@ -361,9 +361,12 @@ impl<'a> Relation<'a> {
             }
         };
 
-        let touched =
-            "SELECT DISTINCT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key";
-        let tables = [("new", &new), ("accounts", night.input("accounts")?)];
+        // Of an account that is born tonight, rows may have come before it was one.
+        let accounts = night.given("accounts")?;
+        let born = accounts.added.as_ref().unwrap_or(&accounts.frame);
+        let touched = "SELECT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key \
+                       UNION SELECT customer_key FROM born";
+        let tables = [("new", &new), ("accounts", &accounts.frame), ("born", born)];
         let touched = night.over(touched, &tables).await?;
         let touched = night.engine.materialise(touched, &format!("{}_touched", self.entity)).await?;
         let theirs = "SELECT s.* FROM (SELECT a.account_key FROM touched AS t JOIN accounts AS a ON t.customer_key = \

@@ -9,7 +9,7 @@
 //!
 //! - the rows that *wait*, kept as they stand in the source: those of customers whom nobody knew, and those at or after the
 //!   instant of the night. They are arrivals again every night, until what they wait for has come.
-//! - the *seen* rows: a hash and the event time of every clean row, so that a repeat is found without reading the rows. Equal
+//! - the *seen* rows: a hash and the event time of every row that was there when repeats were looked for, so that a repeat is found without reading the rows. Equal
 //!   rows have equal times, so that only the times of tonight's arrivals are looked up.
 //!
 //! What the parent night had of clean and set-aside rows stays. Where that does not suffice ([`reads_all`],
@@ -33,7 +33,7 @@ use datafusion::{
     prelude::DataFrame,
 };
 use futures::FutureExt;
-use tessera_contract::{Entity, Project, Severity, project::AfterAsOf};
+use tessera_contract::{Entity, Project, Rule, Severity, project::AfterAsOf};
 use tessera_engine::{
     formula::{self, Words, quote, text},
     session::conform,
@@ -170,7 +170,20 @@ pub fn reads_all(project: &Project, entity: Entity) -> Option<String> {
     if entity == Entity::Customers {
         return Some("which row of a customer counts is decided among all of them".into());
     }
+    let turns_away = |s: Severity| matches!(s, Severity::Quarantine | Severity::Fail);
+    let asks = |rule: &Rule| turns_away(rule.severity) && rule.expression.trim() == "customer_known";
+    if project.source(Entity::Customers).is_some()
+        && entity.has_customer()
+        && !project.rules(entity).iter().any(|(_, rule)| asks(rule))
+    {
+        return Some("no rule turns away rows of unknown customers, so that whose they are may change".into());
+    }
+    let mut merges = 0;
     for (name, rule) in project.rules(entity) {
+        merges += i32::from(rule.severity == Severity::Merge);
+        if merges > 1 {
+            return Some(format!("the rule {name} is the second that merges rows"));
+        }
         if names_the_night(&rule.expression) {
             return Some(format!("the rule {name} asks for the night"));
         }
@@ -210,7 +223,7 @@ pub(crate) async fn plan(night: &Night<'_>) -> Result<Availability, StageError> 
     let nobody = night.over("SELECT '' AS customer_id, '' AS account_key WHERE false", &[]).await?;
     let mut given = Availability::default();
     for source in night.sources {
-        let Some(rows) = &source.rows else { continue };
+        let rows = &arrivals(night, source).await?;
         let known = asks_who_is_known(night.sources, source.entity);
         let mapping = map(night, source.entity, rows).await?;
         let steps = steps(night.project, source.entity, &mapping, known)?;
@@ -274,7 +287,8 @@ async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Option<(Cleaned
     if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != stamp) {
         return Ok(None);
     }
-    let names = |step: &&Step| step.skipped.is_none() && names_the_night(&step.expression);
+    let prefers = |step: &Step| step.rule.as_ref().and_then(|r| r.prefer.as_deref()).is_some_and(names_the_night);
+    let names = |step: &&Step| step.skipped.is_none() && (names_the_night(&step.expression) || prefers(step));
     let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
     if named || steps.iter().filter(names).any(|s| !s.checks()) {
         return Ok(None);

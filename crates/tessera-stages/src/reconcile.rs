@@ -136,8 +136,8 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
     let clean_table = night.given(&entity.clean_table())?;
     // What the parent night had, its ledger counted.
     let (looked_at, base) = match &clean_table.added {
-        Some(added) => (added, Some(before)),
-        None => (&clean_table.frame, None),
+        Some(added) if night.previous.contains_key("ledger") => (added, Some(before)),
+        _ => (&clean_table.frame, None),
     };
     let base = |rule: &str, part| base.map(|b| b.of(name, rule, part)).unwrap_or_default();
     let money = entity.amount().map_or("0".to_owned(), |a| format!("coalesce({a}, 0)"));

@@ -1,9 +1,9 @@
 //! The last step: the gates decide, the tables are committed, and the registry remembers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::arrow::{array::AsArray, record_batch::RecordBatch};
 use sha2::{Digest, Sha256};
 use tessera_contract::{Table, tables};
@@ -11,6 +11,7 @@ use tessera_lake::{DataFile, GateRecord, InputRecord, SnapshotContent, SnapshotR
 
 use crate::{
     chain::{integers, texts},
+    context::Context,
     errors::Held,
     progress::Step,
     runner::{Run, VERSION},
@@ -84,19 +85,40 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
 /// has its version of it, and the newest one's is put back on top.
 async fn commit(run: &Run<'_>, table: &Table, files: &[DataFile]) -> Result<i64> {
     let lake = &run.context.lake;
-    let description = [("description".to_owned(), table.description.clone())].into();
-    let schema = std::sync::Arc::new(table.schema().as_ref().clone().with_metadata(description));
     let as_of = run.as_of.to_string();
     let night = (!table.grows).then_some(as_of.as_str());
-    let version = lake.commit(&table.name, &schema, night, files, &run.id).await?;
+    let version = lake.commit(&table.name, &described(table), night, files, &run.id).await?;
     if table.grows
         && let Some(newest) = lake.registry().latest_published(None).await?.filter(|r| r.content.as_of > as_of)
     {
         let files = lake.files_of(&newest, &table.name, false).await?.files;
         let again = format!("{} over {}", newest.content.run_id, run.id);
-        lake.commit(&table.name, &schema, None, &files, &again).await?;
+        lake.commit(&table.name, &described(table), None, &files, &again).await?;
     }
     Ok(version)
+}
+
+/// The columns of a table with what it is for.
+fn described(table: &Table) -> SchemaRef {
+    let description = [("description".to_owned(), table.description.clone())].into();
+    Arc::new(table.schema().as_ref().clone().with_metadata(description))
+}
+
+/// Shows plain readers what is current again, after a night was taken back: of what the night says what it had replaced, of
+/// what is known the newest night's. `id` names the commits.
+pub async fn put_back(context: &Context, as_of: &str, id: &str) -> Result<()> {
+    let lake = &context.lake;
+    for name in lake.tables().await? {
+        let Some(table) = tables::find(&context.project, &name) else { continue };
+        let night = (!table.grows).then_some(as_of);
+        let current = lake.registry().latest_published(night).await?;
+        let files = match current.filter(|r| r.content.tables.contains_key(&name)) {
+            Some(snapshot) => lake.files_of(&snapshot, &name, !table.grows).await?.files,
+            None => Vec::new(),
+        };
+        lake.commit(&name, &described(&table), night, &files, id).await?;
+    }
+    Ok(())
 }
 
 fn words(gate: &GateRecord) -> String {

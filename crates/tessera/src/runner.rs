@@ -295,10 +295,15 @@ impl<'a> Run<'a> {
             }
             let sources = sources::open(engine, found, &self.readings).await?;
             let night = self.night(at, engine, &sources)?;
-            if std::mem::take(&mut first) {
-                tessera_stages::preflight(&night).await?;
-            }
-            match (stage.run)(&night).await {
+            let planned = match std::mem::take(&mut first) {
+                true => tessera_stages::preflight(&night).await,
+                false => Ok(()),
+            };
+            let done = match planned {
+                Ok(()) => (stage.run)(&night).await,
+                Err(error) => Err(error),
+            };
+            match done {
                 Ok(outcome) => return self.write(at, engine, outcome).await,
                 Err(StageError::ReadAll { entity, why }) => {
                     let read = self.found.iter().position(|f| f.entity == entity);

@@ -107,21 +107,26 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
             continue;
         }
         engine.register_store(&one.base, Arc::clone(&one.store));
-        let table = source::open(one.store, &one.base, one.format, wanted)
-            .await
-            .with_context(|| format!("the source of {entity}"))?;
+        let opened = source::open(one.store, &one.base, one.format, wanted.clone()).await;
+        if before.is_some() && matches!(opened, Err(source::SourceError::Empty { .. })) {
+            // Beside the files that were read before, that is no more than a warning.
+            tracing::warn!("{entity}: what is new is empty and gives no row");
+            sources.push(Source { entity, rows: None, files: listed(&wanted), text, before, unchanged: false });
+            continue;
+        }
+        let table = opened.with_context(|| format!("the source of {entity}"))?;
         for warning in table.warnings() {
             tracing::warn!("{entity}: {warning}");
         }
-        let files = table
-            .files()
-            .iter()
-            .map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes })
-            .collect();
+        let files = listed(table.files());
         let rows = Some(engine.session().read_table(Arc::new(table))?);
         sources.push(Source { entity, rows, files, text, before, unchanged: reading.unchanged });
     }
     Ok(sources)
+}
+
+fn listed(files: &[source::SourceFile]) -> Vec<SourceFile> {
+    files.iter().map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes }).collect()
 }
 
 /// A night that knows nothing: to ask stages what they would do.

@@ -25,15 +25,15 @@ const FIRST: u64 = 256 << 10;
 /// Files of this size are left alone.
 const LARGE: u64 = 128 << 20;
 
-/// The groups of files that are to become one each.
-fn crowded(table: &str, files: &[DataFile]) -> Vec<Vec<DataFile>> {
+/// The groups of files that are to become one each: of a table by folder, of a kept state (no table) all together.
+fn crowded(table: Option<&str>, files: &[DataFile]) -> Vec<Vec<DataFile>> {
     let mut tiers: BTreeMap<(String, u32), Vec<DataFile>> = BTreeMap::new();
     for file in files.iter().filter(|f| f.bytes < LARGE && !f.path.contains("/bucket-")) {
         let mut tier = 0;
         while file.bytes >= FIRST << (3 * tier) {
             tier += 1;
         }
-        tiers.entry((chain::folder(table, file), tier)).or_default().push(file.clone());
+        tiers.entry((table.map(|t| chain::folder(t, file)).unwrap_or_default(), tier)).or_default().push(file.clone());
     }
     tiers.into_values().filter(|files| files.len() >= FULL).collect()
 }
@@ -44,7 +44,7 @@ pub async fn compact(run: &Run<'_>, engine: &Engine, at: usize, record: &mut Sta
     for (name, table) in &mut record.tables {
         let contract =
             tables::find(&run.context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
-        for group in crowded(name, &table.stays) {
+        for group in crowded(Some(name), &table.stays) {
             let below = chain::folder(name, &group[0]);
             let folder = lake.path(&format!("{name}/{below}")).to_string();
             let route = Route { prefix: folder, ..Route::all(name, &contract) };
@@ -53,7 +53,7 @@ pub async fn compact(run: &Run<'_>, engine: &Engine, at: usize, record: &mut Sta
         }
     }
     for (name, state) in &mut record.kept {
-        for group in crowded("", &state.files) {
+        for group in crowded(None, &state.files) {
             let schema = std::sync::Arc::new(state.schema.clone());
             let frame = run.context.frame(engine, schema, &group, false)?;
             let columns = state.schema.fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
@@ -98,11 +98,13 @@ mod tests {
         files.extend((0..9).map(|i| file(&format!("t/bucket-1/part-{i}.parquet"), 1000)));
         files.extend((0..9).map(|i| file(&format!("t/b/part-{i}.parquet"), LARGE)));
         files.push(file("t/part-large.parquet", FIRST));
-        let found = crowded("t", &files);
+        let found = crowded(Some("t"), &files);
         assert_eq!(found.len(), 1);
         assert!(found[0].iter().all(|f| f.path.starts_with("t/a/")), "{found:?}");
+        let kept: Vec<_> = (0..8).map(|i| file(&format!("_tessera/state/2026-01-0{i}/x/part-0.parquet"), 10)).collect();
+        assert_eq!(crowded(None, &kept).len(), 1);
         files.push(file("t/part-7.parquet", FIRST - 1));
-        assert_eq!(crowded("t", &files).len(), 2);
+        assert_eq!(crowded(Some("t"), &files).len(), 2);
     }
 
     /// Every night adds a file of the first tier.
@@ -112,7 +114,7 @@ mod tests {
         let mut most = 0;
         for night in 0..1_000 {
             files.push(file(&format!("t/part-{night}.parquet"), 100_000));
-            for group in crowded("t", &files) {
+            for group in crowded(Some("t"), &files) {
                 let bytes = group.iter().map(|f| f.bytes).sum();
                 files.retain(|f| !group.iter().any(|g| g.path == f.path));
                 files.push(file(&format!("t/part-{night}-{bytes}.parquet"), bytes));

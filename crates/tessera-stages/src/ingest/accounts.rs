@@ -115,8 +115,13 @@ impl People {
     /// [`StageError::ReadAll`] when there are such rows and a rule asks for them.
     pub(super) async fn gone_are_nobodys(&self, night: &Night<'_>, cleaned: &Cleaned) -> Result<(), StageError> {
         let Some(gone) = &self.gone else { return Ok(()) };
-        let asked = cleaned.steps.iter().any(|s| s.asks_known && s.skipped.is_none());
         let entity: Entity = cleaned.entity;
+        let mut after = cleaned.steps.iter().skip_while(|s| !s.asks_known || s.skipped.is_some());
+        let asked = after.next().is_some();
+        if after.any(|s| s.turns_away() && !s.asks_known && s.skipped.is_none()) {
+            let why = "customers are gone, and rows of theirs may have left at a rule after the one that asks for them";
+            return Err(StageError::ReadAll { entity, why: why.into() });
+        }
         let Some(clean) = night.previous.get(&entity.clean_table()).filter(|_| asked) else { return Ok(()) };
         let query = "SELECT count(*) AS rows, count(DISTINCT c.account_key) AS accounts \
                      FROM gone AS g JOIN clean AS c ON g.account_key = c.account_key";

@@ -26,7 +26,8 @@ impl Cleaned {
     /// Large tables of what customers did are kept by customer, for whoever aggregates them.
     fn buckets(&self, night: &Night<'_>) -> Option<Buckets> {
         let source = night.sources.iter().find(|s| s.entity == self.entity)?;
-        if !self.entity.has_customer() || self.entity == Entity::Customers {
+        // What is added to a table is little, and would be many small files.
+        if !self.entity.has_customer() || self.entity == Entity::Customers || source.before.is_some() {
             return None;
         }
         let wanted = source.files.iter().map(|f| f.bytes).sum::<u64>() / BUCKET_BYTES;
@@ -46,7 +47,8 @@ impl Cleaned {
     ) -> Result<(), StageError> {
         let name = self.entity.name();
         let (waiting, seen) = (super::waiting(self.entity), super::seen(self.entity));
-        let merges = self.steps.iter().any(|s| s.compares() && s.rule.as_ref().is_some_and(|r| r.by == ["*"]));
+        let repeats = self.steps.iter().position(|s| s.compares() && s.rule.as_ref().is_some_and(|r| r.by == ["*"]));
+        let merges = repeats.is_some();
         let goes_on = super::reads_all(night.project, self.entity).is_none();
         if source.before.is_some() {
             outcome.stays(&self.entity.clean_table(), "");
@@ -141,7 +143,10 @@ impl Cleaned {
                 let mut by = columns(vec![format!("row_hash({})", own.join(", ")), quote(self.entity.event_time())])?;
                 let at = by.pop().map(|at| at.alias("at"));
                 let hash = by.pop().map(|h| h.alias("h"));
-                routes.push(state(&seen, "NOT waits AND leaving = 0", hash.into_iter().chain(at).collect())?);
+                // Whatever was still there when repeats were looked for.
+                let gone = waterfall::bits(&self.steps[..=repeats.unwrap_or(0)], Step::turns_away);
+                let there = format!("NOT waits AND mask & {gone} = 0");
+                routes.push(state(&seen, &there, hash.into_iter().chain(at).collect())?);
                 outcome.stamps.insert(seen, self.stamp.clone());
             }
         }

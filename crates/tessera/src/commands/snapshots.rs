@@ -118,6 +118,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
                 ..record.content
             };
             registry.append(&content).await?;
+            publish::put_back(context, &content.as_of, &content.run_id).await?;
             println!("{id} is taken back; what is current for {} is what it had replaced, if anything", content.as_of);
         }
         Snapshots::Verify => verify(context).await?,

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use tessera_lake::Object;
+use tessera_lake::{Object, SnapshotState};
 
 use crate::{context::Context, record::StageRecord};
 
@@ -20,8 +20,18 @@ pub async fn vacuum(context: &Context, older_than_hours: u32, dry_run: bool) -> 
     let mut needed: BTreeSet<String> = BTreeSet::new();
     let mut recorded: BTreeSet<String> = BTreeSet::new();
     for snapshot in lake.registry().list().await? {
-        recorded.extend(snapshot.content.stages.into_values());
+        let mut missing = false;
+        for path in snapshot.content.stages.values() {
+            missing |= lake.documents().get(path).await?.is_none();
+        }
+        if missing && snapshot.content.state == SnapshotState::Published {
+            // Then its Delta logs alone say what it needs.
+            for table in crate::reader::of_snapshot(context, &snapshot).await? {
+                needed.extend(table.files.into_iter().map(|f| f.path));
+            }
+        }
         recorded.insert(format!("runs/{}/{}.json", snapshot.content.as_of, snapshot.content.run_id));
+        recorded.extend(snapshot.content.stages.into_values());
     }
     let tables = lake.tables().await?;
     for table in &tables {
