@@ -162,7 +162,7 @@ mod tests {
             "stays":[{"path":"accounts/part-0.parquet","bytes":9,"rows":1,"sha256":"cd",
             "fingerprint":"00000000000000000000000000000004","as_of":null}],"goes_on":true}},
             "kept":{"waiting_transactions":{"stamp":"s","schema":{"fields":[{"name":"_locator","data_type":"Int64",
-            "nullable":true,"dict_is_ordered":false,"metadata":{}}],"metadata":{}},"files":[]}},
+            "nullable":true,"dict_id":0,"dict_is_ordered":false,"metadata":{}}],"metadata":{}},"files":[]}},
             "availability":{"entities":{"transactions":{"columns":["order_id"],"rules":[{"name":"malformed",
             "severity":"quarantine"}]}}}}"#;
         let record = StageRecord::parse(stored.as_bytes()).expect("version 2");
