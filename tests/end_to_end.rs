@@ -15,5 +15,9 @@ mod house;
 mod ledger;
 #[path = "end_to_end/night.rs"]
 mod night;
+#[path = "end_to_end/owner.rs"]
+mod owner;
 #[path = "end_to_end/project.rs"]
 mod project;
+#[path = "end_to_end/retention.rs"]
+mod retention;

@@ -12,6 +12,7 @@ use std::{
 
 use crate::{
     night::generated,
+    owner::{self, Owner, date},
     project::{Project, complaint},
 };
 
@@ -156,6 +157,35 @@ fn a_night_outlives_its_executors() {
         assert_eq!(project.ok(&["snapshots", "list", "--lake", "driver", "--json"]).trim(), "[]");
     }
     assert_eq!(cluster.run("driver"), expect);
+}
+
+/// Nights that go on from one another give there what they give in one process, also when an executor or the driver dies.
+#[test]
+fn a_chain_of_nights_is_the_same_on_a_cluster() {
+    let project = Project::new(owner::PROJECT);
+    let mut owner = Owner::new(&project, 11);
+    let mut cluster = Cluster::of(&project, 2, 1);
+    for night in 0..5 {
+        let as_of = date(owner.day + 1);
+        project.ok(&["run", "--as-of", &as_of, "--lake", "local"]);
+        let there = ["run", "--as-of", &as_of, "--lake", "there", "--engine", &cluster.engine()];
+        if night == 2 || night == 3 {
+            let mut run = project.command(&there).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+            std::thread::sleep(Duration::from_millis(if night == 2 { 700 } else { 1_500 }));
+            if night == 2 {
+                run.kill().expect("killed");
+            } else {
+                cluster.kill_executor();
+                cluster.add_executor(1);
+            }
+            run.wait().expect("ends");
+        }
+        project.ok(&there);
+        let of = |lake: &str| project.fingerprints(&as_of, &["--lake", lake]);
+        assert_eq!(of("there"), of("local"), "night {night} after {:?}", owner.log);
+        owner.passes();
+    }
+    project.ok(&["snapshots", "verify", "--lake", "there"]);
 }
 
 #[test]

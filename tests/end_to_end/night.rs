@@ -172,7 +172,14 @@ fn a_night_killed_at_any_stage_goes_on_and_is_the_same() {
     let vacuum = |lake: &str, hours: &str, further: &[&str]| {
         project.ok(&[&["vacuum", "--lake", lake, "--older-than", hours], further].concat())
     };
-    assert_eq!(vacuum("often", "1", &[]).trim(), "0 files of 0 bytes removed");
+    let said = vacuum("often", "1", &[]);
+    assert!(
+        said.contains("is at work at the night of 2026-01-01") && said.ends_with("0 files of 0 bytes removed\n"),
+        "{said}"
+    );
+    crate::retention::all_died(&project.path("often"));
+    let said = vacuum("often", "1", &[]);
+    assert!(said.starts_with("14 files of "), "the leases of seven processes that died: {said}");
     project.ok(&["run", "--as-of", night, "--lake", "often"]);
     assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
 

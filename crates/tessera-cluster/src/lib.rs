@@ -22,6 +22,7 @@ mod executor;
 mod in_process;
 mod job;
 mod joins;
+mod leaves;
 mod plan;
 mod scheduler;
 

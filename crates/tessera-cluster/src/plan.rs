@@ -20,7 +20,7 @@ use datafusion::{
 };
 use futures::TryStreamExt;
 
-use crate::{client::Session as ClusterSession, joins};
+use crate::{client::Session as ClusterSession, joins, leaves};
 
 /// Plans like another planner, and lets the plan run on a cluster.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct ClusterPlanner {
 impl QueryPlanner for ClusterPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = self.planner.create_physical_plan(plan, session).await?;
-        let (plan, sent_below) = joins::settled(plan, session.config_options())?;
+        let (plan, sent_below) = joins::settled(leaves::alike(plan)?, session.config_options())?;
         Ok(Arc::new(ClusterExec::new(plan, sent_below, self.session.clone())))
     }
 }

@@ -15,6 +15,7 @@ use datafusion::{
     },
     common::Result,
     dataframe::DataFrameWriteOptions,
+    datasource::empty::EmptyTable,
     execution::{SessionState, SessionStateBuilder},
     logical_expr::{ColumnarValue, Volatility, create_udf},
     prelude::{ParquetReadOptions, SessionConfig, SessionContext},
@@ -67,6 +68,8 @@ async fn numbers() -> TempDir {
 async fn ask(state: SessionState, numbers: &TempDir, query: &str) -> Result<Vec<RecordBatch>> {
     let ctx = SessionContext::new_with_state(state);
     ctx.register_parquet("numbers", numbers.path().display().to_string(), ParquetReadOptions::default()).await?;
+    let schema = ctx.table("numbers").await?.schema().as_arrow().clone();
+    ctx.register_table("nothing", Arc::new(EmptyTable::new(Arc::new(schema))))?;
     ctx.sql(query).await?.collect().await
 }
 
@@ -100,6 +103,8 @@ async fn queries_give_what_one_process_gives() {
         "SELECT v FROM numbers WHERE v < 0",
         "SELECT k, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS place FROM numbers WHERE v % 9973 = 0 ORDER BY 1, 2",
         "SELECT count(*) FROM (SELECT k FROM numbers UNION ALL SELECT v FROM numbers) AS u",
+        "SELECT count(DISTINCT k) FROM (SELECT k FROM numbers UNION ALL SELECT k FROM nothing) AS u",
+        "SELECT count(DISTINCT k) FROM (SELECT k FROM numbers UNION ALL SELECT -1) AS u",
     ] {
         let there = cluster.clone().session(&vocabulary(), Arc::new(|_| {}));
         let far = ask(there, &numbers, query).await.expect(query);

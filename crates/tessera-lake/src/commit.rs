@@ -27,6 +27,14 @@ use crate::{AS_OF, DataFile, Lake, LakeError};
 /// Of two writers that meet, one always gets through, so that this bounds how many may meet.
 pub(crate) const ATTEMPTS: u32 = 64;
 
+/// What a commit does to the active files.
+enum Change<'a> {
+    /// Puts files in the place of those of a night, or of all.
+    Replace { as_of: Option<&'a str>, files: &'a [DataFile] },
+    /// Takes nights out.
+    Drop(&'a BTreeSet<String>),
+}
+
 impl Lake {
     /// Replaces the night `as_of` of `table` with `files` (without a night: the whole table), creates the table if there is
     /// none, and returns the version that this made. Files that exist but were never committed stay invisible.
@@ -49,26 +57,63 @@ impl Lake {
         as_of.map(parse_date).transpose()?;
         let partitioning = if as_of.is_some() { Partitioning::AsOf } else { Partitioning::None };
         let shape = TableShape::new(table, schema, partitioning)?;
+        let version = self.change(table, &shape, &Change::Replace { as_of, files }, run_id).await?;
+        version.ok_or_else(|| LakeError::NoTable { table: table.to_owned(), url: self.url().to_string() })
+    }
+
+    /// Takes nights out of a table by night, and returns the version that this made; none if there was nothing to take.
+    /// Their files stay in the store and in older versions.
+    pub async fn drop_nights(
+        &self,
+        table: &str,
+        schema: &SchemaRef,
+        nights: &BTreeSet<String>,
+        run_id: &str,
+    ) -> Result<Option<i64>, LakeError> {
+        let shape = TableShape::new(table, schema, Partitioning::AsOf)?;
+        self.change(table, &shape, &Change::Drop(nights), run_id).await
+    }
+
+    /// Plans a change against the latest version and commits it, until nobody else is faster.
+    async fn change(
+        &self,
+        table: &str,
+        shape: &TableShape,
+        change: &Change<'_>,
+        run_id: &str,
+    ) -> Result<Option<i64>, LakeError> {
         let mut described: Option<Vec<Add>> = None;
         for attempt in 1..=ATTEMPTS {
             let current = self.snapshot(table, None).await?;
             if let Some(version) = self.committed(table, current.as_ref(), run_id).await? {
-                return Ok(version);
+                return Ok(Some(version));
             }
             let active = match &current {
                 Some(current) => self.adds(table, current)?,
                 None => Vec::new(),
             };
-            let adds = match &described {
-                Some(adds) => adds,
-                None => described.insert(self.describe(table, as_of, files, &active).await?),
+            let (created, changes) = match change {
+                Change::Replace { as_of, files } => {
+                    let adds = match &described {
+                        Some(adds) => adds,
+                        None => described.insert(self.describe(table, *as_of, files, &active).await?),
+                    };
+                    (adds.iter().map(|add| add.modification_time).max(), replace(active, *as_of, adds))
+                }
+                Change::Drop(nights) => {
+                    let gone = |add: &Add| night(add).is_some_and(|night| nights.contains(night));
+                    let removes: Vec<Action> = active.into_iter().filter(gone).map(|add| remove(add, None)).collect();
+                    if removes.is_empty() {
+                        return Ok(None);
+                    }
+                    (None, removes)
+                }
             };
-            let created = adds.iter().map(|add| add.modification_time).max();
             let mut actions = shape.actions(self, current.as_ref(), created.unwrap_or_default())?;
-            actions.extend(replace(active, as_of, adds));
-            let committed = self.commit_once(table, current.as_ref(), &shape, actions, run_id).await?;
-            if let Some(version) = committed {
-                return Ok(version);
+            actions.extend(changes);
+            let committed = self.commit_once(table, current.as_ref(), shape, actions, run_id).await?;
+            if committed.is_some() {
+                return Ok(committed);
             }
             back_off(attempt).await;
         }
@@ -127,6 +172,7 @@ impl Lake {
             Err(source) => return Err(error(source)),
         };
         let version = finished.version;
+        self.settle(&format!("{table}/_delta_log/{version:020}.json")).await?;
         // A checkpoint only makes reading faster; the commit stands without it.
         if (version + 1).is_multiple_of(CHECKPOINT_INTERVAL)
             && let Err(problem) = finished.await
@@ -185,6 +231,7 @@ impl Lake {
         if found.size != file.bytes {
             return Err(refuse(format!("it has {} bytes, not {}", found.size, file.bytes)));
         }
+        self.settle(&file.path).await?;
         let partition = as_of.map(|night| (AS_OF.to_owned(), Some(night.to_owned())));
         Ok(Add {
             path: path.to_owned(),

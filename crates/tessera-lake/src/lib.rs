@@ -14,7 +14,9 @@
 mod commit;
 mod documents;
 mod error;
+mod history;
 mod lake;
+mod log;
 mod objects;
 mod record;
 mod registry;
@@ -25,10 +27,11 @@ mod verify;
 
 pub use documents::Documents;
 pub use error::{LakeError, is_temporary, was_cut_short};
+pub use history::History;
 pub use lake::Lake;
 pub use objects::Object;
 pub use record::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
-pub use registry::{ChainFinding, Registry, current};
+pub use registry::{ChainFinding, Registry};
 pub use table::{AS_OF, DataFile, TableFiles, digest};
 pub use verify::{Checksum, FileFinding, FileProblem};
 

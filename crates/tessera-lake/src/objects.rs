@@ -38,6 +38,31 @@ impl Lake {
         Ok(objects)
     }
 
+    /// Has the system write a file and its place in the folder to the disk, where the lake is a folder of this machine: after
+    /// a power cut, what a commit names is there. Object stores do so before they answer.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub(crate) async fn settle(&self, path: &str) -> Result<(), LakeError> {
+        if self.url().scheme() != "file" {
+            return Ok(());
+        }
+        let Ok(file) = self.place(path).to_file_path() else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || {
+            std::fs::File::open(&file)?.sync_all()?;
+            match file.parent() {
+                #[cfg(unix)]
+                Some(folder) => std::fs::File::open(folder)?.sync_all(),
+                _ => Ok(()),
+            }
+        });
+        let done = written.await.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+        done.map_err(|e| {
+            let source = object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(e) };
+            self.store_error("write to the disk", path, source)
+        })
+    }
+
     /// Removes objects by their paths relative to the root; one that is gone already is no error.
     ///
     /// # Errors

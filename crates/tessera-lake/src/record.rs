@@ -16,6 +16,8 @@ pub enum SnapshotState {
     Held,
     /// Takes a published snapshot back, which from then on is nobody's current one and no parent.
     Retracted,
+    /// Says that a snapshot is no longer retained: as if taken back, and its files may go.
+    Expired,
 }
 
 impl SnapshotState {
@@ -25,6 +27,7 @@ impl SnapshotState {
             Self::Published => "published",
             Self::Held => "held",
             Self::Retracted => "retracted",
+            Self::Expired => "expired",
         }
     }
 }
@@ -42,9 +45,9 @@ pub struct SnapshotContent {
     pub run_id: String,
     /// The night, `YYYY-MM-DD`.
     pub as_of: String,
-    /// Published, held or retracted.
+    /// Published, held, retracted or expired.
     pub state: SnapshotState,
-    /// The snapshot that the night went on from; empty for the first. Of a retraction: what is taken back.
+    /// The snapshot that the night went on from; empty for the first. Of a retraction or an expiry: the snapshot meant.
     pub parent: String,
     /// What the run left, by table.
     pub tables: BTreeMap<String, TableRecord>,
@@ -68,7 +71,7 @@ pub struct SnapshotContent {
     pub seed: i64,
     /// Every gate that was asked.
     pub gates: Vec<GateRecord>,
-    /// Why, where somebody had to say it: a retraction.
+    /// Why, where somebody had to say it: a retraction, an expiry.
     pub why: String,
     /// Who ran it and where, `user@host`; a repeated run may change it.
     pub recorded_by: String,

@@ -11,7 +11,7 @@
 //! commit: reading then costs tens of requests and not one per night, and the whole history is
 //! rewritten once in about 32 nights.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use deltalake_core::kernel::{Action, Add, EagerSnapshot};
@@ -24,10 +24,10 @@ use crate::lake::concurrently;
 use crate::rows::{self, NO_HASH, Row};
 use crate::schema::{Partitioning, TableShape};
 use crate::table::SHA256_TAG;
-use crate::{DataFile, Lake, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
+use crate::{DataFile, History, Lake, LakeError, SnapshotContent, SnapshotRecord};
 
 /// Name of the table.
-const TABLE: &str = "snapshots";
+pub(crate) const TABLE: &str = "snapshots";
 
 /// Files that may gather before an append puts all rows into one.
 const COMPACT_AT: usize = 32;
@@ -56,62 +56,59 @@ impl Registry {
     /// Appends a finished run and returns the row that was stored. A run that is already there is
     /// returned as it stands; racing runs follow one another in the chain.
     pub async fn append(&self, content: &SnapshotContent) -> Result<SnapshotRecord, LakeError> {
+        let stored = self.append_all(std::slice::from_ref(content)).await?;
+        stored.into_iter().next().ok_or_else(|| LakeError::Registry {
+            place: content.run_id.clone(),
+            problem: "the row is not among those that were stored".into(),
+        })
+    }
+
+    /// The same for several, in one commit.
+    pub async fn append_all(&self, contents: &[SnapshotContent]) -> Result<Vec<SnapshotRecord>, LakeError> {
         let shape = TableShape::new(TABLE, &rows::schema(), Partitioning::None)?;
         for attempt in 1..=ATTEMPTS {
             let current = self.lake.snapshot(TABLE, None).await?;
             let adds = self.files(current.as_ref())?;
             let mut stored = self.rows(&adds).await?;
-            if let Some(row) = stored.iter().find(|row| row.text("run_id") == content.run_id) {
-                return row.record();
+            let before = stored.len();
+            for content in contents {
+                if stored.iter().any(|row| row.text("run_id") == content.run_id) {
+                    continue;
+                }
+                let last = stored.last();
+                let (sequence, hash) = last.map_or((0, NO_HASH), |last| (last.sequence + 1, last.text("hash")));
+                stored.push(Row::new(content, sequence, hash)?);
             }
-            let (sequence, previous_hash) =
-                stored.last().map_or((0, NO_HASH), |last| (last.sequence + 1, last.text("hash")));
-            let row = Row::new(content, sequence, previous_hash)?;
-            stored.push(row.clone());
+            let answer = |stored: &[Row]| {
+                let asked = |row: &&Row| contents.iter().any(|c| c.run_id == row.text("run_id"));
+                stored.iter().filter(asked).map(Row::record).collect()
+            };
+            if stored.len() == before {
+                return answer(&stored);
+            }
 
             let compact = adds.len() >= self.compact_at;
-            let written = if compact { stored.as_slice() } else { std::slice::from_ref(&row) };
-            let add = self.write(written).await?;
+            let add = self.write(if compact { &stored } else { &stored[before..] }).await?;
             let written_at = add.modification_time;
             let mut actions = shape.actions(&self.lake, current.as_ref(), written_at)?;
             if compact {
                 actions.extend(adds.into_iter().map(|add| remove(add, Some(written_at))));
             }
             actions.push(Action::Add(add));
-            let committed = self.lake.commit_once(TABLE, current.as_ref(), &shape, actions, &content.run_id).await?;
-            if committed.is_some() {
-                return row.record();
+            let run_id = stored[before].text("run_id");
+            if self.lake.commit_once(TABLE, current.as_ref(), &shape, actions, run_id).await?.is_some() {
+                return answer(&stored);
             }
             back_off(attempt).await;
         }
         Err(LakeError::Contended { table: TABLE.to_owned(), attempts: ATTEMPTS })
     }
 
-    /// All rows, oldest first.
-    pub async fn list(&self) -> Result<Vec<SnapshotRecord>, LakeError> {
+    /// All rows.
+    pub async fn history(&self) -> Result<History, LakeError> {
         let current = self.lake.snapshot(TABLE, None).await?;
         let rows = self.rows(&self.files(current.as_ref())?).await?;
-        rows.iter().map(Row::record).collect()
-    }
-
-    /// The snapshot of this id.
-    pub async fn get(&self, snapshot_id: &str) -> Result<Option<SnapshotRecord>, LakeError> {
-        let records = self.list().await?;
-        Ok(records.into_iter().find(|r| r.snapshot_id == snapshot_id))
-    }
-
-    /// What is current for a night, or at all: the row published last for that night, and without
-    /// one, for the newest night that was published. A held run never changes it, publishing an older night again doesn't
-    /// turn back what is current at all, and what was retracted isn't current.
-    pub async fn latest_published(&self, as_of: Option<&str>) -> Result<Option<SnapshotRecord>, LakeError> {
-        let mut current = current(self.list().await?).into_iter();
-        Ok(current.rfind(|r| as_of.is_none_or(|night| r.content.as_of == night)))
-    }
-
-    /// The snapshot that a night goes on from: what is current for the newest night before it.
-    pub async fn parent(&self, as_of: &str) -> Result<Option<SnapshotRecord>, LakeError> {
-        let mut current = current(self.list().await?).into_iter();
-        Ok(current.rfind(|r| r.content.as_of.as_str() < as_of))
+        Ok(History::new(rows.iter().map(Row::record).collect::<Result<_, _>>()?))
     }
 
     /// Recomputes the chain from the stored bytes; empty when everything holds.
@@ -201,22 +198,6 @@ impl Registry {
             .map_err(|source| self.lake.store_error("write", &path, source))?;
         self.lake.add_action(TABLE, None, &file).await
     }
-}
-
-/// What is current for each night that was published, by night: the last row of it that wasn't taken back.
-pub fn current(records: Vec<SnapshotRecord>) -> Vec<SnapshotRecord> {
-    let retracted: BTreeSet<String> = records
-        .iter()
-        .filter(|r| r.content.state == SnapshotState::Retracted)
-        .map(|r| r.content.parent.clone())
-        .collect();
-    let mut nights: BTreeMap<String, SnapshotRecord> = BTreeMap::new();
-    for record in records {
-        if record.content.state == SnapshotState::Published && !retracted.contains(&record.snapshot_id) {
-            nights.insert(record.content.as_of.clone(), record);
-        }
-    }
-    nights.into_values().collect()
 }
 
 fn place(add: &Add) -> String {

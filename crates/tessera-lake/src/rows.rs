@@ -30,10 +30,14 @@ pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000
 const COLUMNS: [(&str, DataType, &str); 23] = [
     (AS_OF, DataType::Date32, "the night"),
     ("snapshot_id", DataType::Utf8, "the night and 12 hex digits of the content's SHA-256"),
-    ("state", DataType::Utf8, "published, held or retracted"),
+    ("state", DataType::Utf8, "published, held, retracted or expired"),
     ("run_id", DataType::Utf8, "the run that left this snapshot"),
     ("sequence", DataType::Int64, "place in the chain, from 0 without gaps"),
-    ("parent", DataType::Utf8, "snapshot that the night went on from, or that is taken back; empty for the first"),
+    (
+        "parent",
+        DataType::Utf8,
+        "snapshot that the night went on from, or that is retracted or expired; empty for the first",
+    ),
     (
         "tables",
         DataType::Utf8,
@@ -49,7 +53,7 @@ const COLUMNS: [(&str, DataType, &str); 23] = [
     ("secret", DataType::Utf8, "identity of the secret under which keys were made"),
     ("seed", DataType::Int64, "seed of everything random"),
     ("gates", DataType::Utf8, "JSON array of gates: metric, scope, value, threshold, state, required"),
-    ("why", DataType::Utf8, "why a snapshot was taken back"),
+    ("why", DataType::Utf8, "why a snapshot was retracted or expired"),
     ("recorded_by", DataType::Utf8, "user@host of the runner"),
     ("published_at", DataType::Utf8, "when the run finished, as the runner's clock said"),
     ("previous_hash", DataType::Utf8, "hash of the row before, 64 zeros for the first"),
@@ -145,6 +149,7 @@ impl Row {
             "published" => SnapshotState::Published,
             "held" => SnapshotState::Held,
             "retracted" => SnapshotState::Retracted,
+            "expired" => SnapshotState::Expired,
             other => return Err(self.refuse("state", &format!("{other:?} is no state"))),
         };
         Ok(SnapshotRecord {

@@ -91,7 +91,7 @@ impl Lake {
     /// The state of a table at a version, the latest if none is given; none when there is no table.
     pub(crate) async fn snapshot(&self, table: &str, version: Option<i64>) -> Result<Option<EagerSnapshot>, LakeError> {
         let log = self.log_store(table)?;
-        // Of a local folder that isn't there, the Delta library gives an error of no use.
+        // Of a log that isn't there, the Delta library gives an error of no use, and logs it.
         if !self.has_log(table).await? {
             return Ok(None);
         }

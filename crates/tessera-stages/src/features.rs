@@ -421,3 +421,43 @@ fn typed(feature: &Feature, expression: &str) -> String {
         _ => format!("CAST({expression} AS VARCHAR)"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{self, Given};
+
+    /// An order of two lines, one more, a return; an order 90 days ago, and one of tomorrow. Means and totals by hand.
+    #[tokio::test]
+    async fn features_are_what_one_counts_by_hand() {
+        let lines = "
+        account_key | order_id | line_id | ordered_at          | category | quantity | unit_price | discount | channel | is_return | gross | amount
+        a           | O1       | 1       | 2025-03-01T10:00:00 | toys     | 2        | 5.00       | 0.1      | web     | false     | 10.00 | 9.00
+        a           | O1       | 2       | 2025-03-01T10:00:00 | books    | 1        | 3.50       | 0        | web     | false     | 3.50  | 3.50
+        a           | O2       | 1       | 2025-03-11T10:00:00 | toys     | 1        | 5.00       | 0        | store   | false     | 5.00  | 5.00
+        a           | O3       | 1       | 2025-03-12T10:00:00 | toys     | 1        | 5.00       | 0        | store   | true      | 5.00  | 5.00
+        b           | O4       | 1       | 2025-01-01T00:00:00 | books    | 1        | 8.00       | 0        | web     | false     | 8.00  | 8.00
+        b           | O5       | 1       | 2025-04-01T00:00:00 | books    | 1        | 8.00       | 0        | web     | false     | 8.00  | 8.00";
+        let given = Given {
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n",
+            as_of: "2025-04-01",
+            sources: &[(
+                "transactions",
+                "order_id,customer_id,ordered_at,quantity,unit_price,discount,category,channel,line_id,is_return\n",
+            )],
+            tables: &[("clean_transactions", lines), ("accounts", "account_key | customer_key\na | A\nb | B")],
+            previous: &[],
+            looks_at: &[(
+                "features",
+                "customer_key recency_days frequency gross_spend returned monetary average_order_value interpurchase_mean_days \
+                 top_category_share return_rate online_share orders_last90 orders_prior90",
+            )],
+        };
+        insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+        features
+        customer_key | recency_days | frequency | gross_spend | returned | monetary  | average_order_value | interpurchase_mean_days | top_category_share | return_rate | online_share | orders_last90 | orders_prior90
+        A            | 20.583333    | 2         | 17.500000   | 5.000000 | 12.500000 | 8.75                | 10                      | 0.8                | 0.25        | 0.666667     | 2             | 0
+        B            | 90           | 1         | 8.000000    | 0.000000 | 8.000000  | 8                   | 90                      | 1                  | 0           | 1            | 1             | 0
+        ");
+    }
+}

@@ -227,6 +227,8 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFr
             ("ci_low", floats(|r| r.low)),
             ("ci_high", floats(|r| r.high)),
             ("previous", floats(|r| r.previous)),
+            // No night is declared to compare with.
+            ("baseline", floats(|_| None)),
             ("state", Arc::new(table.iter().map(|r| Some(r.state)).collect::<StringArray>())),
         ],
     )
@@ -235,6 +237,7 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, Given};
 
     fn rows(ns: &[(Option<i32>, i64)]) -> Vec<Row> {
         ns.iter()
@@ -263,5 +266,55 @@ mod tests {
     #[test]
     fn an_empty_segment_discloses_nobody() {
         assert_eq!(states(&[(None, 90), (Some(0), 90), (Some(1), 0)]), ["ok", "ok", "ok"]);
+    }
+
+    /// Two segments whose numerators add up to those of everybody; one is too small to be told, and so the other is not told.
+    #[tokio::test]
+    async fn segments_add_up_and_the_few_are_not_told() {
+        let features = "
+            customer_key | frequency | spend_last90 | returns_last90 | orders_last90 | spend_prior90 | returns_prior90 | orders_prior90
+            A            | 4         | 40.00        | 1.50           | 2             | 20.00         | 0               | 1
+            B            | 1         | 10.00        | 0              | 1             | 0             | 0               | 0
+            C            | 2         | 0            | 0              | 0             | 15.00         | 0               | 2
+            D            | 1         | 7.25         | 0              | 1             | 5.00          | 5.00            | 1";
+        let kpis = async |segments: &str, k: u32| {
+            let project = format!("[sources.transactions]\nurl = \"transactions.csv\"\n[privacy]\nk = {k}\n");
+            let given = Given {
+                project: &project,
+                as_of: "2025-04-01",
+                sources: &[],
+                tables: &[("features", features), ("segments", segments)],
+                previous: &[("kpis", "segment_id | kpi | value\n | revenue | 50")],
+                looks_at: &[("kpis", "segment_id kpi value numerator denominator n previous state")],
+            };
+            let all = testing::check(&STAGE, given).await;
+            let wanted = ["segment_id", "| revenue ", "| retention_rate", "| average_order_value"];
+            all.lines().filter(|l| wanted.iter().any(|w| l.contains(w))).collect::<Vec<_>>().join("\n")
+        };
+        let halves = "customer_key | segment_id\nA | 0\nB | 0\nC | 1\nD | 1";
+        insta::assert_snapshot!(kpis(halves, 1).await, @r"
+        segment_id | kpi                 | value     | numerator | denominator | n | previous | state
+                   | average_order_value | 13.9375   | 55.750000 | 4.000000    | 3 |          | low_n
+                   | retention_rate      | 0.666667  | 2.000000  | 3.000000    | 3 |          | low_n
+                   | revenue             | 55.75     | 55.750000 |             | 4 | 50       | low_n
+        0          | average_order_value | 16.166667 | 48.500000 | 3.000000    | 2 |          | low_n
+        0          | retention_rate      | 1         | 1.000000  | 1.000000    | 1 |          | low_n
+        0          | revenue             | 48.5      | 48.500000 |             | 2 |          | low_n
+        1          | average_order_value | 7.25      | 7.250000  | 1.000000    | 1 |          | low_n
+        1          | retention_rate      | 0.5       | 1.000000  | 2.000000    | 2 |          | low_n
+        1          | revenue             | 7.25      | 7.250000  |             | 2 |          | low_n
+        ");
+        insta::assert_snapshot!(kpis(halves, 3).await, @r"
+        segment_id | kpi                 | value    | numerator | denominator | n | previous | state
+                   | average_order_value | 13.9375  | 55.750000 | 4.000000    | 3 |          | low_n
+                   | retention_rate      | 0.666667 | 2.000000  | 3.000000    | 3 |          | low_n
+                   | revenue             | 55.75    | 55.750000 |             | 4 | 50       | low_n
+        0          | average_order_value |          |           |             |   |          | suppressed
+        0          | retention_rate      |          |           |             |   |          | suppressed
+        0          | revenue             |          |           |             |   |          | suppressed
+        1          | average_order_value |          |           |             |   |          | suppressed
+        1          | retention_rate      |          |           |             |   |          | suppressed
+        1          | revenue             |          |           |             |   |          | suppressed
+        ");
     }
 }

@@ -11,6 +11,8 @@ pub mod reconcile;
 mod rows;
 pub mod scaled;
 pub mod segment;
+#[cfg(test)]
+mod testing;
 pub mod validate;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -185,8 +187,21 @@ impl Output {
     /// All rows of the frame go to one table.
     ///
     /// # Errors
-    /// When a column of the table cannot be made of the frame's.
+    /// When the frame lacks a column of the table, or has it of a type that cannot be made the table's.
     pub fn table(night: &Night<'_>, name: &str, frame: DataFrame) -> Result<Self, StageError> {
+        let columns = frame.schema();
+        let table = night.table(name)?;
+        if let Some(column) = table.columns.iter().find(|c| !columns.has_column_with_unqualified_name(&c.name)) {
+            return Err(StageError::Data(format!("the stage gives the table {name} no column {}", column.name)));
+        }
+        Self::partly(night, name, frame)
+    }
+
+    /// The same where nobody gives some of the columns: they are null.
+    ///
+    /// # Errors
+    /// When the frame has a column of a type that cannot be made the table's.
+    pub fn partly(night: &Night<'_>, name: &str, frame: DataFrame) -> Result<Self, StageError> {
         let table = night.table(name)?;
         let frame = tessera_engine::session::conform(frame, &table)?;
         let route = Route::all(name, &table);

@@ -334,6 +334,7 @@ fn frame(night: &Night<'_>, lines: &[Line], before: &Before) -> Result<DataFrame
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, Given};
 
     #[test]
     fn a_penny_too_few_is_told() {
@@ -352,5 +353,85 @@ mod tests {
              superseded and later rows make 3 rows and 2.99"
         );
         assert!(balanced(&Line { merged: count(1, 1_000_000), ..line }).is_ok());
+    }
+
+    const SOURCES: [(&str, &str); 1] = [("transactions", "order_id,customer_id,ordered_at,quantity,unit_price\n")];
+    const CLEAN: &str = "
+        order_id | quantity | unit_price | amount
+        O1       | 2        | 5.00       | 10.00
+        O6       | 1        | 9.99       | 9.99";
+    const ASIDE: &str = "
+        source       | row | disposition | rule         | amount
+        transactions | 2   | merged      | duplicate_of | 10.00
+        transactions | 3   | quarantined | bad_quantity | 0.00";
+
+    async fn ledger(amount: &str, previous: &[(&str, &str)]) -> String {
+        let inputs = format!(
+            "source       | file_id | rows | rows_after_as_of | amount   | amount_after_as_of
+             transactions | 0       | 5    | 1                | {amount} | 9.99"
+        );
+        let given = Given {
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[quality.rules.duplicate_of]\nentity = \"transactions\"\n\
+                      severity = \"merge\"\norder = 900\nby = [\"order_id\"]\ndescription = \"d\"\n",
+            as_of: "2025-04-01",
+            sources: &SOURCES,
+            tables: &[("clean_transactions", CLEAN), ("quarantine", ASIDE), ("inputs", &inputs)],
+            previous,
+            looks_at: &[(
+                "ledger",
+                "step rule rows_in rows_clean rows_quarantined rows_merged rows_after_as_of rows_clean_change amount_in amount_clean",
+            )],
+        };
+        testing::check(&STAGE, given).await
+    }
+
+    #[tokio::test]
+    async fn the_ledger_is_a_waterfall_that_balances() {
+        insta::assert_snapshot!(ledger("39.98", &[]).await, @r"
+        ledger
+        step | rule                  | rows_in | rows_clean | rows_quarantined | rows_merged | rows_after_as_of | rows_clean_change | amount_in | amount_clean
+        0    | total                 | 5       | 2          | 1                | 1           | 1                | 2                 | 39.980000 | 19.990000
+        1    | after_as_of           | 5       | 4          | 0                | 0           | 1                | 4                 | 39.980000 | 29.990000
+        10   | bad_quantity          | 4       | 3          | 1                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        11   | bad_price             | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        12   | exact_duplicate       | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        13   | duplicate_of          | 3       | 2          | 0                | 1           | 0                | 2                 | 29.990000 | 19.990000
+        2    | malformed             | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        3    | unparsable_ordered_at | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        4    | unparsable_quantity   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        5    | unparsable_unit_price | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        6    | amount_out_of_range   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        7    | missing_customer      | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        8    | missing_order         | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        9    | missing_date          | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        ");
+        insta::assert_snapshot!(ledger("39.97", &[]).await, @r"
+        error: the ledger of transactions does not balance: the files hold 5 rows and 39.97, clean, quarantined, merged, superseded and later rows make 5 rows and 39.98
+        ");
+    }
+
+    #[tokio::test]
+    async fn what_is_more_than_on_the_parent_night_is_said() {
+        let before = "
+            source       | step | rule  | rows_clean | amount_clean
+            transactions | 0    | total | 1          | 10.00";
+        insta::assert_snapshot!(ledger("39.98", &[("ledger", before)]).await, @r"
+        ledger
+        step | rule                  | rows_in | rows_clean | rows_quarantined | rows_merged | rows_after_as_of | rows_clean_change | amount_in | amount_clean
+        0    | total                 | 5       | 2          | 1                | 1           | 1                | 1                 | 39.980000 | 19.990000
+        1    | after_as_of           | 5       | 4          | 0                | 0           | 1                | 4                 | 39.980000 | 29.990000
+        10   | bad_quantity          | 4       | 3          | 1                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        11   | bad_price             | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        12   | exact_duplicate       | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        13   | duplicate_of          | 3       | 2          | 0                | 1           | 0                | 2                 | 29.990000 | 19.990000
+        2    | malformed             | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        3    | unparsable_ordered_at | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        4    | unparsable_quantity   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        5    | unparsable_unit_price | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        6    | amount_out_of_range   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        7    | missing_customer      | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        8    | missing_order         | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        9    | missing_date          | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        ");
     }
 }

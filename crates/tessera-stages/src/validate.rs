@@ -170,6 +170,7 @@ fn table(night: &Night<'_>, figures: &[Figure]) -> Result<datafusion::prelude::D
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{self, Given};
 
     #[test]
     fn a_figure_that_cannot_be_measured_fails_its_gate() {
@@ -182,5 +183,43 @@ mod tests {
         let missing: Vec<_> =
             not_measured(|m| m == "silhouette" || m == "share", &figures).iter().map(|f| (f.metric, f.value)).collect();
         assert_eq!(missing, [("silhouette", None)]);
+    }
+
+    #[tokio::test]
+    async fn gates_are_asked_of_the_model_and_of_every_segment() {
+        let features = "
+            customer_key | recency_days
+            A            | 1
+            B            | 3
+            C            | 11
+            D            | 13";
+        let model = "
+            segment_id | feature      | centroid | mean | scale | transform
+            0          | recency_days | -1       | 7    | 5     | none
+            1          | recency_days | 1        | 7    | 5     | none";
+        let given = Given {
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[validation.gates.share]\nat_least = 0.6\nrequired = true\n",
+            as_of: "2025-04-01",
+            sources: &[],
+            tables: &[("features", features), ("model", model)],
+            previous: &[],
+            looks_at: &[("validation", "")],
+        };
+        insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+        validation
+        segment_id | metric                 | scope   | value    | threshold | state | gate
+                   | calinski_harabasz      | model   | 50       |           | info  | none
+                   | davies_bouldin         | model   | 0.2      |           | info  | none
+                   | features_used          | model   | 1        |           | info  | none
+                   | inertia                | model   | 0.16     |           | info  | none
+                   | silhouette             | model   | 0.79798  | 0.05      | pass  | required
+                   | variance_between_share | model   | 0.961538 | 0.1       | pass  | required
+        0          | customers              | segment | 2        | 5         | fail  | required
+        0          | share                  | segment | 0.5      | 0.6       | fail  | required
+        0          | silhouette_of_segment  | segment | 0.79798  |           | info  | none
+        1          | customers              | segment | 2        | 5         | fail  | required
+        1          | share                  | segment | 0.5      | 0.6       | fail  | required
+        1          | silhouette_of_segment  | segment | 0.79798  |           | info  | none
+        ");
     }
 }

@@ -15,7 +15,7 @@ use datafusion::arrow::{
 use object_store::ObjectStoreExt;
 use tessera_contract::{Entity, Project, tables};
 use tessera_engine::Engine;
-use tessera_lake::{DataFile, LakeError, SnapshotRecord};
+use tessera_lake::{DataFile, History, LakeError, SnapshotRecord};
 use tessera_stages::ingest;
 
 use crate::{
@@ -57,8 +57,8 @@ pub struct Reading {
 
 impl Parent {
     /// What is current for the newest published night before `as_of`.
-    pub async fn find(context: &Context, engine: &Engine, as_of: &str) -> Result<Option<Self>> {
-        let Some(snapshot) = context.lake.registry().parent(as_of).await? else { return Ok(None) };
+    pub async fn find(context: &Context, engine: &Engine, history: &History, as_of: &str) -> Result<Option<Self>> {
+        let Some(snapshot) = history.parent(as_of).cloned() else { return Ok(None) };
         let documents = context.lake.documents();
         let mut records = BTreeMap::new();
         for (stage, path) in &snapshot.content.stages {
@@ -88,12 +88,12 @@ impl Parent {
     }
 }
 
-/// The first of some files that is not there.
+/// The first of some files that is not there, or not whole.
 async fn lost(context: &Context, files: impl Iterator<Item = &DataFile>) -> Result<Option<String>> {
     for file in files {
         match context.lake.store().head(&context.lake.path(&file.path)).await {
-            Ok(_) => {}
-            Err(object_store::Error::NotFound { .. }) => return Ok(Some(file.path.clone())),
+            Ok(found) if found.size == file.bytes => {}
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => return Ok(Some(file.path.clone())),
             Err(source) => {
                 return Err(LakeError::Store { action: "read", place: file.path.clone(), source }.into());
             }

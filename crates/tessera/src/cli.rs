@@ -209,10 +209,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Snapshots,
     },
-    /// Removes files that no snapshot, no table and no run that may still go on needs: what killed attempts left.
+    /// Removes files that no retained snapshot and no run that is at work or may go on needs.
     #[command(after_help = "Example: tessera vacuum --dry-run")]
     Vacuum {
-        /// Leaves alone what is younger than this many hours; longer than any night takes.
+        /// Leaves alone what is younger than this many hours: so long a run that was stopped can go on, and an expired
+        /// snapshot be read to the end.
         #[arg(long, default_value_t = 48, value_name = "HOURS")]
         older_than: u32,
         /// Lists them only.
@@ -325,6 +326,19 @@ pub enum Snapshots {
     },
     /// Checks the chain of the registry, and of every snapshot the Delta logs, the checksum of every file and the stage records.
     Verify,
+    /// Says which nights are retained: all others expire, and `vacuum` removes what only they need.
+    #[command(after_help = "Example: tessera snapshots expire --keep 35 --keep-months 24")]
+    Expire {
+        /// So many of the newest published nights.
+        #[arg(long, value_name = "NIGHTS")]
+        keep: NonZeroUsize,
+        /// And of so many of the newest months the last published night.
+        #[arg(long, value_name = "MONTHS", default_value_t = 0)]
+        keep_months: usize,
+        /// Lists what would expire only.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Takes a published night back, without removing it: it is no longer current, and no later night goes on from it.
     Retract {
         /// The snapshot.

@@ -1,21 +1,28 @@
 //! The last step: the gates decide, the tables are committed, and the registry remembers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use arrow::datatypes::{Float64Type, SchemaRef};
 use datafusion::arrow::{array::AsArray, record_batch::RecordBatch};
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tessera_contract::{Table, tables};
-use tessera_lake::{DataFile, GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
+use tessera_lake::{
+    DataFile, GateRecord, History, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord,
+};
 
 use crate::{
     chain::{integers, texts},
     context::Context,
     errors::Held,
     progress::Step,
+    record::Written,
     runner::{Run, VERSION},
 };
+
+/// Tables that are committed at once.
+const AT_ONCE: usize = 8;
 
 /// Commits what the stages wrote, unless a required gate fails: then the candidate is recorded as held, nothing changes
 /// for readers, and the error is [`Held`].
@@ -35,20 +42,21 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
     let state = if failing.is_empty() { SnapshotState::Published } else { SnapshotState::Held };
 
     let as_of = run.as_of.to_string();
-    let mut committed = BTreeMap::new();
-    for (name, written) in run.records().flat_map(|r| &r.tables) {
+    let history = lake.registry().history().await?;
+    let one = async |name: &str, written: &Written| {
         let files = written.all();
         let version = match state {
             SnapshotState::Published => {
                 let table = tables::find(&run.context.project, name)
                     .with_context(|| format!("the contract knows no table {name}"))?;
-                Some(commit(run, &table, &files).await?)
+                Some(commit(run, &history, &table, &files).await?)
             }
             _ => None,
         };
-        let fingerprint = written.fingerprint()?.to_string();
-        committed.insert(name.clone(), TableRecord::new(version, fingerprint, &files));
-    }
+        anyhow::Ok((name.to_owned(), TableRecord::new(version, written.fingerprint()?.to_string(), &files)))
+    };
+    let commits: Vec<_> = run.records().flat_map(|r| &r.tables).map(|(name, written)| one(name, written)).collect();
+    let committed = futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;
     let content = SnapshotContent {
         run_id: run.id.clone(),
         as_of: as_of.clone(),
@@ -83,15 +91,15 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
 
 /// Commits a table of the night. What is known is what the newest published night knows: an older night that is made again
 /// has its version of it, and the newest one's is put back on top.
-async fn commit(run: &Run<'_>, table: &Table, files: &[DataFile]) -> Result<i64> {
+async fn commit(run: &Run<'_>, history: &History, table: &Table, files: &[DataFile]) -> Result<i64> {
     let lake = &run.context.lake;
     let as_of = run.as_of.to_string();
     let night = (!table.grows).then_some(as_of.as_str());
     let version = lake.commit(&table.name, &described(table), night, files, &run.id).await?;
     if table.grows
-        && let Some(newest) = lake.registry().latest_published(None).await?.filter(|r| r.content.as_of > as_of)
+        && let Some(newest) = history.newest().filter(|r| r.content.as_of > as_of)
     {
-        let files = lake.files_of(&newest, &table.name, false).await?.files;
+        let files = lake.files_of(newest, &table.name, false).await?.files;
         let again = format!("{} over {}", newest.content.run_id, run.id);
         lake.commit(&table.name, &described(table), None, &files, &again).await?;
     }
@@ -99,7 +107,7 @@ async fn commit(run: &Run<'_>, table: &Table, files: &[DataFile]) -> Result<i64>
 }
 
 /// The columns of a table with what it is for.
-fn described(table: &Table) -> SchemaRef {
+pub fn described(table: &Table) -> SchemaRef {
     let description = [("description".to_owned(), table.description.clone())].into();
     Arc::new(table.schema().as_ref().clone().with_metadata(description))
 }
@@ -108,12 +116,13 @@ fn described(table: &Table) -> SchemaRef {
 /// what is known the newest night's. `id` names the commits.
 pub async fn put_back(context: &Context, as_of: &str, id: &str) -> Result<()> {
     let lake = &context.lake;
+    let history = lake.registry().history().await?;
     for name in lake.tables().await? {
         let Some(table) = tables::find(&context.project, &name) else { continue };
         let night = (!table.grows).then_some(as_of);
-        let current = lake.registry().latest_published(night).await?;
+        let current = night.map_or_else(|| history.newest(), |night| history.of_night(night));
         let files = match current.filter(|r| r.content.tables.contains_key(&name)) {
-            Some(snapshot) => lake.files_of(&snapshot, &name, !table.grows).await?.files,
+            Some(snapshot) => lake.files_of(snapshot, &name, !table.grows).await?.files,
             None => Vec::new(),
         };
         lake.commit(&name, &described(&table), night, &files, id).await?;

@@ -39,16 +39,24 @@ pub async fn tables(context: &Context, scope: &Scope) -> Result<Vec<Found>> {
     match scope {
         Scope::Everything => everything(context).await,
         Scope::Night(date) => {
-            let found = registry.latest_published(Some(date)).await?.ok_or_else(|| {
+            let history = registry.history().await?;
+            let found = history.of_night(date).ok_or_else(|| {
                 Usage(format!("no night of {date} is published; `tessera snapshots list` shows which are"))
             })?;
-            of_snapshot(context, &found).await
+            of_snapshot(context, found).await
         }
         Scope::Snapshot(id) => {
-            let found = registry.get(id).await?.ok_or_else(|| {
+            let history = registry.history().await?;
+            let found = history.get(id).ok_or_else(|| {
                 Usage(format!("there is no snapshot {id}; `tessera snapshots list` shows which there are"))
             })?;
-            of_snapshot(context, &found).await
+            if let Some(expired) = history.expired(id) {
+                let (at, why) = (&expired.content.published_at, &expired.content.why);
+                return Err(
+                    Usage(format!("the snapshot {id} expired at {at} ({why}): its files are not retained")).into()
+                );
+            }
+            of_snapshot(context, found).await
         }
         Scope::Run(id) => {
             let found = RunRecord::find(&context.lake.documents(), id)
@@ -74,7 +82,7 @@ pub async fn of_snapshot(context: &Context, snapshot: &SnapshotRecord) -> Result
 }
 
 /// The tables that some stages have recorded.
-async fn of_records(context: &Context, paths: impl Iterator<Item = &String>) -> Result<Vec<Found>> {
+pub async fn of_records(context: &Context, paths: impl Iterator<Item = &String>) -> Result<Vec<Found>> {
     let documents = context.lake.documents();
     let mut found = Vec::new();
     for path in paths {
@@ -88,12 +96,36 @@ async fn of_records(context: &Context, paths: impl Iterator<Item = &String>) -> 
     Ok(found)
 }
 
-/// Every table of the lake: all published nights, and of what is known the newest.
+/// Every table of the lake: all published nights, and of what is known the newest. What a night left that is not (or not yet)
+/// in the registry is not seen.
 async fn everything(context: &Context) -> Result<Vec<Found>> {
+    let lake = &context.lake;
+    let history = lake.registry().history().await?;
     let mut found = Vec::new();
-    for name in context.lake.tables().await? {
-        let table = context.lake.files(&name, None, None).await?;
+    for name in lake.tables().await? {
+        let mut table = lake.files(&name, None, None).await?;
+        let contract = contract::find(&context.project, &name);
+        let by_night = contract.as_ref().is_none_or(|t| !t.grows);
+        if contract.is_some() || history.newest().is_some_and(|r| r.content.tables.contains_key(&name)) {
+            let newest = history.newest().filter(|_| !by_night);
+            let nights = history.current().filter(|_| by_night);
+            let mut files = Vec::new();
+            for snapshot in nights.chain(newest) {
+                let Some(published) = snapshot.content.tables.get(&name) else { continue };
+                let night = by_night.then_some(snapshot.content.as_of.as_str());
+                let mut its: Vec<DataFile> =
+                    table.files.iter().filter(|f| f.as_of.as_deref() == night).cloned().collect();
+                if tessera_lake::digest(&its) != published.digest {
+                    its = lake.files_of(snapshot, &name, by_night).await?.files;
+                }
+                files.extend(its);
+            }
+            table.files = files;
+        }
         found.push(Found { name, schema: table.schema, files: table.files });
+    }
+    if found.is_empty() {
+        return Err(Usage(format!("{} holds no table: is it the lake, and was a night published?", lake.url())).into());
     }
     Ok(found)
 }

@@ -25,6 +25,7 @@ use crate::{
     chain::{self, Parent, Reading},
     context::Context,
     errors::{Changed, Usage},
+    lease::{Lease, Work},
     progress::Step,
     record::{Kept, RunRecord, StageRecord, Written},
     sources::{self, Found},
@@ -55,6 +56,7 @@ pub struct Run<'a> {
     pub sources: String,
     /// The answer that the registry has already.
     pub recorded: Option<SnapshotRecord>,
+    lease: Option<Lease>,
 }
 
 /// A stage of a run.
@@ -77,12 +79,33 @@ pub struct Ask {
 }
 
 impl<'a> Run<'a> {
+    /// A run that is to be done, under a lease: whoever has it ends it with [`Run::end`].
+    pub async fn begin(context: &'a Context, as_of: AsOf, ask: Ask) -> Result<Self> {
+        // Before hours of work rather than after.
+        context.lake.probe().await?;
+        let lease = Lease::take(&context.lake, Work::Night(as_of.to_string())).await?;
+        match Self::new(context, as_of, ask).await {
+            Ok(run) => Ok(Self { lease: Some(lease), ..run }),
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives up the lease.
+    pub async fn end(self) {
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
+    }
+
     /// The run of a night: its sources are listed, its stages planned, no row is read.
     pub async fn new(context: &'a Context, as_of: AsOf, ask: Ask) -> Result<Self> {
         let found = sources::find(context).await?;
         let secret = context.secret()?;
-        let registry = context.lake.registry();
-        let records = registry.list().await?;
+        let history = context.lake.registry().history().await?;
+        let records = history.records();
         let night = as_of.to_string();
         let other = records.iter().rfind(|r| r.content.state == SnapshotState::Published);
         if let Some(other) = other.filter(|r| r.content.secret != secret.identity()) {
@@ -95,7 +118,7 @@ impl<'a> Run<'a> {
             .into());
         }
         let engine = context.engine(&secret, "_tessera/scratch").await?;
-        let parent = Parent::find(context, &engine, &night).await?;
+        let parent = Parent::find(context, &engine, &history, &night).await?;
         let readings = found.iter().map(|f| chain::reading(&context.project, f, parent.as_ref(), ask.full)).collect();
         let mut run = Self {
             context,
@@ -108,15 +131,16 @@ impl<'a> Run<'a> {
             found,
             secret,
             recorded: None,
+            lease: None,
         };
         // The same question over the same files has its answer, whatever night it went on from.
         let same = |r: &SnapshotContent| {
             r.sources == run.sources && r.project_hash == context.project.hash() && r.code_version == VERSION
         };
-        let current = tessera_lake::current(records.clone()).into_iter().find(|r| r.content.as_of == night);
-        let newest = records.iter().rfind(|r| r.content.as_of == night);
-        let held = newest.filter(|r| r.content.state == SnapshotState::Held).cloned();
-        run.recorded = current.into_iter().chain(held).rfind(|r| same(&r.content)).filter(|_| !ask.force);
+        let newest = history.retained().rfind(|r| r.content.as_of == night);
+        let held = newest.filter(|r| r.content.state == SnapshotState::Held);
+        let mut answers = history.of_night(&night).into_iter().chain(held);
+        run.recorded = answers.rfind(|r| !ask.force && same(&r.content)).cloned();
         // A run that the registry has, and that is asked for again, is another attempt.
         for attempt in 1.. {
             run.name(ask, attempt);
@@ -203,8 +227,8 @@ impl<'a> Run<'a> {
         self.records().find_map(|r| r.tables.get(name))
     }
 
-    /// Says that the run begins, for whoever wants to look at it before it is published.
-    async fn begin(&self) -> Result<()> {
+    /// Writes down that the run begins, for whoever wants to look at it before it is published.
+    async fn write_down(&self) -> Result<()> {
         let record = RunRecord {
             run: self.id.clone(),
             as_of: self.as_of.to_string(),
@@ -218,7 +242,7 @@ impl<'a> Run<'a> {
 
     /// Runs the stages that are not done.
     pub async fn stages(&mut self) -> Result<()> {
-        self.begin().await?;
+        self.write_down().await?;
         for at in 0..self.plan.len() {
             let Planned { stage, done, .. } = &self.plan[at];
             if done.is_some() {
@@ -247,13 +271,11 @@ impl<'a> Run<'a> {
                 self.as_of
             );
         }
-        self.begin().await?;
+        self.write_down().await?;
         self.stage(at).await
     }
 
     async fn stage(&mut self, at: usize) -> Result<()> {
-        // Before hours of work rather than after.
-        self.context.lake.probe().await?;
         let stage = self.plan[at].stage;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
         let engine = self.context.engine(&self.secret, &scratch).await?;

@@ -231,3 +231,19 @@ async fn a_table_that_grows_is_what_its_last_commit_says() {
     assert_eq!(commit(files[..1].to_vec(), "run-4").await, 3);
     assert_eq!(visible(&lake, None).await, ["a"]);
 }
+
+#[tokio::test]
+async fn nights_are_taken_out_in_one_step() {
+    let lake = memory();
+    let nights: BTreeSet<String> = [NIGHT, "2026-11-03"].map(str::to_owned).into();
+    let drop = async |id: &str| lake.drop_nights("segments", &schema(), &nights, id).await.unwrap();
+    assert_eq!(drop("r0").await, None, "there is no table yet");
+    for (run, night, name) in [("r1", NIGHT, "a"), ("r2", NEXT, "b"), ("r3", "2026-11-03", "c")] {
+        let file = written(&lake, night, name, 1).await;
+        lake.commit("segments", &schema(), Some(night), &[file], run).await.unwrap();
+    }
+    assert_eq!(drop("r4").await, Some(3));
+    assert_eq!(visible(&lake, None).await, ["b"]);
+    assert_eq!(lake.files("segments", Some(2), None).await.unwrap().files.len(), 3, "older versions stay");
+    assert_eq!((drop("r4").await, drop("r5").await), (Some(3), None), "once, and then there is nothing to take");
+}

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use super::*;
 use crate::testing::schema;
 use crate::testing::{memory, written};
-use crate::{FileProblem, GateRecord, InputRecord, LakeError, TableRecord};
+use crate::{FileProblem, GateRecord, InputRecord, LakeError, SnapshotState, TableRecord};
 
 fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
     SnapshotContent {
@@ -47,14 +47,14 @@ fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
     }
 }
 
-use SnapshotState::{Held, Published, Retracted};
+use SnapshotState::{Expired, Held, Published, Retracted};
 
 #[tokio::test]
 async fn rows_form_a_chain_and_held_runs_change_nothing() {
     let lake = memory();
     let registry = lake.registry();
-    assert!(registry.list().await.unwrap().is_empty());
-    assert!(registry.latest_published(None).await.unwrap().is_none());
+    let history = async || registry.history().await.unwrap();
+    assert!(history().await.records().is_empty() && history().await.newest().is_none());
     assert!(registry.verify_chain().await.unwrap().is_empty());
 
     let first = registry.append(&content("r1", "2026-11-01", Published)).await.unwrap();
@@ -63,15 +63,15 @@ async fn rows_form_a_chain_and_held_runs_change_nothing() {
     assert_eq!((first.sequence, first.previous_hash.as_str()), (0, NO_HASH));
     assert_eq!((held.sequence, &held.previous_hash), (1, &first.hash));
     assert!(first.snapshot_id.starts_with("2026-11-01-") && first.snapshot_id.len() == 23);
-    assert_eq!(registry.latest_published(None).await.unwrap().unwrap(), first);
-    assert!(registry.latest_published(Some("2026-11-02")).await.unwrap().is_none());
+    assert_eq!(history().await.newest(), Some(&first));
+    assert!(history().await.of_night("2026-11-02").is_none());
 
     let newer = registry.append(&content("r3", "2026-11-02", Published)).await.unwrap();
     let again = registry.append(&content("r4", "2026-11-01", Published)).await.unwrap();
-    assert_eq!(registry.latest_published(None).await.unwrap().unwrap(), newer);
-    assert_eq!(registry.latest_published(Some("2026-11-01")).await.unwrap().unwrap(), again);
-    assert_eq!(registry.get(&held.snapshot_id).await.unwrap().unwrap(), held);
-    assert_eq!(registry.list().await.unwrap(), [first, held, newer, again]);
+    assert_eq!(history().await.newest(), Some(&newer));
+    assert_eq!(history().await.of_night("2026-11-01"), Some(&again));
+    assert_eq!(history().await.get(&held.snapshot_id), Some(&held));
+    assert_eq!(history().await.records(), [first, held, newer, again]);
     assert!(registry.verify_chain().await.unwrap().is_empty());
     assert_eq!(lake.tables().await.unwrap(), ["snapshots"]);
 }
@@ -84,7 +84,10 @@ async fn a_night_goes_on_from_the_newest_before_it_that_was_not_taken_back() {
     let second = published("r2", "2026-11-02").await;
     published("r3", "2026-11-04").await;
     registry.append(&content("r4", "2026-11-03", Held)).await.unwrap();
-    let parent = async |night: &str| registry.parent(night).await.unwrap().map(|r| r.snapshot_id);
+    let parent = async |night: &str| {
+        let history = registry.history().await.unwrap();
+        history.parent(night).map(|r| r.snapshot_id.clone())
+    };
     assert_eq!(parent("2026-11-01").await, None);
     assert_eq!(parent("2026-11-02").await, Some(first.snapshot_id.clone()));
     assert_eq!(parent("2026-11-04").await, Some(second.snapshot_id.clone()));
@@ -98,8 +101,21 @@ async fn a_night_goes_on_from_the_newest_before_it_that_was_not_taken_back() {
     };
     registry.append(&back).await.unwrap();
     assert_eq!(parent("2026-11-04").await, Some(second.snapshot_id.clone()), "what it had replaced is current again");
-    let current = registry.latest_published(Some("2026-11-02")).await.unwrap();
-    assert_eq!(current.map(|r| r.snapshot_id), Some(second.snapshot_id));
+    let history = registry.history().await.unwrap();
+    assert_eq!(history.of_night("2026-11-02").map(|r| &r.snapshot_id), Some(&second.snapshot_id));
+    assert_eq!(history.withdrawn(&again.snapshot_id).map(|r| r.content.why.as_str()), Some("the prices were net"));
+    assert!(history.expired(&again.snapshot_id).is_none());
+
+    let gone =
+        |id: &str| SnapshotContent { parent: id.to_owned(), ..content(&format!("expire-{id}"), "2026-11-02", Expired) };
+    let rows = [gone(&again.snapshot_id), gone(&second.snapshot_id)];
+    let stored = registry.append_all(&rows).await.unwrap();
+    assert_eq!(registry.append_all(&rows).await.unwrap(), stored, "once");
+    assert_eq!(parent("2026-11-04").await, Some(first.snapshot_id.clone()));
+    let history = registry.history().await.unwrap();
+    assert!(history.expired(&again.snapshot_id).is_some() && history.of_night("2026-11-02").is_none());
+    let retained: Vec<_> = history.retained().map(|r| r.content.run_id.as_str()).collect();
+    assert_eq!(retained, ["r1", "r3", "r4"]);
     assert!(registry.verify_chain().await.unwrap().is_empty());
 }
 
@@ -111,7 +127,7 @@ async fn a_run_has_one_row() {
     run.published_at = "2026-11-03T02:00:00Z".into();
     run.recorded_by = "somebody@else".into();
     assert_eq!(registry.append(&run).await.unwrap(), first);
-    assert_eq!(registry.list().await.unwrap().len(), 1);
+    assert_eq!(registry.history().await.unwrap().records().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,8 +157,8 @@ async fn many_nights_stay_in_few_files() {
     }
     let files = lake.files(TABLE, None, None).await.unwrap().files;
     assert_eq!(files.len(), 3);
-    let listed = registry.list().await.unwrap();
-    let places: Vec<i64> = listed.iter().map(|r| r.sequence).collect();
+    let history = registry.history().await.unwrap();
+    let places: Vec<i64> = history.records().iter().map(|r| r.sequence).collect();
     assert_eq!(places, (0..nights).collect::<Vec<_>>());
     assert!(registry.verify_chain().await.unwrap().is_empty());
 }

@@ -93,17 +93,21 @@ async fn leave(
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
     let query = "SELECT customer_id, account_key, account_key AS customer_key, 'born' AS event, \
-                 'declared id' AS evidence FROM born";
+                 'declared id' AS evidence, CAST(NULL AS DOUBLE) AS weight FROM born";
     let frame = night.over(query, &[("born", born)]).await?;
-    let mut tables = vec!["identity", "accounts"];
+    let mut outputs = vec![
+        ("identity", Output::table(night, "identity", frame.clone())?),
+        ("accounts", Output::table(night, "accounts", frame.clone())?),
+    ];
     if !customers {
-        tables.push("clean_customers");
+        // Nobody tells anything of them.
+        outputs.push(("clean_customers", Output::partly(night, "clean_customers", frame)?));
     }
-    for table in tables {
+    for (table, output) in outputs {
         if stay {
             outcome.stays(table, "");
         }
-        outcome.outputs.push(Output::table(night, table, frame.clone())?);
+        outcome.outputs.push(output);
     }
     Ok(())
 }

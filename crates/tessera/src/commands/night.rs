@@ -8,7 +8,7 @@ use tessera_stages::{PUBLISH, features};
 
 use crate::{
     chain,
-    commands::query::summary,
+    commands::query::{self, summary},
     context::Context,
     errors::{Held, Usage},
     publish::publish,
@@ -57,8 +57,21 @@ pub enum Outcome {
 
 /// Runs and publishes a night.
 pub async fn night(context: &Context, as_of: AsOf, ask: Ask) -> Result<Outcome> {
-    let mut run = Run::new(context, as_of, ask).await?;
-    if let Some(record) = run.recorded {
+    let mut run = Run::begin(context, as_of, ask).await?;
+    let done = finish(&mut run).await;
+    if done.is_err() {
+        // Whoever asked wants to see what there is, and why it went no further.
+        if let Err(error) = query::so_far(&run).await {
+            tracing::warn!("what was done so far cannot be shown: {error:#}");
+        }
+    }
+    run.end().await;
+    done
+}
+
+async fn finish(run: &mut Run<'_>) -> Result<Outcome> {
+    let as_of = run.as_of;
+    if let Some(record) = run.recorded.take() {
         if record.content.state == SnapshotState::Published {
             return Ok(Outcome::Already(record));
         }
@@ -74,19 +87,18 @@ pub async fn night(context: &Context, as_of: AsOf, ask: Ask) -> Result<Outcome> 
     let parent = run.parent.as_ref().map_or("no night before it", |p| p.snapshot.snapshot_id.as_str());
     tracing::info!(run = run.id, "night of {as_of}, which goes on from {parent}");
     run.stages().await?;
-    Ok(Outcome::Published(publish(&run).await?))
+    Ok(Outcome::Published(publish(run).await?))
 }
 
 /// One stage.
 pub async fn stage(context: &Context, name: &str, date: &str, future: bool) -> Result<()> {
-    let mut run = Run::new(context, tonight(context, date, future)?, Ask::default()).await?;
-    if name == PUBLISH {
-        let snapshot = publish(&run).await?;
-        println!("{}", snapshot.snapshot_id);
-        return Ok(());
-    }
-    run.stage_named(name).await?;
-    println!("{}", run.id);
+    let mut run = Run::begin(context, tonight(context, date, future)?, Ask::default()).await?;
+    let done = match name {
+        PUBLISH => publish(&run).await.map(|snapshot| snapshot.snapshot_id),
+        _ => run.stage_named(name).await.map(|()| run.id.clone()),
+    };
+    run.end().await;
+    println!("{}", done?);
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     errors::Usage,
     reader::{self, Found, Scope},
+    runner::Run,
     show,
 };
 
@@ -98,39 +99,80 @@ fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<Stored
 
 /// The ledger, segments, KPIs and gates of a snapshot, on standard output.
 pub async fn summary(context: &Context, snapshot: &SnapshotRecord) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
-    let frames = frames(context, &engine, reader::of_snapshot(context, snapshot).await?, false)?;
-    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
-    let words = Words::none();
-    let currency = &context.project.project.currency;
     println!("night of {} · snapshot {}", snapshot.content.as_of, snapshot.snapshot_id);
+    sections(context, reader::of_snapshot(context, snapshot).await?).await
+}
 
-    let query = "SELECT source, rows_in AS \"in\", rows_clean AS clean, rows_repaired AS repaired, \
-                 rows_quarantined AS quarantined, rows_merged AS merged, rows_superseded AS superseded, \
-                 rows_after_as_of AS later, amount_clean AS amount FROM ledger WHERE step = 0 ORDER BY source";
-    let batches = engine.sql(query, &named, &words).await?.collect().await?;
-    println!("\nRows, from the sources to the clean tables (they balance, in rows and in {currency})");
-    let header = ["source", "in", "clean", "repaired", "quarantined", "merged", "superseded", "later", "clean amount"];
-    println!("{}", show::table(&batches, &header)?);
+/// The same of what a run that ended early has done; nothing if it has done nothing.
+pub async fn so_far(run: &Run<'_>) -> Result<()> {
+    let documents = run.plan.iter().filter(|p| p.done.is_some()).map(|p| &p.path);
+    let found = reader::of_records(run.context, documents).await?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    println!("night of {} · run {}, not published", run.as_of, run.id);
+    sections(run.context, found).await?;
+    println!("\nMore of it: tessera sql --run {} \"SELECT * FROM ledger\"", run.id);
+    Ok(())
+}
 
-    let query = "SELECT segment_id AS segment, segment_name AS name, count(*) AS customers, \
-                 CAST(count(*) AS DOUBLE) / sum(count(*)) OVER () AS share FROM segments GROUP BY 1, 2 ORDER BY 1";
-    let batches = engine.sql(query, &named, &words).await?.collect().await?;
-    println!("\nSegments");
-    println!("{}", show::table(&batches, &["segment", "name", "customers", "share"])?);
+/// What the tables say that are there.
+async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
+    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
+    let frames = frames(context, &engine, found, false)?;
+    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    let there = |name: &str| named.iter().any(|(found, _)| *found == name);
+    let words = Words::none();
+    let ask = async |query: &str| anyhow::Ok(engine.sql(query, &named, &words).await?.collect().await?);
+    let currency = &context.project.project.currency;
 
-    let query = "SELECT kpi, coalesce(CAST(segment_id AS VARCHAR), 'all') AS segment, value, state FROM kpis \
-                 ORDER BY segment_id NULLS LAST";
-    let batches = engine.sql(query, &named, &words).await?.collect().await?;
-    println!("\nKPIs per segment (amounts in {currency})");
-    println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+    if there("ledger") {
+        let batches =
+            ask("SELECT source, rows_in, rows_clean, rows_repaired, rows_quarantined, rows_merged, rows_superseded, \
+             rows_after_as_of, amount_clean FROM ledger WHERE step = 0 ORDER BY source")
+            .await?;
+        println!("\nRows, from the sources to the clean tables (they balance, in rows and in {currency})");
+        let header =
+            ["source", "in", "clean", "repaired", "quarantined", "merged", "superseded", "later", "clean amount"];
+        println!("{}", show::table(&batches, &header)?);
 
-    let query = "SELECT metric, CASE WHEN scope = 'model' THEN 'all customers' ELSE 'segment ' || first_value(segment_id ORDER BY state, value) END \
-                 AS scope, first_value(value ORDER BY state, value) AS value, max(threshold) AS threshold, min(state) AS state \
-                 FROM validation WHERE gate <> 'none' GROUP BY metric, scope ORDER BY metric";
-    let batches = engine.sql(query, &named, &words).await?.collect().await?;
-    println!("\nGates (of those asked of every segment, the tightest)");
-    println!("{}", show::table(&batches, &["gate", "of", "value", "threshold", "state"])?);
+        let batches = ask("SELECT source, rule, severity, taken, amount, share FROM ( \
+               SELECT source, rule, severity, step, rows_quarantined + rows_merged + rows_superseded AS taken, \
+                 amount_quarantined + amount_merged + amount_superseded AS amount, \
+                 CAST(rows_quarantined + rows_merged + rows_superseded AS DOUBLE) \
+                   / max(CASE WHEN step = 0 THEN rows_in END) OVER (PARTITION BY source) AS share FROM ledger) \
+             WHERE step > 0 AND taken > 0 ORDER BY taken DESC, source, step LIMIT 6")
+        .await?;
+        println!("\nRules that took most");
+        println!("{}", show::table(&batches, &["source", "rule", "severity", "rows", "amount", "of its rows"])?);
+    }
+    if there("segments") {
+        let batches = ask(
+            "SELECT segment_id, segment_name, count(*), CAST(count(*) AS DOUBLE) / sum(count(*)) OVER () FROM segments \
+             GROUP BY 1, 2 ORDER BY 1",
+        )
+        .await?;
+        println!("\nSegments");
+        println!("{}", show::table(&batches, &["segment", "name", "customers", "share"])?);
+    }
+    if there("kpis") {
+        let batches =
+            ask("SELECT kpi, coalesce(CAST(segment_id AS VARCHAR), 'all') AS segment, value, state FROM kpis \
+             ORDER BY segment_id NULLS LAST")
+            .await?;
+        println!("\nKPIs per segment (amounts in {currency})");
+        println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+    }
+    if there("validation") {
+        let batches = ask(
+            "SELECT metric, CASE WHEN scope = 'model' THEN 'all customers' ELSE 'segment ' || first_value(segment_id ORDER BY state, value) END \
+             AS scope, first_value(value ORDER BY state, value) AS value, max(threshold) AS threshold, min(state) AS state \
+             FROM validation WHERE gate <> 'none' GROUP BY metric, scope ORDER BY metric",
+        )
+        .await?;
+        println!("\nGates (of those asked of every segment, the tightest)");
+        println!("{}", show::table(&batches, &["gate", "of", "value", "threshold", "state"])?);
+    }
     Ok(())
 }
 

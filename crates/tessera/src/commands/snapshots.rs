@@ -1,31 +1,34 @@
-//! `snapshots list`, `show`, `retract` and `verify`.
+//! `snapshots list`, `show`, `retract`, `expire` and `verify`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
+use sha2::{Digest, Sha256};
 use tessera_contract::tables;
-use tessera_lake::{DataFile, SnapshotContent, SnapshotState};
+use tessera_lake::{DataFile, SnapshotContent, SnapshotRecord, SnapshotState};
 
-use crate::{cli::Snapshots, context::Context, errors::Usage, publish, record::StageRecord, show};
+use crate::{cli::Snapshots, context::Context, errors::Usage, publish, record::StageRecord, retention::Keep, show};
 
 /// Does what was asked of the audit trail.
 pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
     let registry = context.lake.registry();
     match command {
         Snapshots::List { json } => {
-            let records = registry.list().await?;
+            let history = registry.history().await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&records)?);
+                println!("{}", serde_json::to_string_pretty(history.records())?);
                 return Ok(());
             }
             let mut table = show::plain();
             table.set_header(["snapshot", "as of", "state", "published at", "customers", "hash"]);
-            for r in &records {
+            for r in history.records() {
                 let customers = r.content.tables.get("segments").map_or(0, |t| t.rows).to_string();
+                let of = if r.content.stages.is_empty() { format!(" {}", r.content.parent) } else { String::new() };
+                let then = history.withdrawn(&r.snapshot_id).map(|w| format!(", {}", w.content.state));
                 table.add_row([
                     &r.snapshot_id,
                     &r.content.as_of,
-                    r.content.state.as_str(),
+                    &format!("{}{}", r.content.state, then.unwrap_or(of)),
                     &r.content.published_at,
                     &customers,
                     &r.hash[..12],
@@ -34,9 +37,11 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
             println!("{table}");
         }
         Snapshots::Show { id, as_of, json } => {
+            let history = registry.history().await?;
             let found = match (&id, &as_of) {
-                (Some(id), _) => registry.get(id).await?,
-                (None, date) => registry.latest_published(date.as_deref()).await?,
+                (Some(id), _) => history.get(id),
+                (None, Some(date)) => history.of_night(date),
+                (None, None) => history.newest(),
             };
             let Some(record) = found else {
                 return Err(
@@ -44,7 +49,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
                 );
             };
             if json {
-                println!("{}", serde_json::to_string_pretty(&record)?);
+                println!("{}", serde_json::to_string_pretty(record)?);
                 return Ok(());
             }
             let c = &record.content;
@@ -65,6 +70,10 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
             );
             if !c.why.is_empty() {
                 println!("why          {}", c.why);
+            }
+            if let Some(w) = history.withdrawn(&record.snapshot_id) {
+                let (state, at, by) = (w.content.state, &w.content.published_at, &w.content.recorded_by);
+                println!("{state:<12} {at} by {by}: {}", w.content.why);
             }
             println!("previous     {}\nhash         {}", record.previous_hash, record.hash);
             let mut table = show::plain();
@@ -97,32 +106,75 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
             println!("{table}");
         }
         Snapshots::Retract { id, why } => {
-            let found = registry.get(&id).await?.filter(|r| r.content.state == SnapshotState::Published);
+            let history = registry.history().await?;
+            let published = |r: &&SnapshotRecord| r.content.state == SnapshotState::Published;
+            let found = history.get(&id).filter(published).filter(|_| history.expired(&id).is_none());
             let Some(record) = found else {
                 return Err(Usage(format!(
                     "there is no published snapshot {id}; `tessera snapshots list` shows which there are"
                 ))
                 .into());
             };
-            let content = SnapshotContent {
-                run_id: format!("retract-{id}"),
-                state: SnapshotState::Retracted,
-                parent: id.clone(),
-                tables: BTreeMap::new(),
-                stages: BTreeMap::new(),
-                inputs: Vec::new(),
-                gates: Vec::new(),
-                why,
-                recorded_by: publish::recorded_by(),
-                published_at: jiff::Timestamp::now().to_string(),
-                ..record.content
-            };
+            let content = withdrawal(record, SnapshotState::Retracted, &why);
             registry.append(&content).await?;
             publish::put_back(context, &content.as_of, &content.run_id).await?;
             println!("{id} is taken back; what is current for {} is what it had replaced, if anything", content.as_of);
         }
+        Snapshots::Expire { keep, keep_months, dry_run } => {
+            expire(context, Keep { nights: keep.get(), months: keep_months }, dry_run).await?;
+        }
         Snapshots::Verify => verify(context).await?,
     }
+    Ok(())
+}
+
+/// The row that withdraws a snapshot.
+fn withdrawal(of: &SnapshotRecord, state: SnapshotState, why: &str) -> SnapshotContent {
+    let verb = if state == SnapshotState::Expired { "expire" } else { "retract" };
+    SnapshotContent {
+        run_id: format!("{verb}-{}", of.snapshot_id),
+        state,
+        parent: of.snapshot_id.clone(),
+        tables: BTreeMap::new(),
+        stages: BTreeMap::new(),
+        inputs: Vec::new(),
+        gates: Vec::new(),
+        why: why.to_owned(),
+        recorded_by: publish::recorded_by(),
+        published_at: jiff::Timestamp::now().to_string(),
+        ..of.content.clone()
+    }
+}
+
+/// Says which snapshots are no longer retained, and takes their nights out of the tables. Doing it again finishes what was
+/// stopped.
+async fn expire(context: &Context, keep: Keep, dry_run: bool) -> Result<()> {
+    let lake = &context.lake;
+    let history = lake.registry().history().await?;
+    let expire = keep.expire(&history);
+    for snapshot in &expire {
+        println!("{} {}", snapshot.snapshot_id, snapshot.content.state);
+    }
+    if dry_run {
+        println!("{} snapshots would expire", expire.len());
+        return Ok(());
+    }
+    let why = format!("retained are {} nights and {} months", keep.nights, keep.months);
+    let rows: Vec<_> = expire.iter().map(|r| withdrawal(r, SnapshotState::Expired, &why)).collect();
+    lake.registry().append_all(&rows).await?;
+
+    let history = lake.registry().history().await?;
+    let expired = history.records().iter().filter(|r| r.content.state == SnapshotState::Expired);
+    let gone: Vec<_> = expired.filter(|r| history.of_night(&r.content.as_of).is_none()).collect();
+    let mut hash = Sha256::new();
+    gone.iter().for_each(|r| hash.update(&r.snapshot_id));
+    let id = format!("expire-{}", hex::encode(hash.finalize()));
+    let nights: BTreeSet<String> = gone.into_iter().map(|r| r.content.as_of.clone()).collect();
+    let tables = lake.tables().await?.into_iter().filter_map(|name| tables::find(&context.project, &name));
+    for table in tables.filter(|t| !t.grows) {
+        lake.drop_nights(&table.name, &publish::described(&table), &nights, &id).await?;
+    }
+    println!("{} snapshots expired; `tessera vacuum` removes their files", rows.len());
     Ok(())
 }
 
@@ -131,13 +183,14 @@ async fn verify(context: &Context) -> Result<()> {
     let lake = &context.lake;
     let mut findings: Vec<String> =
         lake.registry().verify_chain().await?.into_iter().map(|f| format!("{}: {}", f.place, f.problem)).collect();
-    let records = lake.registry().list().await?;
+    let history = lake.registry().history().await?;
+    let records = history.records();
     if records.is_empty() && findings.is_empty() {
         bail!("{} holds no registry with a snapshot: nothing was proven", lake.url());
     }
     let mut files: BTreeMap<String, DataFile> = BTreeMap::new();
     let mut logs = 0;
-    for record in &records {
+    for record in records.iter().filter(|r| history.expired(&r.snapshot_id).is_none()) {
         let id = &record.snapshot_id;
         for (stage, path) in &record.content.stages {
             match StageRecord::read(&lake.documents(), path).await {

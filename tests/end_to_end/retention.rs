@@ -1,0 +1,150 @@
+//! What is retained, what may go, and that nobody's work goes with it.
+
+use std::{
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, SystemTime},
+};
+
+use crate::{night, project::Project};
+
+/// As if whoever held a lease of the lake had died long ago.
+pub fn all_died(lake: &Path) {
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    for lease in std::fs::read_dir(lake.join("_tessera/leases")).into_iter().flatten() {
+        let file = std::fs::File::options().write(true).open(lease.expect("a lease").path()).expect("opens");
+        file.set_modified(long_ago).expect("a time");
+    }
+}
+
+fn objects(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nights_that_are_not_retained_expire_and_their_files_go() {
+    let project = Project::shop();
+    let nights = ["2025-10-31", "2025-11-29", "2025-11-30", "2025-12-30", "2025-12-31", "2026-01-01"];
+    for night in nights {
+        project.ok(&["run", "--as-of", night]);
+    }
+    project.ok(&["run", "--as-of", "2025-12-30", "--force"]);
+    let list = project.ok(&["snapshots", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    let id = |at: usize| list[at]["snapshot_id"].as_str().expect("an id").to_owned();
+    let shown = |query: &str| project.sql(query).lines().map(str::to_owned).collect::<Vec<_>>();
+    let known = shown("SELECT count(*), sum(amount) FROM clean_transactions");
+
+    let expire = ["snapshots", "expire", "--keep", "2", "--keep-months", "3"];
+    let dry = project.ok(&[expire.as_slice(), &["--dry-run"]].concat());
+    // The second attempt at a night goes with the first.
+    let expect = [id(0), id(1), id(3), id(6)].map(|id| format!("{id} published\n")).concat();
+    assert_eq!(dry, format!("{expect}4 snapshots would expire\n"));
+    let before = objects(&project.path("lake")).len();
+    project.ok(&expire);
+    assert!(project.ok(&expire).starts_with("0 snapshots expired"));
+
+    let nights = "SELECT DISTINCT CAST(as_of AS VARCHAR) FROM kpis ORDER BY 1";
+    assert_eq!(shown(nights), ["2025-11-30", "2025-12-31", "2026-01-01"]);
+    assert_eq!(shown("SELECT count(*), sum(amount) FROM clean_transactions"), known);
+    let asked = project.tessera(&["sql", "SELECT 1", "--snapshot", &id(1)]);
+    assert_eq!(asked.code, 2);
+    assert!(asked.stderr.contains("(retained are 2 nights and 3 months): its files are not retained"), "{asked:?}");
+    assert_eq!(project.tessera(&["sql", "SELECT 1", "--as-of", "2025-11-29"]).code, 2);
+    let listed = project.ok(&["snapshots", "list"]);
+    assert_eq!(listed.matches("published, expired").count(), 4, "{listed}");
+    project.ok(&["snapshots", "verify"]);
+
+    // Not at once: somebody may be reading.
+    assert_eq!(project.ok(&["vacuum"]), "0 files of 0 bytes removed\n");
+    project.ok(&["vacuum", "--older-than", "0"]);
+    let after = objects(&project.path("lake"));
+    assert!(after.len() + 4 * 12 < before, "{before} {}", after.len());
+    assert!(!after.iter().any(|path| path.contains("as_of=2025-11-29")), "{after:#?}");
+    project.ok(&["snapshots", "verify"]);
+    assert_eq!(shown(nights), ["2025-11-30", "2025-12-31", "2026-01-01"]);
+    for night in ["2025-11-30", "2025-12-31"] {
+        let rows =
+            project.ok(&["sql", "SELECT count(*) > 0 FROM clean_transactions", "--as-of", night, "--format", "csv"]);
+        assert!(rows.ends_with("true\n"), "{rows}");
+    }
+
+    // What is left is a lake like any other: an older night is made again, and goes on from what is retained.
+    project.ok(&["run", "--as-of", "2025-12-30"]);
+    project.ok(&["run", "--as-of", "2025-12-30", "--lake", "fresh"]);
+    let mut again = project.fingerprints("2025-12-30", &[]);
+    let mut fresh = project.fingerprints("2025-12-30", &["--lake", "fresh"]);
+    for fingerprints in [&mut again, &mut fresh] {
+        // They compare with the parent night.
+        fingerprints.retain(|table, _| !["ledger", "kpis", "inputs"].contains(&table.as_str()));
+    }
+    assert_eq!(again, fresh);
+    project.ok(&["snapshots", "verify"]);
+}
+
+/// Long nights leave a log that is as long as what is retained.
+#[test]
+fn logs_do_not_grow_with_the_nights() {
+    let project = Project::shop();
+    let logs = || {
+        let files = objects(&project.path("lake"));
+        files.into_iter().filter(|path| path.contains("/_delta_log/") && path.contains("/kpis/")).count()
+    };
+    let mut counts = Vec::new();
+    for month in 11..=12 {
+        for day in 1..=14 {
+            project.ok(&["run", "--as-of", &format!("2025-{month:02}-{day:02}"), "--set", "segmentation.max_k=2"]);
+            project.ok(&["snapshots", "expire", "--keep", "3"]);
+            project.ok(&["vacuum", "--older-than", "0"]);
+        }
+        counts.push(logs());
+    }
+    assert!(counts[1] <= counts[0] + 2 && counts[1] <= 25, "{counts:?}");
+    project.ok(&["snapshots", "verify"]);
+    assert_eq!(project.sql("SELECT count(DISTINCT as_of) FROM kpis").trim(), "3");
+}
+
+fn spawn(project: &Project, lake: &str) -> Child {
+    let mut command = project.command(&["run", "--as-of", "2026-01-01", "--lake", lake]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
+}
+
+/// Whatever `vacuum` is told, it takes nothing from a night that runs or is gone on with.
+#[test]
+fn nobody_loses_work_to_a_vacuum() {
+    let project = night::generated(400, &[]);
+    project.ok(&["run", "--as-of", "2026-01-01", "--lake", "expect"]);
+    let expect = project.fingerprints("2026-01-01", &["--lake", "expect"]);
+    for (lake, stage) in [("new", None), ("stopped", Some("features")), ("late", Some("kpis"))] {
+        if let Some(stage) = stage {
+            night::kill(&project, lake, "2026-01-01", stage, 0);
+            all_died(&project.path(lake));
+        }
+        let mut run = spawn(&project, lake);
+        // From before its first step to after its last.
+        let mut met = 0;
+        let status = loop {
+            let said = project.ok(&["vacuum", "--older-than", "0", "--lake", lake]);
+            met += usize::from(said.contains("is at work at the night of 2026-01-01"));
+            if let Some(status) = run.try_wait().expect("waits") {
+                break status;
+            }
+        };
+        assert!(status.success(), "{lake}: {status}");
+        assert!(met > 0, "{lake}: no vacuum met the run");
+        assert_eq!(project.fingerprints("2026-01-01", &["--lake", lake]), expect, "{lake}");
+        project.ok(&["snapshots", "verify", "--lake", lake]);
+    }
+}
