@@ -293,3 +293,66 @@ fn a_lake_that_is_none() {
     assert_eq!(typo.code, 2);
     assert!(complaint(&typo).contains("valeu"), "{typo:?}");
 }
+
+/// A window on the tables: whatever a query tries, nothing is written and nothing outside is read.
+#[test]
+fn a_query_only_reads() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    let lake = || {
+        let listed = std::process::Command::new("find").arg(project.path("lake")).args(["-type", "f"]).output();
+        let mut files: Vec<_> =
+            String::from_utf8_lossy(&listed.expect("lists").stdout).lines().map(str::to_owned).collect();
+        files.retain(|f| !f.contains("/_tessera/leases/"));
+        files.sort();
+        files
+    };
+    let before = lake();
+    let secret = project.path("orders.csv").display().to_string();
+    for query in [
+        "COPY (SELECT 1) TO 'out.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO 'out.csv'",
+        "EXPLAIN ANALYZE VERBOSE COPY kpis TO 'out.parquet'",
+        "COPY kpis TO 's3://somewhere/out.parquet'",
+        &format!("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '{secret}'"),
+        "CREATE TABLE x AS SELECT 1",
+        "CREATE VIEW x AS SELECT 1",
+        "INSERT INTO kpis SELECT * FROM kpis",
+        "DELETE FROM kpis",
+        "UPDATE kpis SET value = 0",
+        "DROP TABLE kpis",
+        "DROP VIEW kpis",
+        "SET datafusion.execution.batch_size = 1",
+        "BEGIN",
+        "PREPARE p AS SELECT 1",
+        "TRUNCATE TABLE kpis",
+    ] {
+        let done = project.tessera(&["sql", query]);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{query}: {done:?}");
+        let said = complaint(&done);
+        assert!(!said.contains('\u{1b}') && said.starts_with("error: "), "{query}: {said}");
+        assert_eq!(lake(), before, "{query}");
+    }
+    for query in [format!("SELECT * FROM '{secret}'"), format!("SELECT * FROM read_csv('{secret}')")] {
+        assert_eq!(project.tessera(&["sql", &query]).code, 2, "{query}");
+    }
+    assert!(!project.path("out.csv").exists() && !project.path("out.parquet").exists());
+    let said = complaint(&project.tessera(&["sql", "COPY (SELECT 1) TO 'out.csv'"]));
+    assert_eq!(
+        said,
+        "error: `tessera sql` only reads the tables of the lake, and does not do this: COPY; to keep an answer, send it to a \
+         file: --format parquet > answer.parquet"
+    );
+    for fine in
+        ["EXPLAIN SELECT * FROM kpis", "WITH x AS (SELECT 1 AS a) SELECT a FROM x", "VALUES (1)", "DESCRIBE kpis"]
+    {
+        project.ok(&["sql", fine]);
+    }
+
+    // Keys are made under the project's secret or not at all, and for those who may see persons.
+    let key = "SELECT count(*) AS n FROM accounts WHERE customer_key = customer_key('C001')";
+    let done = project.tessera(&["sql", key]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(complaint(&done).contains("secret"), "{done:?}");
+    assert_eq!(project.sql(key).trim(), "1");
+}

@@ -69,7 +69,7 @@ fn a_shop_in_buckets_and_on_disk_is_the_same_night() {
     assert!(buckets("whole") > 1, "the sources are large enough");
 
     // A fraction of what the rows take.
-    let limit = ["--set", "engine.memory_limit=16MiB", "--set", "engine.partitions=2"];
+    let limit = ["--set", "engine.memory_limit=10MiB", "--set", "engine.partitions=2"];
     let done = project.tessera(&[&["run", "--as-of", night, "--lake", "little", "-v"], limit.as_slice()].concat());
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(done.stderr.contains("spilled_bytes="), "{}", done.stderr);

@@ -69,7 +69,7 @@ pub struct EngineSettings {
 }
 
 /// The file format of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// Delimited text with a header line; gzip and zstd by extension.
@@ -81,7 +81,7 @@ pub enum Format {
 }
 
 /// The character encoding of a text source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum TextEncoding {
     /// UTF-8.
     #[default]

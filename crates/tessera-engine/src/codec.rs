@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     functions::customer_key,
-    session::Secret,
+    secret::Secret,
     source::{SourceScanExec, SourceScanSpec},
     write::{WriteExec, WriteExecSpec},
 };

@@ -22,11 +22,11 @@ use datafusion::{
     physical_plan::{ExecutionPlan, empty::EmptyExec},
 };
 
-use crate::write::{BUCKET, bucket_of};
+use crate::buckets::{BUCKET, bucket_of};
 
 /// A Parquet file in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataFile {
+pub struct StoredFile {
     /// Path in the store.
     pub path: String,
     /// Size.
@@ -42,7 +42,7 @@ const GROUPS_PER_BYTE: u64 = 8;
 const LATER: i32 = -1;
 
 /// The size of the largest bucket; none if no file stands in a bucket's folder.
-pub(crate) fn largest_bucket(files: &[DataFile]) -> Option<u64> {
+pub(crate) fn largest_bucket(files: &[StoredFile]) -> Option<u64> {
     let mut sizes: BTreeMap<i32, u64> = BTreeMap::new();
     for file in files {
         *sizes.entry(bucket_of(&file.path).unwrap_or(LATER)).or_default() += file.bytes;
@@ -58,18 +58,18 @@ pub(crate) fn fits(bucket: u64, partitions: usize, memory: Option<usize>) -> boo
 
 /// Data files of one schema, with their buckets if they are kept in buckets.
 #[derive(Debug, Clone)]
-pub(crate) struct DataFiles {
+pub(crate) struct StoredFiles {
     store: ObjectStoreUrl,
     schema: SchemaRef,
-    files: Vec<(DataFile, i32)>,
+    files: Vec<(StoredFile, i32)>,
     in_buckets: bool,
 }
 
-impl DataFiles {
+impl StoredFiles {
     /// The files as a table, which has the column [`BUCKET`] if so wanted. Files in no bucket's folder are a bucket of their
     /// own, so that a customer may be in two: whoever groups by it gets parts, to be merged.
-    pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<DataFile>, in_buckets: bool) -> Self {
-        let bucket = |f: &DataFile| bucket_of(&f.path).unwrap_or(LATER);
+    pub(crate) fn new(store: ObjectStoreUrl, schema: SchemaRef, files: Vec<StoredFile>, in_buckets: bool) -> Self {
+        let bucket = |f: &StoredFile| bucket_of(&f.path).unwrap_or(LATER);
         let mut files: Vec<_> = files.into_iter().map(|f| (bucket(&f), f)).map(|(b, f)| (f, b)).collect();
         files.sort_by(|(a, x), (b, y)| (x, &a.path).cmp(&(y, &b.path)));
         Self { store, schema: for_reading(&schema), files, in_buckets }
@@ -100,7 +100,7 @@ impl DataFiles {
         groups.into_iter().map(FileGroup::new).collect()
     }
 
-    fn partitioned(&self, file: &DataFile, bucket: i32) -> PartitionedFile {
+    fn partitioned(&self, file: &StoredFile, bucket: i32) -> PartitionedFile {
         let statistics = Statistics { num_rows: count(file.rows), ..Statistics::new_unknown(&self.schema) };
         let values = if self.in_buckets { vec![ScalarValue::Int32(Some(bucket))] } else { Vec::new() };
         PartitionedFile::new(file.path.clone(), file.bytes)
@@ -127,7 +127,7 @@ fn for_reading(schema: &SchemaRef) -> SchemaRef {
 }
 
 #[async_trait]
-impl TableProvider for DataFiles {
+impl TableProvider for StoredFiles {
     fn schema(&self) -> SchemaRef {
         let fields = self.schema.fields().iter().cloned().chain(self.partition_columns());
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
@@ -183,8 +183,8 @@ impl TableProvider for DataFiles {
 mod tests {
     use super::*;
 
-    fn file(path: &str, bytes: u64) -> DataFile {
-        DataFile { path: path.to_owned(), bytes, rows: 1 }
+    fn file(path: &str, bytes: u64) -> StoredFile {
+        StoredFile { path: path.to_owned(), bytes, rows: 1 }
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(largest_bucket(&files), Some(30));
         let table = |in_buckets| {
             let store = ObjectStoreUrl::parse("memory:///").expect("a URL");
-            DataFiles::new(store, Arc::new(Schema::empty()), files.clone(), in_buckets)
+            StoredFiles::new(store, Arc::new(Schema::empty()), files.clone(), in_buckets)
         };
         let paths = |groups: Vec<FileGroup>| -> Vec<Vec<String>> {
             let names = |g: &FileGroup| g.files().iter().map(|f| f.object_meta.location.to_string()).collect();

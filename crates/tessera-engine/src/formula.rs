@@ -57,18 +57,18 @@ pub fn bind(text: &str, words: &Words) -> Result<String> {
         .collect())
 }
 
-/// The unquoted and double-quoted names in an expression: columns, functions and keywords alike.
+/// The unquoted and double-quoted names in an expression: columns and keywords alike, but no functions.
 ///
 /// # Errors
 /// When the text is not made of SQL tokens.
 pub fn names(text: &str) -> Result<BTreeSet<String>> {
-    Ok(tokens(text)?
-        .into_iter()
-        .filter_map(|token| match token {
-            Token::Word(word) => Some(word.value),
-            _ => None,
-        })
-        .collect())
+    let tokens: Vec<Token> = tokens(text)?.into_iter().filter(|t| !matches!(t, Token::Whitespace(_))).collect();
+    let called = |at: usize| tokens.get(at + 1) == Some(&Token::LParen);
+    let names = tokens.iter().enumerate().filter_map(|(at, token)| match token {
+        Token::Word(word) if word.quote_style.is_some() || !called(at) => Some(word.value.clone()),
+        _ => None,
+    });
+    Ok(names.collect())
 }
 
 /// A short hash of a text: equal stamps are of equal texts.
@@ -112,6 +112,13 @@ mod tests {
         );
         assert_eq!(bind("as_of", &Words::none()).expect("SQL"), "as_of");
         assert!(bind("'open", &words).is_err());
+    }
+
+    #[test]
+    fn functions_are_no_columns() {
+        let found = names("count (*) FILTER (WHERE kind = 'count') + max(\"sum\")").expect("SQL");
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["WHERE", "kind", "sum"]);
+        assert!(names("sum(count)").expect("SQL").contains("count"));
     }
 
     #[test]

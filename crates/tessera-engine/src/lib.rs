@@ -4,20 +4,24 @@
 //! a catalogue's text to SQL. The engine is only ever a [`session::Engine`]: whoever makes the session decides where
 //! the work runs. Nothing here knows a stage or a Delta table.
 
+pub mod buckets;
 mod codec;
+pub mod columns;
 mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
 pub mod partial;
 mod progress;
+mod secret;
 pub mod session;
 pub mod source;
 mod stores;
 pub mod write;
 
 pub use codec::Codec;
-pub use files::DataFile;
+pub use files::StoredFile;
 pub use progress::Progress;
-pub use session::{Engine, Secret, Settings};
+pub use secret::Secret;
+pub use session::{Engine, Settings};
 pub use stores::Stores;

@@ -4,10 +4,7 @@
 use std::{collections::HashMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use datafusion::{
-    arrow::{
-        datatypes::{DataType, SchemaRef},
-        record_batch::RecordBatch,
-    },
+    arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
     common::{Result, ScalarValue},
     execution::{
         SessionState, SessionStateBuilder,
@@ -16,51 +13,23 @@ use datafusion::{
         object_store::ObjectStoreUrl,
         runtime_env::RuntimeEnvBuilder,
     },
-    logical_expr::{cast, ident},
-    prelude::{DataFrame, Expr, SessionConfig, SessionContext, lit},
+    prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext},
 };
 use object_store::ObjectStore;
-use tessera_contract::{Column, Table, table::Kind};
 use url::Url;
 
 use crate::{
-    files::{self, DataFile, DataFiles},
+    files::{self, StoredFile, StoredFiles},
     formula::{self, Words},
     functions,
     progress::Progress,
+    secret::Secret,
     stores::Stores,
     write::{self, WriteSpec, WrittenFile},
 };
 
-/// The project's secret, under which customer keys are made. It is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Arc<[u8]>);
-
-impl Secret {
-    /// The secret of these bytes.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(bytes.into())
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// A hash that tells one secret from another and gives nothing of it away.
-    #[must_use]
-    pub fn identity(&self) -> String {
-        use sha2::{Digest, Sha256};
-        let digest = Sha256::new().chain_update(b"tessera secret identity").chain_update(&self.0).finalize();
-        digest[..8].iter().map(|b| format!("{b:02x}")).collect()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
-    }
-}
+/// The context of an error about a query that would do more than read.
+pub const ONLY_READS: &str = "only reading is allowed";
 
 /// How the engine runs. Nothing here may change a result.
 #[derive(Debug, Clone)]
@@ -194,30 +163,30 @@ impl Engine {
     ///
     /// # Errors
     /// When the store is not known.
-    pub fn read(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
-        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, false)))
+    pub fn read(&self, schema: SchemaRef, store: &Url, files: Vec<StoredFile>) -> Result<DataFrame> {
+        self.ctx.read_table(Arc::new(StoredFiles::new(ObjectStoreUrl::parse(store)?, schema, files, false)))
     }
 
-    /// The same of a table that may be kept in buckets: it then has the column [`BUCKET`](crate::write::BUCKET), and a plan
+    /// The same of a table that may be kept in buckets: it then has the column [`BUCKET`](crate::buckets::BUCKET), and a plan
     /// that groups by it first has the groups of one bucket in memory at a time, without a shuffle. Rows that came after the
     /// buckets were made are a bucket of their own: what is grouped so are parts, to be merged. If even these are too many
     /// for the memory limit, it is the plain table, which can be aggregated by way of the disk.
     ///
     /// # Errors
     /// When the store is not known.
-    pub fn read_buckets(&self, schema: SchemaRef, store: &Url, files: Vec<DataFile>) -> Result<DataFrame> {
+    pub fn read_buckets(&self, schema: SchemaRef, store: &Url, files: Vec<StoredFile>) -> Result<DataFrame> {
         let memory = match self.ctx.runtime_env().memory_pool.memory_limit() {
             MemoryLimit::Finite(bytes) => Some(bytes),
             _ => None,
         };
         let buckets = files::largest_bucket(&files).is_some_and(|b| files::fits(b, self.partitions(), memory));
-        self.ctx.read_table(Arc::new(DataFiles::new(ObjectStoreUrl::parse(store)?, schema, files, buckets)))
+        self.ctx.read_table(Arc::new(StoredFiles::new(ObjectStoreUrl::parse(store)?, schema, files, buckets)))
     }
 
     /// The answer to a query over named frames. `words` replaces the words of the catalogue (see [`formula`]).
     ///
     /// # Errors
-    /// When the query cannot be planned.
+    /// When the query cannot be planned, or would do anything but read: then with [`ONLY_READS`].
     pub async fn sql(&self, query: &str, tables: &[(&str, &DataFrame)], words: &Words) -> Result<DataFrame> {
         // A session of its own for the names; functions, stores and settings are shared.
         let ctx = SessionContext::new_with_state(self.ctx.state());
@@ -225,7 +194,14 @@ impl Engine {
             ctx.deregister_table(*name)?;
             ctx.register_table(*name, (*frame).clone().into_view())?;
         }
-        let frame = ctx.sql(&formula::bind(query, words)?).await;
+        let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let query = formula::bind(query, words)?;
+        let frame = async {
+            let plan = ctx.state().create_logical_plan(&query).await?;
+            reads.verify_plan(&plan).map_err(|e| e.context(ONLY_READS))?;
+            ctx.execute_logical_plan(plan).await
+        };
+        let frame = frame.await;
         for (name, _) in tables {
             ctx.deregister_table(*name)?;
         }
@@ -253,7 +229,7 @@ impl Engine {
     async fn written(&self, frame: DataFrame, spec: WriteSpec) -> Result<(DataFrame, Vec<WrittenFile>)> {
         let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
         let files = write::write(frame, spec).await?;
-        let stored = files.iter().map(|f| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
+        let stored = files.iter().map(|f| StoredFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
         Ok((self.read(schema, &self.scratch.store, stored)?, files))
     }
 }
@@ -273,31 +249,4 @@ pub fn first_row(batches: &[RecordBatch]) -> Result<HashMap<String, ScalarValue>
         .zip(batch.columns())
         .map(|(field, column)| Ok((field.name().clone(), ScalarValue::try_from_array(column, 0)?)))
         .collect()
-}
-
-/// The frame with exactly the columns of a table's data files, in order and cast; absent ones are null.
-///
-/// # Errors
-/// When a column cannot be cast.
-pub fn conform(frame: DataFrame, table: &Table) -> Result<DataFrame> {
-    let columns: Vec<Expr> = table
-        .columns
-        .iter()
-        .map(|c| {
-            let value = match frame.schema().has_column_with_unqualified_name(&c.name) {
-                true => ident(&c.name),
-                false => lit(ScalarValue::Null),
-            };
-            as_column(value, c)
-        })
-        .collect();
-    frame.select(columns)
-}
-
-/// An expression as a column of a table: of its type and under its name.
-#[must_use]
-pub fn as_column(value: Expr, column: &Column) -> Expr {
-    // Text is written the same whichever way it is held in memory; views are not copied.
-    let kind = if column.kind == Kind::Text { DataType::Utf8View } else { column.kind.arrow() };
-    cast(value, kind).alias(&column.name)
 }

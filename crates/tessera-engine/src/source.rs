@@ -14,6 +14,7 @@ mod table;
 mod text;
 
 use serde::{Deserialize, Serialize};
+use tessera_contract::project::{Format, TextEncoding};
 
 pub use error::SourceError;
 pub(crate) use exec::{SourceScanExec, SourceScanSpec};
@@ -38,52 +39,30 @@ fn locator(file: usize, row: u64) -> i64 {
     ((file as i64) << ROW_BITS) | row as i64
 }
 
-/// A file format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Kind {
-    /// Delimited text with a header.
-    Csv,
-    /// One JSON object a line.
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-}
-
-impl Kind {
-    /// The format that a file's extension says, compression aside.
-    #[must_use]
-    pub fn from_path(path: &str) -> Option<Self> {
-        let name = path.to_ascii_lowercase();
-        let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name).to_owned();
-        match name.rsplit_once('.')?.1 {
-            "csv" | "tsv" | "txt" => Some(Self::Csv),
-            "ndjson" | "jsonl" | "json" => Some(Self::Ndjson),
-            "parquet" | "pq" => Some(Self::Parquet),
-            _ => None,
-        }
+/// The format that a file's extension says, compression aside.
+#[must_use]
+pub fn format_of(path: &str) -> Option<Format> {
+    let name = path.to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name).to_owned();
+    match name.rsplit_once('.')?.1 {
+        "csv" | "tsv" | "txt" => Some(Format::Csv),
+        "ndjson" | "jsonl" | "json" => Some(Format::Ndjson),
+        "parquet" | "pq" => Some(Format::Parquet),
+        _ => None,
     }
-}
-
-/// The encoding of a text file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Encoding {
-    /// UTF-8.
-    Utf8,
-    /// ISO 8859-1, read as Windows-1252.
-    Latin1,
 }
 
 /// How files are read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SourceFormat {
     /// The format.
-    pub kind: Kind,
+    pub kind: Format,
     /// Delimiter of a CSV file; absent, the header decides among `,` `;` tab and `|`.
     pub delimiter: Option<char>,
     /// Quote of a CSV file; absent, `"`.
     pub quote: Option<char>,
     /// Encoding of a text file.
-    pub encoding: Encoding,
+    pub encoding: TextEncoding,
     /// Texts that read as null.
     pub null_values: Vec<String>,
 }

@@ -26,12 +26,10 @@ use tessera_contract::Table;
 use tracing::Instrument;
 use url::Url;
 
-pub use bucket::{BUCKET, Buckets};
-pub(crate) use bucket::{bucket_of, buckets_of};
 pub(crate) use exec::{WriteExec, WriteExecSpec};
 pub use node::query_planner;
 
-use crate::{fingerprint::Fingerprint, session::as_column};
+use crate::{buckets::Buckets, columns::as_column, fingerprint::Fingerprint};
 
 /// Rows for one table.
 #[derive(Debug, Clone)]
@@ -95,9 +93,9 @@ pub struct RouteSpec {
     buckets: Option<Buckets>,
 }
 
-/// How files are encoded.
+/// How long files are to live, which decides how they are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Serialize, Deserialize)]
-pub enum Encoding {
+pub enum Lifetime {
     /// For keeping: zstd, dictionaries, statistics.
     Kept,
     /// For reading once or a few times, soon: not compressed.
@@ -111,20 +109,20 @@ pub enum Encoding {
 pub struct WriteSpec {
     store: String,
     routes: Vec<Route>,
-    encoding: Encoding,
+    lifetime: Lifetime,
 }
 
 impl WriteSpec {
     /// Tables into the folders of their routes.
     #[must_use]
     pub fn new(store: &Url, routes: Vec<Route>) -> Self {
-        Self { store: store.to_string(), routes, encoding: Encoding::Kept }
+        Self { store: store.to_string(), routes, lifetime: Lifetime::Kept }
     }
 
     /// What a night keeps for the next one: all columns of a frame into one folder.
     #[must_use]
     pub fn state(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
-        Self { encoding: Encoding::State, ..Self::scratch(store, prefix, name, frame) }
+        Self { lifetime: Lifetime::State, ..Self::scratch(store, prefix, name, frame) }
     }
 
     /// An intermediate result: all columns of a frame into one folder.
@@ -140,7 +138,7 @@ impl WriteSpec {
             fingerprinted: Vec::new(),
             buckets: None,
         };
-        Self { store: store.to_string(), routes: vec![route], encoding: Encoding::Scratch }
+        Self { store: store.to_string(), routes: vec![route], lifetime: Lifetime::Scratch }
     }
 }
 

@@ -16,9 +16,9 @@ use futures::FutureExt;
 use tessera_contract::{AsOf, Entity, Feature, Project, project::AfterAsOf, table::Kind};
 use tessera_engine::{
     Engine,
+    buckets::BUCKET,
     formula::{self, Words, quote},
     partial::{Entry, Groups, Partial, Reach},
-    write::BUCKET,
 };
 
 use crate::{Kept, Night, Outcome, Output, Stage, StageError, StageFuture, blame};

@@ -36,8 +36,8 @@ use datafusion::{
 use futures::FutureExt;
 use tessera_contract::{Entity, Severity, project::AfterAsOf};
 use tessera_engine::{
+    columns::conform,
     formula::{quote, text},
-    session::conform,
     source::ROW_BITS,
 };
 

@@ -7,7 +7,7 @@
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -55,6 +55,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let kpis: Vec<(&str, &Kpi)> = night.project.enabled_kpis().collect();
     let absent = night.availability.absent(Entity::Customers);
     let feature_names: Vec<_> = night.project.enabled_features().map(|(name, _)| name.to_owned()).collect();
+    let nobody_gives = features_that_nobody_gives(night)?;
     let customers = night.customers().await?;
     let attributes: String = customers
         .schema()
@@ -67,7 +68,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let mut columns = String::new();
     for (name, kpi) in &kpis {
         let (x, y) = (&kpi.numerator, kpi.denominator.as_deref().unwrap_or("1"));
-        let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 9))");
+        // To the digits that the table has, before anything is added up: so the segments' sums are that of everybody.
+        let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 6))");
         columns.push_str(&format!(
             ", moments({}, {}) AS {}, count(*) FILTER (WHERE ({y}) <> 0) AS {}",
             exact(x),
@@ -96,7 +98,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 }
             }
             let alone =
-                |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 9)) FROM {joined}");
+                |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 6)) FROM {joined}");
             return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
         }
     };
@@ -107,7 +109,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let mut table: Vec<Row> = Vec::new();
     for (name, kpi) in &kpis {
         let words = formula::names(&format!("{} {}", kpi.numerator, kpi.denominator.as_deref().unwrap_or_default()))?;
-        let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c));
+        let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c))
+            && words.is_disjoint(&nobody_gives);
         let moments = rows::fields(&batch, name)?;
         let observed = rows::integers(&batch, &format!("{name} n"))?;
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
@@ -148,6 +151,30 @@ struct Sums {
     var_y: f64,
     cov: f64,
     observed: i64,
+}
+
+/// The features whose entity or columns no source gives, and those made of them: they are null, and a KPI over them says
+/// nothing rather than 0.
+fn features_that_nobody_gives(night: &Night<'_>) -> Result<BTreeSet<String>, StageError> {
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let before = missing.len();
+        for (name, feature) in night.project.enabled_features() {
+            let words = formula::names(&feature.expression)?;
+            let entity = Entity::ALL.into_iter().find(|e| e.name() == feature.over);
+            let gone = match entity {
+                None => !words.is_disjoint(&missing),
+                Some(entity) if night.availability.of(entity).is_none() => true,
+                Some(entity) => night.availability.absent(entity).iter().any(|column| words.contains(*column)),
+            };
+            if gone {
+                missing.insert(name.to_owned());
+            }
+        }
+        if missing.len() == before {
+            return Ok(missing);
+        }
+    }
 }
 
 fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool) -> Row {
@@ -282,7 +309,7 @@ mod tests {
             let given = Given {
                 project: &project,
                 as_of: "2025-04-01",
-                sources: &[],
+                sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price\n")],
                 tables: &[("features", features), ("segments", segments)],
                 previous: &[("kpis", "segment_id | kpi | value\n | revenue | 50")],
                 looks_at: &[("kpis", "segment_id kpi value numerator denominator n previous state")],

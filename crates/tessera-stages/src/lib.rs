@@ -23,6 +23,7 @@ use tessera_contract::{AsOf, Entity, Project};
 use tessera_engine::{
     Engine,
     formula::Words,
+    source::SourceFile,
     write::{Route, WrittenFile},
 };
 
@@ -117,17 +118,6 @@ pub struct Source {
     pub unchanged: bool,
 }
 
-/// A file of a source.
-#[derive(Debug, Clone)]
-pub struct SourceFile {
-    /// URL.
-    pub url: String,
-    /// Entity tag, where the store has one.
-    pub etag: Option<String>,
-    /// Size.
-    pub bytes: u64,
-}
-
 /// What a stage leaves.
 #[derive(Default)]
 pub struct Outcome {
@@ -203,7 +193,7 @@ impl Output {
     /// When the frame has a column of a type that cannot be made the table's.
     pub fn partly(night: &Night<'_>, name: &str, frame: DataFrame) -> Result<Self, StageError> {
         let table = night.table(name)?;
-        let frame = tessera_engine::session::conform(frame, &table)?;
+        let frame = tessera_engine::columns::conform(frame, &table)?;
         let route = Route::all(name, &table);
         Ok(Self { frame, routes: vec![route] })
     }

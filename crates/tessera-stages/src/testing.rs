@@ -12,11 +12,15 @@ use datafusion::{
     prelude::DataFrame,
 };
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
-use tessera_contract::{AsOf, Entity, Project, tables};
+use tessera_contract::{
+    AsOf, Entity, Project,
+    project::{Format, TextEncoding},
+    tables,
+};
 use tessera_engine::{Engine, Secret, Settings, Stores, session, source};
 use url::Url;
 
-use crate::{Availability, Input, Night, Outcome, Source, SourceFile, Stage, StageError, ingest};
+use crate::{Availability, Input, Night, Outcome, Source, Stage, StageError, ingest};
 
 /// What a stage is given, and what is wanted of what it leaves.
 pub(crate) struct Given<'a> {
@@ -107,14 +111,14 @@ async fn opened(engine: &Engine, base: &Url, store: &Arc<dyn ObjectStore>, entit
     store.put(&location.as_str().into(), text.to_owned().into()).await.expect("writes");
     let files = source::list(store, base, &location).await.expect("lists");
     let format = source::SourceFormat {
-        kind: source::Kind::Csv,
+        kind: Format::Csv,
         delimiter: None,
         quote: None,
-        encoding: source::Encoding::Utf8,
+        encoding: TextEncoding::Utf8,
         null_values: vec![String::new()],
     };
     let table = source::open(Arc::clone(store), base, format, files).await.expect("opens");
-    let files = table.files().iter().map(|f| SourceFile { url: f.url.clone(), etag: None, bytes: f.bytes }).collect();
+    let files = table.files().to_vec();
     let rows = Some(engine.session().read_table(Arc::new(table)).expect("a frame"));
     Source { entity, rows, files, text: true, before: None, unchanged: false }
 }

@@ -105,8 +105,8 @@ impl Context {
     }
 
     /// A data file of the lake for the engine.
-    pub fn stored(&self, path: &str, bytes: u64, rows: u64) -> tessera_engine::DataFile {
-        tessera_engine::DataFile { path: self.lake.path(path).to_string(), bytes, rows }
+    pub fn stored(&self, path: &str, bytes: u64, rows: u64) -> tessera_engine::StoredFile {
+        tessera_engine::StoredFile { path: self.lake.path(path).to_string(), bytes, rows }
     }
 
     /// The rows of data files of the lake, by bucket where they are kept in buckets and that is wanted.
@@ -122,8 +122,8 @@ impl Context {
         Ok(if buckets { engine.read_buckets(schema, &store, files)? } else { engine.read(schema, &store, files)? })
     }
 
-    /// An engine whose intermediate results go to `scratch` of the lake.
-    pub async fn engine(&self, secret: &Secret, scratch: &str) -> Result<Engine> {
+    /// An engine whose intermediate results go to `scratch` of the lake. Without the secret it makes no keys of customers.
+    pub async fn engine(&self, secret: Option<&Secret>, scratch: &str) -> Result<Engine> {
         let settings = &self.project.engine;
         let cluster = match &self.place {
             Place::Local => None,
@@ -142,7 +142,7 @@ impl Context {
             memory_limit: parse_bytes(&settings.memory_limit).and_then(|b| usize::try_from(b).ok()).filter(|b| *b > 0),
             spill_dir: (!settings.spill_dir.is_empty()).then(|| PathBuf::from(&settings.spill_dir)),
         };
-        let vocabulary = vocabulary(&settings, Some(secret)).context("the engine could not be started")?;
+        let vocabulary = vocabulary(&settings, secret).context("the engine could not be started")?;
         let state = match cluster {
             None => vocabulary.state,
             Some(cluster) => {
@@ -169,10 +169,10 @@ pub fn vocabulary(settings: &Settings, secret: Option<&Secret>) -> Result<Vocabu
 }
 
 /// A scheduler and two executors in this process.
-fn in_process(secret: &Secret) -> Result<InProcess> {
+fn in_process(secret: Option<&Secret>) -> Result<InProcess> {
     let settings = Settings { partitions: NonZeroUsize::MIN, memory_limit: None, spill_dir: None };
     let folder = std::env::temp_dir().join(format!("tessera-cluster-{}", uuid::Uuid::new_v4().simple()));
-    let mut inside = InProcess::start(vocabulary(&settings, Some(secret))?, folder, Guards::default())?;
+    let mut inside = InProcess::start(vocabulary(&settings, secret)?, folder, Guards::default())?;
     for _ in 0..2 {
         inside.add_executor(1)?;
     }

@@ -29,13 +29,13 @@ impl Job {
 }
 
 /// The progress of one step.
-pub struct Step {
+pub struct Phase {
     name: String,
     started: Instant,
     bar: Option<ProgressBar>,
 }
 
-impl Step {
+impl Phase {
     /// Begins a step.
     pub fn start(name: &str, purpose: &str) -> Self {
         Self::watched(name, purpose, Arc::default(), Arc::default())

@@ -16,7 +16,7 @@ use crate::{
     chain::{integers, texts},
     context::Context,
     errors::Held,
-    progress::Step,
+    progress::Phase,
     record::Written,
     runner::{Run, VERSION},
 };
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 8;
 /// Commits what the stages wrote, unless a required gate fails: then the candidate is recorded as held, nothing changes
 /// for readers, and the error is [`Held`].
 pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
-    let step = Step::start("publish", "commits the night's tables in one step each, and records them");
+    let step = Phase::start("publish", "commits the night's tables in one step each, and records them");
     let lake = &run.context.lake;
     lake.probe().await?;
     if let Some(missing) = run.plan.iter().find(|p| p.done.is_none()) {
@@ -195,7 +195,7 @@ pub fn recorded_by() -> String {
 
 /// A query over one table that a stage of the run wrote.
 async fn query_table(run: &Run<'_>, name: &str, query: &str) -> Result<Vec<RecordBatch>> {
-    let engine = run.context.engine(&run.context.secret()?, "_tessera/scratch").await?;
+    let engine = run.context.engine(None, "_tessera/scratch").await?;
     let table =
         tables::find(&run.context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
     let written = run.table(name).with_context(|| format!("no stage of the run left the table {name}"))?;

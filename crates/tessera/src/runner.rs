@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tessera_contract::{AsOf, tables};
 use tessera_engine::{
     Engine, Secret,
-    session::conform,
+    columns::conform,
     write::{self, WriteSpec, WrittenFile},
 };
 use tessera_lake::{DataFile, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
@@ -26,7 +26,7 @@ use crate::{
     context::Context,
     errors::{Changed, Usage},
     lease::{Lease, Work},
-    progress::Step,
+    progress::Phase,
     record::{Kept, RunRecord, StageRecord, Written},
     sources::{self, Found},
     upkeep,
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
             ))
             .into());
         }
-        let engine = context.engine(&secret, "_tessera/scratch").await?;
+        let engine = context.engine(Some(&secret), "_tessera/scratch").await?;
         let parent = Parent::find(context, &engine, &history, &night).await?;
         let readings = found.iter().map(|f| chain::reading(&context.project, f, parent.as_ref(), ask.full)).collect();
         let mut run = Self {
@@ -278,8 +278,8 @@ impl<'a> Run<'a> {
     async fn stage(&mut self, at: usize) -> Result<()> {
         let stage = self.plan[at].stage;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
-        let engine = self.context.engine(&self.secret, &scratch).await?;
-        let step = Step::watched(stage.name, stage.purpose, engine.progress(), Arc::clone(&self.context.job));
+        let engine = self.context.engine(Some(&self.secret), &scratch).await?;
+        let step = Phase::watched(stage.name, stage.purpose, engine.progress(), Arc::clone(&self.context.job));
         let result = self.execute(at, &engine).await.with_context(|| format!("stage {}", stage.name));
         let folder = scratch.trim_start_matches("_tessera/");
         if let Err(error) = self.context.lake.documents().delete_prefix(folder).await {

@@ -23,23 +23,40 @@ pub fn given() -> Result<Option<Secret>> {
         return usable(secret.as_bytes(), VARIABLE).map(Some);
     }
     if let Ok(file) = std::env::var(FILE_VARIABLE) {
-        let secret = fs::read(&file).with_context(|| format!("{FILE_VARIABLE} names {file}, which cannot be read"))?;
-        return usable(secret.trim_ascii(), &file).map(Some);
+        let read = of_file(Path::new(&file));
+        return read.with_context(|| format!("{FILE_VARIABLE} names {file}")).map(Some);
     }
     Ok(None)
+}
+
+/// The secret of a project in `folder`, if there is one.
+pub fn existing(folder: &Path) -> Result<Option<Secret>> {
+    let file = folder.join(FILE);
+    match given()? {
+        None if file.exists() => of_file(&file).map(Some),
+        given => Ok(given),
+    }
+}
+
+fn of_file(file: &Path) -> Result<Secret> {
+    let shown = file.display();
+    let secret = fs::read(file).with_context(|| format!("{shown} cannot be read"))?;
+    #[cfg(unix)]
+    if let Ok(about) = fs::metadata(file)
+        && std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o077 != 0
+    {
+        tracing::warn!("others than its owner can read the secret in {shown}: `chmod 600 {shown}`");
+    }
+    usable(&secret, &shown.to_string())
 }
 
 /// The secret of a project in `folder`. Only a local lake may have one made for it: on a shared one, two machines would
 /// give the same customer two keys.
 pub fn find(folder: &Path, local_lake: bool) -> Result<Secret> {
-    if let Some(secret) = given()? {
+    if let Some(secret) = existing(folder)? {
         return Ok(secret);
     }
     let file = folder.join(FILE);
-    if file.exists() {
-        let secret = fs::read(&file).with_context(|| format!("{} cannot be read", file.display()))?;
-        return usable(secret.trim_ascii(), &file.display().to_string());
-    }
     if !local_lake {
         let remedy = format!(
             "no secret: set {VARIABLE} (for example to the output of `openssl rand -hex 32`) or {FILE_VARIABLE}"
@@ -60,7 +77,7 @@ pub fn make(file: &PathBuf) -> Result<Secret> {
     if let Err(error) = made {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
             // Another process was first.
-            return usable(fs::read(file)?.trim_ascii(), &file.display().to_string());
+            return of_file(file);
         }
         let remedy = format!(
             "no secret, and none can be kept in {}: {error}; set {VARIABLE} or {FILE_VARIABLE}",
@@ -72,7 +89,9 @@ pub fn make(file: &PathBuf) -> Result<Secret> {
     Ok(Secret::new(secret.as_bytes()))
 }
 
+/// White space around a secret is none of it, wherever it comes from.
 fn usable(secret: &[u8], from: &str) -> Result<Secret> {
+    let secret = secret.trim_ascii();
     if secret.len() < 16 {
         return Err(
             Usage(format!("the secret in {from} is shorter than 16 characters; use `openssl rand -hex 32`")).into()

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result};
 use object_store::ObjectStore;
 use tessera_contract::{
     Entity,
-    project::{Format, Source as Settings, TextEncoding},
+    project::{Format, Source as Settings},
 };
 use tessera_engine::{Engine, source};
-use tessera_stages::{Night, Source, SourceFile};
+use tessera_stages::{Night, Source};
 use url::Url;
 
 use crate::{
@@ -53,10 +53,8 @@ async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Res
     let (base, pattern, store) = place(&url)?;
     let files = source::list(&store, &base, &pattern).await?;
     let kind = match settings.format {
-        Some(Format::Csv) => source::Kind::Csv,
-        Some(Format::Ndjson) => source::Kind::Ndjson,
-        Some(Format::Parquet) => source::Kind::Parquet,
-        None => source::Kind::from_path(&files.first().map(|f| f.location.clone()).unwrap_or_default()).ok_or_else(|| {
+        Some(format) => format,
+        None => source::format_of(&files.first().map(|f| f.location.clone()).unwrap_or_default()).ok_or_else(|| {
             Usage(format!("the extension of {url} does not say its format; set sources.{entity}.format = \"csv\", \"ndjson\" or \"parquet\""))
         })?,
     };
@@ -66,10 +64,7 @@ async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Res
         kind,
         delimiter: settings.delimiter,
         quote: None,
-        encoding: match settings.encoding {
-            TextEncoding::Utf8 => source::Encoding::Utf8,
-            TextEncoding::Latin1 => source::Encoding::Latin1,
-        },
+        encoding: settings.encoding,
         null_values,
     };
     Ok(Found { entity, files, store, base, format })
@@ -99,7 +94,7 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
     let mut sources = Vec::new();
     for (one, reading) in found.into_iter().zip(readings) {
         let entity = one.entity;
-        let text = one.format.kind != source::Kind::Parquet;
+        let text = one.format.kind != Format::Parquet;
         let before = reading.before;
         let wanted: Vec<_> = reading.files.iter().filter_map(|i| one.files.get(*i).cloned()).collect();
         if wanted.is_empty() && before.is_some() {
@@ -111,22 +106,18 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
         if before.is_some() && matches!(opened, Err(source::SourceError::Empty { .. })) {
             // Beside the files that were read before, that is no more than a warning.
             tracing::warn!("{entity}: what is new is empty and gives no row");
-            sources.push(Source { entity, rows: None, files: listed(&wanted), text, before, unchanged: false });
+            sources.push(Source { entity, rows: None, files: wanted, text, before, unchanged: false });
             continue;
         }
         let table = opened.with_context(|| format!("the source of {entity}"))?;
         for warning in table.warnings() {
             tracing::warn!("{entity}: {warning}");
         }
-        let files = listed(table.files());
+        let files = table.files().to_vec();
         let rows = Some(engine.session().read_table(Arc::new(table))?);
         sources.push(Source { entity, rows, files, text, before, unchanged: reading.unchanged });
     }
     Ok(sources)
-}
-
-fn listed(files: &[source::SourceFile]) -> Vec<SourceFile> {
-    files.iter().map(|f| SourceFile { url: f.url.clone(), etag: f.etag.clone(), bytes: f.bytes }).collect()
 }
 
 /// A night that knows nothing: to ask stages what they would do.

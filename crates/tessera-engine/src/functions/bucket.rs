@@ -1,5 +1,5 @@
 //! `bucket(value, count)`: the number of the bucket, from 0, in which a table of so many keeps the rows of a value (see
-//! [`crate::write::Buckets`]). No value is a value like any other.
+//! [`crate::buckets::Buckets`]). No value is a value like any other.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use datafusion::{
 };
 
 use super::{cast, wrong};
-use crate::write::buckets_of;
+use crate::buckets::buckets_of;
 
 pub(crate) fn udf() -> ScalarUDF {
     ScalarUDF::from(Bucket { signature: Signature::any(2, Volatility::Immutable) })

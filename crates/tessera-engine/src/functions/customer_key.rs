@@ -17,7 +17,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::cast;
-use crate::session::Secret;
+use crate::secret::Secret;
 
 /// The function. Without the secret, which only who computes needs to know, it can be planned and passed on.
 pub(crate) fn udf(secret: Option<&Secret>, identity: String) -> ScalarUDF {

@@ -26,7 +26,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF},
 };
 
-use crate::session::Secret;
+use crate::secret::Secret;
 
 pub use assign::centroids_literal;
 pub use lloyd_pass::pass_from;

@@ -61,6 +61,11 @@ fn try_parse(target: Target, args: &[ArrayRef]) -> Result<ArrayRef> {
         let instants = walls.as_primitive::<TimestampMicrosecondType>().iter().map(|w| on_the_wall.instant(w?));
         return Ok(Arc::new(instants.collect::<TimestampMicrosecondArray>().with_timezone("UTC")));
     }
+    if let (Target::Date, DataType::Timestamp(_, Some(_))) = (target, args[0].data_type()) {
+        let stamps = cast(&args[0], &Kind::Instant.arrow())?;
+        let stamps = stamps.as_primitive::<TimestampMicrosecondType>().iter();
+        return Ok(Arc::new(stamps.map(|micros| reader.day_of(micros?)).collect::<Date32Array>()));
+    }
     let texts = cast(&args[0], &DataType::Utf8View)?;
     let texts = texts.as_string_view();
     Ok(match target {
@@ -81,6 +86,9 @@ impl Reader {
     fn instant(&self, text: &str) -> Option<i64> {
         for format in &self.formats {
             if let Ok(read) = BrokenDownTime::parse(format, text) {
+                if read.offset().is_some_and(|o| o.seconds().abs() > 14 * 3600) {
+                    return None;
+                }
                 if read.offset().is_some() || read.iana_time_zone().is_some() {
                     return read.to_timestamp().ok().map(|t| t.as_microsecond());
                 }
@@ -94,8 +102,8 @@ impl Reader {
         {
             return Some(micros);
         }
-        if let Ok(stamp) = text.parse::<Timestamp>() {
-            return Some(stamp.as_microsecond());
+        if let Some(stamp) = stamp(text) {
+            return stamp.map(Timestamp::as_microsecond);
         }
         let wall = text.parse::<DateTime>().or_else(|_| text.parse::<Date>().map(DateTime::from)).ok()?;
         self.on_the_wall(wall)
@@ -106,14 +114,34 @@ impl Reader {
     }
 
     fn date(&self, text: &str) -> Option<i32> {
-        let date = self
-            .formats
-            .iter()
-            .find_map(|f| BrokenDownTime::parse(f, text).ok()?.to_date().ok())
-            .or_else(|| text.parse::<DateTime>().map(DateTime::date).ok())
-            .or_else(|| text.parse::<Date>().ok())?;
-        Some((date - Date::constant(1970, 1, 1)).get_days())
+        let date =
+            self.formats.iter().find_map(|f| BrokenDownTime::parse(f, text).ok()?.to_date().ok()).or_else(|| {
+                match stamp(text) {
+                    Some(stamp) => stamp.map(|stamp| stamp.to_zoned(self.zone.clone()).date()),
+                    None => text.parse::<DateTime>().map(DateTime::date).or_else(|_| text.parse::<Date>()).ok(),
+                }
+            })?;
+        Some(days(date))
     }
+
+    /// The date that an instant has on the wall.
+    fn day_of(&self, micros: i64) -> Option<i32> {
+        let stamp = Timestamp::from_microsecond(micros).ok()?;
+        Some(days(stamp.to_zoned(self.zone.clone()).date()))
+    }
+}
+
+fn days(date: Date) -> i32 {
+    (date - Date::constant(1970, 1, 1)).get_days()
+}
+
+/// A time with `Z` or an offset, if it is one. None of the world's is larger than 14 hours: what is, was a typing error, and
+/// no time.
+fn stamp(text: &str) -> Option<Option<Timestamp>> {
+    let stamp = text.parse::<Timestamp>().ok()?;
+    let offset = text.get(11..).and_then(|t| t.rsplit_once(['+', '-', '\u{2212}'])).map_or("", |(_, offset)| offset);
+    let hours = offset.get(..2).map_or(Ok(0), str::parse::<u32>);
+    Some(hours.is_ok_and(|hours| hours <= 14).then_some(stamp))
 }
 
 /// Wall-clock times as instants. Since 1972 clocks change at full quarters of an hour, so that one look-up in the time zone
@@ -197,6 +225,10 @@ mod tests {
             ("2025-12-24", "2025-12-23T23:00:00Z"),
             ("2025-12-24T18:30:00Z", "2025-12-24T18:30:00Z"),
             ("2025-12-24T18:30:00+05:30", "2025-12-24T13:00:00Z"),
+            ("2025-12-24T18:30:00+14:00", "2025-12-24T04:30:00Z"),
+            ("2025-12-24T18:30:00-0300", "2025-12-24T21:30:00Z"),
+            ("2025-12-24T18:30:00+25:00", "null"),
+            ("2025-12-24 18:30:00+15:00", "null"),
             ("2025-02-30 00:00:00", "null"),
             ("yesterday", "null"),
             ("", "null"),
@@ -240,5 +272,16 @@ mod tests {
             assert_eq!(plain(text), thorough, "{text}");
         }
         assert_eq!(r.date("2010-12-01"), Some(14_944));
+    }
+
+    /// Half past midnight in Berlin is the day before in UTC.
+    #[test]
+    fn a_date_is_that_on_the_wall() {
+        let r = reader("Europe/Berlin", &[]);
+        for text in ["2025-07-01T22:30:00Z", "2025-07-02 00:30:00", "2025-07-02T00:30:00+02:00", "2025-07-02"] {
+            assert_eq!(r.date(text), r.date("2025-07-02"), "{text}");
+        }
+        let micros = "2025-07-01T22:30:00Z".parse::<Timestamp>().expect("an instant").as_microsecond();
+        assert_eq!(r.day_of(micros), r.date("2025-07-02"));
     }
 }

@@ -53,7 +53,13 @@ pub enum SourceError {
         /// The file.
         file: String,
     },
-    /// A record without end.
+    /// Two bytes a character.
+    #[error("{file} is UTF-16, which is not supported")]
+    Utf16 {
+        /// The file.
+        file: String,
+    },
+    /// A header without end.
     #[error("{file}, after row {row}: a record of more than {limit} bytes")]
     RecordTooLong {
         /// The file.
@@ -125,6 +131,7 @@ impl SourceError {
             Self::HeaderEncoding { .. } => {
                 "set encoding = \"latin-1\" for the source, if that is what the file is".into()
             }
+            Self::Utf16 { .. } => "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`".into(),
             Self::RecordTooLong { .. } => "a quote is probably not closed there".into(),
             Self::Compression { .. } => "ask for the file again; nothing of it was taken in".into(),
             Self::Parquet { .. } => "set the source's format if the file is another one, or ask for it again".into(),

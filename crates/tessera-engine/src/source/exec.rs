@@ -23,7 +23,7 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DEFECT, Kind, LOCATOR, SourceError, SourceFile, SourceFormat, locator, parquet,
+    DEFECT, Format, LOCATOR, SourceError, SourceFile, SourceFormat, locator, parquet,
     stream::Chunks,
     text::{Records, Rows},
 };
@@ -222,7 +222,7 @@ impl ExecutionPlan for SourceScanExec {
                 let (store, format, schema) = (Arc::clone(&store), format.clone(), Arc::clone(&schema));
                 async move {
                     let rows = match format.kind {
-                        Kind::Parquet => parquet_rows(store, work, schema, batch_size).await,
+                        Format::Parquet => parquet_rows(store, work, schema, batch_size).await,
                         _ => text_rows(store, work, format, schema, batch_size).await,
                     };
                     Ok(rows.map_err(outside)?.map_err(outside))

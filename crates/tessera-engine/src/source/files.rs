@@ -7,7 +7,7 @@ use glob::{MatchOptions, Pattern};
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, path::Path};
 use url::Url;
 
-use super::{Kind, SourceError, SourceFile};
+use super::{SourceError, SourceFile, format_of};
 
 /// Most names of neighbours in a message.
 const NEARBY: usize = 8;
@@ -45,7 +45,7 @@ pub async fn list(store: &Arc<dyn ObjectStore>, base: &Url, pattern: &str) -> Re
                 Ok(file) => vec![file],
                 Err(object_store::Error::NotFound { .. }) => {
                     let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(refused)?;
-                    let known = |f: &ObjectMeta| Kind::from_path(f.location.as_ref()).is_some();
+                    let known = |f: &ObjectMeta| format_of(f.location.as_ref()).is_some();
                     all.into_iter().filter(|f| known(f) && !hidden(f, path.as_ref())).collect()
                 }
                 // A local folder is no object, which some stores say in their own way.
@@ -54,7 +54,7 @@ pub async fn list(store: &Arc<dyn ObjectStore>, base: &Url, pattern: &str) -> Re
                     if all.is_empty() {
                         return Err(refused(error));
                     }
-                    let known = |f: &ObjectMeta| Kind::from_path(f.location.as_ref()).is_some();
+                    let known = |f: &ObjectMeta| format_of(f.location.as_ref()).is_some();
                     all.into_iter().filter(|f| known(f) && !hidden(f, path.as_ref())).collect()
                 }
             }

@@ -2,14 +2,16 @@
 
 #![expect(deprecated, reason = "the reader of stores has no successor in the crate, only an example to copy")]
 
-use std::sync::Arc;
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
 use datafusion::arrow::{
+    array::{Array, ArrayRef, StringViewBuilder},
     compute::cast,
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
+    util::display::{ArrayFormatter, FormatOptions},
 };
-use futures::{TryStreamExt, stream::BoxStream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStore, path::Path};
 use parquet::arrow::{
     ParquetRecordBatchStreamBuilder, ProjectionMask,
@@ -36,11 +38,54 @@ fn reader(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> Result<ParquetObje
 }
 
 async fn metadata(reader: &mut ParquetObjectReader, file: &SourceFile) -> Result<ArrowReaderMetadata, SourceError> {
-    let plain =
-        ArrowReaderMetadata::load_async(reader, ArrowReaderOptions::new()).await.map_err(|e| broken(file, &e))?;
+    // A damaged footer can make the library panic.
+    let read = AssertUnwindSafe(ArrowReaderMetadata::load_async(reader, ArrowReaderOptions::new())).catch_unwind();
+    let plain = read.await.map_err(|panic| panicked(file, &panic))?.map_err(|e| broken(file, &e))?;
     let views = Arc::new(Schema::new(plain.schema().fields().iter().map(|f| as_view(f)).collect::<Vec<_>>()));
     let options = ArrowReaderOptions::new().with_schema(views);
     ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| broken(file, &e))
+}
+
+fn panicked(file: &SourceFile, panic: &(dyn Any + Send)) -> SourceError {
+    let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    broken(file, &format!("its reader gave up: {}", said.unwrap_or("it is damaged")))
+}
+
+/// Types that the engine knows what to do with. Whatever else somebody keeps is read as text.
+fn known(kind: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Boolean, Date32, Decimal32, Decimal64, Decimal128, Float32, Float64, Int8, Int16, Int32,
+        Int64, LargeUtf8, Null, Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View,
+    };
+    match kind {
+        DataType::List(item) => known(item.data_type()),
+        DataType::Struct(fields) => fields.iter().all(|f| known(f.data_type())),
+        DataType::Dictionary(_, value) => known(value),
+        other => matches!(
+            other,
+            Binary
+                | BinaryView
+                | Boolean
+                | Date32
+                | Decimal32(..)
+                | Decimal64(..)
+                | Decimal128(..)
+                | Float32
+                | Float64
+                | Int8
+                | Int16
+                | Int32
+                | Int64
+                | LargeUtf8
+                | Null
+                | Timestamp(..)
+                | UInt8
+                | UInt16
+                | UInt32
+                | Utf8
+                | Utf8View
+        ),
+    }
 }
 
 fn as_view(field: &Field) -> Field {
@@ -54,8 +99,12 @@ pub(super) async fn footer(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> R
     let metadata = metadata(&mut reader(store, file)?, file).await?;
     let groups = metadata.metadata().row_groups().iter();
     let size = |n: i64| u64::try_from(n).unwrap_or(0);
+    let fields = metadata.schema().fields().iter().map(|f| match known(f.data_type()) {
+        true => f.as_ref().clone(),
+        false => Field::new(f.name(), DataType::Utf8View, true),
+    });
     Ok(Footer {
-        schema: Arc::clone(metadata.schema()),
+        schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
         groups: groups.map(|g| (size(g.num_rows()), size(g.compressed_size()))).collect(),
     })
 }
@@ -92,12 +141,27 @@ pub(super) async fn rows(
     let mask = ProjectionMask::roots(builder.parquet_schema(), present);
     let stream = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(batch_size).build();
     let owner = file.clone();
-    let stream = stream.map_err(|e| broken(file, &e))?.map_err(move |e| broken(&owner, &e));
+    let stream = AssertUnwindSafe(stream.map_err(|e| broken(file, &e))?).catch_unwind().map(move |read| match read {
+        Ok(batch) => batch.map_err(|e| broken(&owner, &e)),
+        Err(panic) => Err(panicked(&owner, &panic)),
+    });
     let owner = file.clone();
     Ok(Box::pin(stream.and_then(move |batch| {
         let result = conform(&batch, &wanted).map_err(|e| broken(&owner, &e));
         futures::future::ready(result)
     })))
+}
+
+fn as_text(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
+    let formatter = ArrayFormatter::try_new(column, &FormatOptions::default())?;
+    let mut texts = StringViewBuilder::with_capacity(column.len());
+    for row in 0..column.len() {
+        match column.is_null(row) {
+            true => texts.append_null(),
+            false => texts.append_value(formatter.value(row).try_to_string()?),
+        }
+    }
+    Ok(Arc::new(texts.finish()))
 }
 
 fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
@@ -106,7 +170,8 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch, arrow
         .iter()
         .map(|field| match batch.column_by_name(field.name()) {
             Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-            Some(column) => cast(column, field.data_type()),
+            Some(column) if known(column.data_type()) => cast(column, field.data_type()),
+            Some(column) => as_text(column),
             None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
         })
         .collect::<Result<Vec<_>, _>>()?;

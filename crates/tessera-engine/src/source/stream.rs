@@ -1,18 +1,27 @@
-//! The bytes of a file, decompressed chunk by chunk.
+//! The bytes of a file, decompressed piece by piece.
 
 use std::{io::Write, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use flate2::write::MultiGzDecoder;
 use futures::{StreamExt, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
+use zstd::stream::raw::{self, InBuffer, Operation, OutBuffer};
 
 use super::{SourceError, SourceFile};
 
-/// Reads a file from its beginning. Compression is known by the first bytes, whatever the name says.
+/// Compressed bytes of gzip that are taken at once: they give at most a thousand times as many.
+const GZIP_PIECE: usize = 4 << 10;
+/// Bytes that zstd gives at once.
+const ZSTD_PIECE: usize = 256 << 10;
+
+/// Reads a file from its beginning. Compression is known by the first bytes, whatever the name says. What comes at once is
+/// bounded, however well it was compressed, and the end of a compressed file is only believed if it says so itself.
 pub(super) struct Chunks {
     file: SourceFile,
     input: BoxStream<'static, object_store::Result<Bytes>>,
+    /// Bytes of the file that are still to be decompressed.
+    waiting: Bytes,
     decoder: Option<Decoder>,
     finished: bool,
 }
@@ -20,7 +29,15 @@ pub(super) struct Chunks {
 enum Decoder {
     Plain,
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    Zstd(zstd::stream::write::Decoder<'static, Vec<u8>>),
+    Zstd(Box<Zstd>),
+}
+
+struct Zstd {
+    decoder: raw::Decoder<'static>,
+    /// In the middle of a frame.
+    open: bool,
+    /// There is more where the last piece came from.
+    full: bool,
 }
 
 impl Chunks {
@@ -28,53 +45,69 @@ impl Chunks {
         let refused = |source| SourceError::Store { file: file.url.clone(), source };
         let path = Path::parse(&file.location).map_err(|e| refused(e.into()))?;
         let input = store.get(&path).await.map_err(refused)?.into_stream();
-        Ok(Self { file: file.clone(), input, decoder: None, finished: false })
+        Ok(Self { file: file.clone(), input, waiting: Bytes::new(), decoder: None, finished: false })
     }
 
     /// The next bytes; none at the end. `row` is the last complete row, for messages.
     pub(super) async fn next(&mut self, row: u64) -> Result<Option<Vec<u8>>, SourceError> {
-        let damaged = |file: &SourceFile, e: std::io::Error| SourceError::Compression {
-            file: file.url.clone(),
-            row,
-            problem: e.to_string(),
-        };
         while !self.finished {
-            let Some(chunk) = self.input.next().await else {
-                self.finished = true;
-                let rest = match self.decoder.take() {
-                    Some(Decoder::Gzip(mut decoder)) => {
-                        decoder.try_finish().map_err(|e| damaged(&self.file, e))?;
-                        std::mem::take(decoder.get_mut())
+            let full = matches!(&self.decoder, Some(Decoder::Zstd(zstd)) if zstd.full);
+            if self.waiting.is_empty() && !full {
+                match self.input.next().await {
+                    Some(chunk) => {
+                        self.waiting =
+                            chunk.map_err(|source| SourceError::Store { file: self.file.url.clone(), source })?;
                     }
-                    Some(Decoder::Zstd(mut decoder)) => {
-                        decoder.flush().map_err(|e| damaged(&self.file, e))?;
-                        std::mem::take(decoder.get_mut())
-                    }
-                    _ => Vec::new(),
-                };
-                return Ok((!rest.is_empty()).then_some(rest));
-            };
-            let chunk = chunk.map_err(|source| SourceError::Store { file: self.file.url.clone(), source })?;
-            let decoder = match &mut self.decoder {
-                Some(decoder) => decoder,
-                none => none.insert(Decoder::of(&chunk).map_err(|e| damaged(&self.file, e))?),
-            };
-            let plain = match decoder {
-                Decoder::Plain => chunk.to_vec(),
-                Decoder::Gzip(decoder) => {
-                    decoder.write_all(&chunk).map_err(|e| damaged(&self.file, e))?;
-                    std::mem::take(decoder.get_mut())
+                    None => self.finished = true,
                 }
-                Decoder::Zstd(decoder) => {
-                    decoder.write_all(&chunk).map_err(|e| damaged(&self.file, e))?;
-                    std::mem::take(decoder.get_mut())
-                }
-            };
-            if !plain.is_empty() {
-                return Ok(Some(plain));
+            }
+            let piece = self.piece().map_err(|e| SourceError::Compression {
+                file: self.file.url.clone(),
+                row,
+                problem: e.to_string(),
+            })?;
+            if !piece.is_empty() {
+                return Ok(Some(piece));
             }
         }
         Ok(None)
+    }
+
+    fn piece(&mut self) -> std::io::Result<Vec<u8>> {
+        let decoder = match &mut self.decoder {
+            Some(decoder) => decoder,
+            none => none.insert(Decoder::of(&self.waiting)?),
+        };
+        match decoder {
+            Decoder::Plain => Ok(std::mem::take(&mut self.waiting).to_vec()),
+            Decoder::Gzip(decoder) => {
+                let piece = self.waiting.split_to(self.waiting.len().min(GZIP_PIECE));
+                decoder.write_all(&piece)?;
+                if self.finished {
+                    decoder.try_finish()?;
+                }
+                Ok(std::mem::take(decoder.get_mut()))
+            }
+            Decoder::Zstd(zstd) => {
+                if self.finished {
+                    return match zstd.open {
+                        true => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                        false => Ok(Vec::new()),
+                    };
+                }
+                let mut plain = vec![0; ZSTD_PIECE];
+                let mut input = InBuffer::around(&self.waiting);
+                let mut output = OutBuffer::around(&mut plain);
+                // What is left of a frame, 0 at its end.
+                let left = zstd.decoder.run(&mut input, &mut output)?;
+                let (read, written) = (input.pos(), output.pos());
+                zstd.open = left > 0;
+                zstd.full = written == ZSTD_PIECE;
+                self.waiting.advance(read);
+                plain.truncate(written);
+                Ok(plain)
+            }
+        }
     }
 }
 
@@ -82,7 +115,9 @@ impl Decoder {
     fn of(chunk: &[u8]) -> std::io::Result<Self> {
         Ok(match chunk {
             [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd(zstd::stream::write::Decoder::new(Vec::new())?),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+                Self::Zstd(Box::new(Zstd { decoder: raw::Decoder::new()?, open: true, full: false }))
+            }
             _ => Self::Plain,
         })
     }

@@ -1,6 +1,9 @@
 //! A source as a table: its columns are those of its files together.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use datafusion::{
@@ -15,15 +18,15 @@ use object_store::ObjectStore;
 use url::Url;
 
 use super::{
-    DEFECT, Kind, LOCATOR, SourceError, SourceFile, SourceFormat,
+    DEFECT, Format, LOCATOR, SourceError, SourceFile, SourceFormat,
     exec::{SourceScanExec, Unit},
     parquet,
     stream::Chunks,
     text,
 };
 
-/// Bytes of an NDJSON file that are looked at for its keys.
-const LOOK: usize = 1 << 20;
+/// A header larger than this is none.
+const LONGEST_HEADER: usize = 1 << 20;
 
 /// A source whose headers or footers have been read.
 #[derive(Debug, Clone)]
@@ -47,18 +50,19 @@ pub async fn open(
     files: Vec<SourceFile>,
 ) -> Result<SourceTable, SourceError> {
     let mut fields: Vec<(Field, String)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut units = Vec::new();
     let mut warnings = Vec::new();
-    let mut headers: Vec<Vec<String>> = Vec::new();
+    let mut headers: Vec<HashSet<String>> = Vec::new();
     let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
     for (number, file) in files.iter().enumerate() {
         if file.bytes == 0 {
             warnings.push(format!("{} is empty and gives no row", file.url));
-            headers.push(Vec::new());
+            headers.push(HashSet::new());
             continue;
         }
         let named = match format.kind {
-            Kind::Parquet => {
+            Format::Parquet => {
                 let footer = parquet::footer(&store, file).await?;
                 let mut first = 0;
                 for (group, (rows, bytes)) in footer.groups.iter().enumerate() {
@@ -67,7 +71,7 @@ pub async fn open(
                 }
                 footer.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
             }
-            Kind::Csv => {
+            Format::Csv => {
                 let line =
                     beginning(&store, file, |bytes| text::first_line(bytes, quote).map(<[u8]>::len).map(|n| n.max(1)))
                         .await?;
@@ -76,7 +80,7 @@ pub async fn open(
                     .to_vec();
                 if line.trim_ascii().is_empty() {
                     warnings.push(format!("{} is empty and gives no row", file.url));
-                    headers.push(Vec::new());
+                    headers.push(HashSet::new());
                     continue;
                 }
                 let delimiter = match format.delimiter {
@@ -88,18 +92,19 @@ pub async fn open(
                 units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter });
                 texts(names)
             }
-            Kind::Ndjson => {
-                let bytes = beginning(&store, file, |bytes| (bytes.len() >= LOOK).then_some(LOOK)).await?;
-                let mut names = Vec::new();
-                text::keys(&bytes, format.encoding, &mut names);
+            Format::Ndjson => {
+                let names = keys(&store, file, &format).await?;
                 units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter: 0 });
                 texts(names)
             }
         };
         headers.push(named.iter().map(|f: &Field| f.name().clone()).collect());
         for field in named {
-            match fields.iter_mut().find(|(f, _)| f.name() == field.name()) {
-                None => fields.push((field, file.url.clone())),
+            match places.get(field.name()).map(|at| &mut fields[*at]) {
+                None => {
+                    places.insert(field.name().clone(), fields.len());
+                    fields.push((field, file.url.clone()));
+                }
                 Some((known, first)) => {
                     let Some(both) = parquet::wider(known.data_type(), field.data_type()) else {
                         return Err(SourceError::Types {
@@ -120,8 +125,12 @@ pub async fn open(
         return Err(SourceError::Empty { file });
     }
     for (file, header) in files.iter().zip(&headers).filter(|(_, header)| !header.is_empty()) {
-        let missing: Vec<_> =
-            fields.iter().map(|(f, _)| f.name()).filter(|n| !header.contains(n)).map(|n| format!("`{n}`")).collect();
+        let missing: Vec<_> = fields
+            .iter()
+            .map(|(f, _)| f.name())
+            .filter(|n| !header.contains(n.as_str()))
+            .map(|n| format!("`{n}`"))
+            .collect();
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} lacks {}, which other files have; it reads as null there",
@@ -142,6 +151,31 @@ fn texts(names: Vec<String>) -> Vec<Field> {
     names.into_iter().map(|n| Field::new(n, DataType::Utf8View, true)).collect()
 }
 
+/// The keys of all lines of an NDJSON file: one that is first seen at its end is a column like any other.
+async fn keys(
+    store: &Arc<dyn ObjectStore>,
+    file: &SourceFile,
+    format: &SourceFormat,
+) -> Result<Vec<String>, SourceError> {
+    let mut chunks = Chunks::open(store, file).await?;
+    let mut keys = text::Keys::default();
+    let mut first = true;
+    while let Some(chunk) = chunks.next(0).await? {
+        if std::mem::take(&mut first) {
+            refuse_utf16(&chunk, file)?;
+        }
+        keys.feed(&chunk, format.encoding);
+    }
+    Ok(keys.finish(format.encoding))
+}
+
+fn refuse_utf16(bytes: &[u8], file: &SourceFile) -> Result<(), SourceError> {
+    match bytes {
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Err(SourceError::Utf16 { file: file.url.clone() }),
+        _ => Ok(()),
+    }
+}
+
 /// The beginning of a file, up to the length that `enough` finds sufficient, or all of it.
 async fn beginning(
     store: &Arc<dyn ObjectStore>,
@@ -152,10 +186,14 @@ async fn beginning(
     let mut bytes = Vec::new();
     while enough(&bytes).is_none() {
         match chunks.next(0).await? {
+            Some(_) if bytes.len() > LONGEST_HEADER => {
+                return Err(SourceError::RecordTooLong { file: file.url.clone(), row: 0, limit: LONGEST_HEADER });
+            }
             Some(chunk) => bytes.extend_from_slice(&chunk),
             None => break,
         }
     }
+    refuse_utf16(&bytes, file)?;
     Ok(bytes)
 }
 

@@ -20,10 +20,10 @@ const BASE: &str = "memory:///";
 
 fn csv() -> SourceFormat {
     SourceFormat {
-        kind: Kind::Csv,
+        kind: Format::Csv,
         delimiter: None,
         quote: None,
-        encoding: Encoding::Utf8,
+        encoding: TextEncoding::Utf8,
         null_values: vec![String::new()],
     }
 }
@@ -114,7 +114,7 @@ async fn delimiters_marks_encodings_and_line_ends() {
     assert_eq!(rows("id\tname\n1\tZoë".as_bytes(), csv()).await, expect);
     assert_eq!(rows("id|name\n1|Zoë".as_bytes(), csv()).await, expect);
     assert_eq!(rows("\u{feff}id,name\n1,Zoë\n".as_bytes(), csv()).await, expect);
-    assert_eq!(rows(b"id,name\n1,Zo\xeb\n", SourceFormat { encoding: Encoding::Latin1, ..csv() }).await, expect);
+    assert_eq!(rows(b"id,name\n1,Zo\xeb\n", SourceFormat { encoding: TextEncoding::Latin1, ..csv() }).await, expect);
     assert_eq!(rows("id,name\n1,Zoë\n".as_bytes(), SourceFormat { delimiter: Some(','), ..csv() }).await, expect);
     assert_eq!(rows(&gzip("id,name\n1,Zoë\n".as_bytes()), csv()).await, expect);
     assert_eq!(rows(&zstd::encode_all("id,name\n1,Zoë\n".as_bytes(), 1).expect("memory"), csv()).await, expect);
@@ -123,9 +123,158 @@ async fn delimiters_marks_encodings_and_line_ends() {
 }
 
 #[tokio::test]
-async fn a_quote_that_is_not_closed_is_one_defective_row() {
-    let found = rows(b"id,name\n1,ok\n2,\"open\n3,lost\n", csv()).await;
-    assert_eq!(found, ["1: 1 · ok · ", "2: 2 · open\n3,lost\n · a quote is not closed before the end of the file"]);
+async fn a_quote_that_is_not_closed_takes_no_other_line_with_it() {
+    let found = rows(b"id,name\n1,ok\n2,\"open\n3,kept\n", csv()).await;
+    let open = "2: 2 · open · a quote is not closed before the end of the file";
+    assert_eq!(found, ["1: 1 · ok · ", open, "3: 3 · kept · "]);
+    let found = rows(b"id,name\n1,\"ok\ntwo lines\"\n2,\"open", csv()).await;
+    assert_eq!(found, ["1: 1 · ok\ntwo lines · ", open]);
+}
+
+/// Of two stray quotes each is the defect of its own line: all lines between them are rows.
+#[tokio::test]
+async fn stray_quotes_take_no_lines_with_them() {
+    for (first, second, problem) in [
+        ("\"A", "B\"x", "a quote that is opened here ends in the middle of a field 500 lines on"),
+        ("\"A", "B", "a quote is not closed before the end of the file"),
+        ("\"A", "\"B", "a quote that is opened here ends in the middle of a field 500 lines on"),
+        ("\"A", "B\"", "a quote that is opened here holds 499 lines that are rows"),
+    ] {
+        let mut text = format!("id,name,n\n0,{first},1\n");
+        for id in 1..500 {
+            text.push_str(&format!("{id},plain,{id}\n"));
+        }
+        text.push_str(&format!("500,{second},7\n"));
+        let found = rows(text.as_bytes(), csv()).await;
+        assert_eq!(found.len(), 501, "{first} {second}");
+        assert!(found[0].ends_with(problem), "{}", found[0]);
+        assert_eq!(found[250], "251: 250 · plain · 250 · ");
+        let good = found.iter().filter(|row| row.ends_with(" · ")).count();
+        assert!(good >= 499, "{good} {first} {second}");
+    }
+    // Text of several lines is text, whatever stands in it.
+    let letters = b"id,name,n\n1,\"Dear all,\nthank you, Ann, for it,\nsee \"\"terms\"\"\nBob\",2\n3,x,4\n";
+    let found = rows(letters, csv()).await;
+    assert_eq!(found, ["1: 1 · Dear all,\nthank you, Ann, for it,\nsee \"terms\"\nBob · 2 · ", "2: 3 · x · 4 · "]);
+}
+
+#[tokio::test]
+async fn a_record_without_end_is_a_row_of_its_own() {
+    let mut bytes = b"id,name\n1,".to_vec();
+    bytes.extend(std::iter::repeat_n(b'x', 20 << 20));
+    bytes.extend(b"\n2,ok\n3,\"");
+    bytes.extend(std::iter::repeat_n(b'y', 20 << 20));
+    bytes.extend(b"\n4,ok\n");
+    let long = "a record of more than 16777216 bytes";
+    let found = rows(&bytes, csv()).await;
+    assert_eq!(found, [&format!("1:  ·  · {long}"), "2: 2 · ok · ", &format!("3:  ·  · {long}"), "4: 4 · ok · "]);
+    let json = format!("{{\"id\":1}}\n{{\"id\":\"{}\"}}\n{{\"id\":3}}", "z".repeat(17 << 20));
+    let format = SourceFormat { kind: Format::Ndjson, ..csv() };
+    let text = read(&[("a.ndjson", json.as_bytes())], format, 1).await;
+    assert!(text.contains("| 1  | 1        ") && text.contains("| 3  |") && text.contains(long), "{text}");
+}
+
+#[tokio::test]
+async fn what_was_cut_short_is_no_file() {
+    let text: String = (0..20_000).map(|i| format!("{i},{}\n", i * 7919 % 100_003)).collect();
+    let text = format!("id,name\n{text}");
+    for (name, whole) in
+        [("a.csv.gz", gzip(text.as_bytes())), ("a.csv.zst", zstd::encode_all(text.as_bytes(), 1).expect("memory"))]
+    {
+        let read = async |bytes: &[u8]| scan(&[(name, bytes)], csv(), 1).await;
+        let rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert_eq!(rows(&read(&whole).await.expect("reads").1), 20_000);
+        // A second frame goes on where the first ended.
+        let twice = [whole.clone(), whole.clone()].concat();
+        assert_eq!(rows(&read(&twice).await.expect("reads").1), 40_001, "the second header is a row");
+        for length in [whole.len() - 1, whole.len() - 9, whole.len() / 2, 1_000, whole.len() + whole.len() / 2] {
+            let told = read(&twice[..length]).await.expect_err("cut short");
+            assert!(told.contains("the compressed data is damaged or cut short"), "{name} {length}: {told}");
+        }
+    }
+    // What a few bytes become when they are decompressed is bounded too.
+    let bomb = gzip(&vec![b'x'; 200 << 20]);
+    let told = scan(&[("a.csv.gz", &bomb)], csv(), 1).await.expect_err("no header");
+    assert!(told.starts_with("memory:///in/a.csv.gz, after row 0: a record of more than 1048576 bytes"), "{told}");
+    let told = scan(&[("a.csv", b"\xFF\xFEi\0d\0")], csv(), 1).await.expect_err("two bytes a character");
+    assert!(told.contains("is UTF-16") && told.contains("iconv"), "{told}");
+}
+
+/// However the bytes come in pieces, they are the same rows.
+#[test]
+fn pieces_of_a_file_give_what_the_whole_gives() {
+    let cut = |text: &[u8], piece: usize| {
+        let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None };
+        let wanted = ["id", "name", "n"].map(str::to_owned).to_vec();
+        let mut records = text::Records::new(&csv(), &file, 0, wanted, b',');
+        let mut rows = text::Rows::new(3);
+        text.chunks(piece).for_each(|bytes| records.feed(bytes, &mut rows).expect("feeds"));
+        records.finish(&mut rows).expect("finishes");
+        let (columns, locators, defects, len) = rows.finish();
+        let all = [columns, vec![locators, defects]].concat();
+        let names = ["id", "name", "n", "locator", "defect"];
+        let batch = RecordBatch::try_from_iter(names.into_iter().zip(all)).expect("a batch");
+        (len, pretty_format_batches(&[batch]).expect("prints").to_string())
+    };
+    proptest::proptest!(|(words in proptest::collection::vec("[ab,\"\n]{0,6}", 0..30), piece in 1..9_usize)| {
+        let text = format!("id,name,n\n{}", words.join(",").replace(",a", "\n"));
+        let whole = cut(text.as_bytes(), usize::MAX);
+        proptest::prop_assert_eq!(&cut(text.as_bytes(), piece), &whole);
+        // No row is made, and no line without a quote is lost.
+        let lines = text.lines().skip(1).filter(|l| !l.is_empty()).count();
+        proptest::prop_assert!(whole.0 <= lines, "{} rows of {} lines", whole.0, lines);
+        if !text.contains('"') {
+            proptest::prop_assert_eq!(whole.0, lines);
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_key_that_comes_late_is_a_column() {
+    let mut json = String::new();
+    for id in 0..600 {
+        json.push_str(&format!("{{\"id\":{id},\"name\":\"{}\"}}\n", "somebody".repeat(250)));
+    }
+    json.push_str("{\"id\":1,\"name\":\"x\",\"late\":\"y\"}");
+    assert!(json.len() > 1 << 20);
+    let (_, batches) =
+        scan(&[("a.ndjson", json.as_bytes())], SourceFormat { kind: Format::Ndjson, ..csv() }, 1).await.expect("reads");
+    let last = batches.last().expect("rows");
+    let late = last.column_by_name("late").expect("a column");
+    assert_eq!(late.len() - late.null_count(), 1);
+}
+
+/// Types that nobody maps do not stop a night: they are read as text.
+#[tokio::test]
+async fn whatever_type_a_column_has_it_is_read() {
+    use datafusion::arrow::{
+        array::{Date64Array, FixedSizeBinaryArray, Time32SecondArray, UInt64Array},
+        datatypes::Int32Type,
+    };
+    let lists = arrow::array::LargeListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(1)]), None]);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", Arc::new(Int64Array::from(vec![1, 2]))),
+        ("big", Arc::new(UInt64Array::from(vec![Some(u64::MAX), None]))),
+        ("time", Arc::new(Time32SecondArray::from(vec![3_600, 0]))),
+        ("day", Arc::new(Date64Array::from(vec![0, 86_400_000]))),
+        ("list", Arc::new(lists)),
+        ("bytes", Arc::new(FixedSizeBinaryArray::try_from_iter([b"ab", b"cd"].into_iter()).expect("bytes"))),
+    ];
+    let batch =
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).expect("a batch");
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("writes");
+    let bytes = writer.into_inner().expect("bytes");
+    let format = SourceFormat { kind: Format::Parquet, ..csv() };
+    let text = read(&[("a.parquet", &bytes)], format.clone(), 1).await;
+    assert!(text.contains("18446744073709551615") && text.contains("01:00:00") && text.contains("[1]"), "{text}");
+    // However the bytes are damaged, it is an error and no panic.
+    for at in (0..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xFF;
+        let told = scan(&[("a.parquet", &damaged)], format.clone(), 1).await;
+        assert!(told.is_ok() || told.is_err_and(|told| told.contains("cannot be read as Parquet")), "at {at}");
+    }
 }
 
 #[tokio::test]
@@ -155,7 +304,7 @@ async fn files_are_one_table_whatever_the_order_of_their_columns() {
 
 #[tokio::test]
 async fn json_lines_give_their_values_as_text() {
-    let format = SourceFormat { kind: Kind::Ndjson, ..csv() };
+    let format = SourceFormat { kind: Format::Ndjson, ..csv() };
     let bytes = b"{\"id\":1,\"name\":\"x\",\"price\":1.50}\n\n{\"id\":2,\"name\":null}\nnot json\n{\"name\":\"\\u00e9\",\"id\":3}";
     let text = read(&[("a.ndjson", bytes)], format, 2).await;
     insta::assert_snapshot!(text, @r"
@@ -186,7 +335,7 @@ async fn parquet_types_are_widened_and_rows_numbered_across_row_groups() {
     let wide: ArrayRef = Arc::new(Int64Array::from(vec![1 << 40]));
     let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
     let (a, b) = (parquet(vec![("id", narrow)], 2), parquet(vec![("id", wide), ("t", text)], 2));
-    let format = SourceFormat { kind: Kind::Parquet, ..csv() };
+    let format = SourceFormat { kind: Format::Parquet, ..csv() };
     let found = read(&[("a.parquet", &a), ("b.parquet", &b)], format.clone(), 3).await;
     insta::assert_snapshot!(found, @r"
     warning: memory:///in/a.parquet lacks `t`, which other files have; it reads as null there
@@ -210,45 +359,45 @@ async fn parquet_types_are_widened_and_rows_numbered_across_row_groups() {
 
 #[tokio::test]
 async fn what_is_no_source_is_told_with_a_remedy() {
-    let check = async |files: &[(&str, &[u8])], kind: Kind, expect: &str| {
+    let check = async |files: &[(&str, &[u8])], kind: Format, expect: &str| {
         let text = read(files, SourceFormat { kind, ..csv() }, 2).await;
         assert_eq!(text, expect);
     };
     check(
         &[],
-        Kind::Csv,
+        Format::Csv,
         "no file matches memory:///in\nhint: check the url; relative paths start at the project file's folder",
     )
     .await;
     check(
         &[("a.csv", b"")],
-        Kind::Csv,
+        Format::Csv,
         "memory:///in/a.csv is empty: there is not even a header\nhint: ask the system that writes it to send the file again, \
          or take the source out of the project file",
     )
     .await;
     check(
         &[("a.csv", b"id,name,id\n1,x,2\n")],
-        Kind::Csv,
+        Format::Csv,
         "memory:///in/a.csv, line 1: the header names `id` twice, as columns 1 and 3\nhint: name each column once in the file's header",
     )
     .await;
     check(
         &[("a.csv", b"id,n\xe9e\n1,x\n")],
-        Kind::Csv,
+        Format::Csv,
         "memory:///in/a.csv, line 1: the header is not UTF-8\nhint: set encoding = \"latin-1\" for the source, if that is what the file is",
     )
     .await;
     check(
         &[("a.csv", b"id,,n\n1,x,2\n")],
-        Kind::Csv,
+        Format::Csv,
         "memory:///in/a.csv, line 1: column 2 of the header has no name\nhint: name each column once in the file's header",
     )
     .await;
     let cut = &gzip(b"id\n1\n2\n3\n")[..20];
     let text = read(&[("a.csv.gz", cut)], csv(), 1).await;
     assert!(text.contains("the compressed data is damaged or cut short"), "{text}");
-    let text = read(&[("a.parquet", b"PAR1 but not really")], SourceFormat { kind: Kind::Parquet, ..csv() }, 1).await;
+    let text = read(&[("a.parquet", b"PAR1 but not really")], SourceFormat { kind: Format::Parquet, ..csv() }, 1).await;
     assert!(text.starts_with("memory:///in/a.parquet cannot be read as Parquet: "), "{text}");
 }
 

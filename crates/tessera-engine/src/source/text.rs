@@ -1,14 +1,17 @@
 //! CSV and NDJSON: from bytes to rows of texts.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use datafusion::arrow::array::{ArrayRef, Int64Builder, StringViewBuilder};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-use super::{Encoding, Kind, SourceError, SourceFile, SourceFormat, locator};
+use super::{Format, SourceError, SourceFile, SourceFormat, TextEncoding, locator};
 
-/// A record larger than this is an unclosed quote, not data.
+/// A record larger than this is one defect and not data.
 const LONGEST: usize = 16 << 20;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -29,6 +32,14 @@ impl Rows {
             defects: StringViewBuilder::new(),
             len: 0,
         }
+    }
+
+    /// A row without values.
+    fn defective(&mut self, number: usize, row: u64, defect: &str) {
+        self.len += 1;
+        self.locators.append_value(locator(number, row));
+        self.columns.iter_mut().for_each(StringViewBuilder::append_null);
+        self.defects.append_value(defect);
     }
 
     /// The texts, the locators and the defects.
@@ -53,7 +64,12 @@ pub(super) struct Records {
 
 enum Cutter {
     Csv(Box<Csv>),
-    Lines(Vec<u8>),
+    Lines {
+        /// The beginning of a line.
+        held: Vec<u8>,
+        /// The line is too long, and its end is awaited.
+        skipping: bool,
+    },
 }
 
 struct Csv {
@@ -65,6 +81,12 @@ struct Csv {
     /// Quotes seen in the record so far: an odd number at the end of the file is one that is not closed.
     quotes: usize,
     quote: u8,
+    delimiter: u8,
+    encoding: TextEncoding,
+    /// The bytes of the record as far as it was read from earlier bytes.
+    held: Vec<u8>,
+    /// The record is too long, and its end is awaited.
+    skipping: bool,
     header: Option<Vec<String>>,
     /// Where each wanted column stands in the file.
     positions: Vec<Option<usize>>,
@@ -80,7 +102,7 @@ impl Records {
         delimiter: u8,
     ) -> Self {
         let cutter = match format.kind {
-            Kind::Csv => {
+            Format::Csv => {
                 let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
                 let reader = csv_core::ReaderBuilder::new().delimiter(delimiter).quote(quote).build();
                 Cutter::Csv(Box::new(Csv {
@@ -91,11 +113,15 @@ impl Records {
                     fields: 0,
                     quotes: 0,
                     quote,
+                    delimiter,
+                    encoding: format.encoding,
+                    held: Vec::new(),
+                    skipping: false,
                     header: None,
                     positions: Vec::new(),
                 }))
             }
-            _ => Cutter::Lines(Vec::new()),
+            _ => Cutter::Lines { held: Vec::new(), skipping: false },
         };
         Self { format: format.clone(), file: file.clone(), number, row: 0, started: false, cutter, wanted }
     }
@@ -112,7 +138,7 @@ impl Records {
             bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
         }
         match self.format.kind {
-            Kind::Csv => self.feed_csv(bytes, rows),
+            Format::Csv => self.feed_csv(bytes, rows),
             _ => self.feed_lines(bytes, rows),
         }
     }
@@ -120,64 +146,124 @@ impl Records {
     /// Takes the end of the file in.
     pub(super) fn finish(&mut self, rows: &mut Rows) -> Result<(), SourceError> {
         match self.format.kind {
-            Kind::Csv => self.feed_csv(&[], rows),
+            Format::Csv => self.feed_csv(&[], rows),
             _ => {
-                let Cutter::Lines(rest) = &mut self.cutter else { return Ok(()) };
-                let rest = std::mem::take(rest);
-                self.line(&rest, rows);
+                let Cutter::Lines { held, skipping } = &mut self.cutter else { return Ok(()) };
+                let (rest, skipped) = (std::mem::take(held), std::mem::take(skipping));
+                match skipped {
+                    true => self.too_long(rows),
+                    false => self.line(&rest, rows),
+                }
                 Ok(())
             }
         }
     }
 
-    fn feed_csv(&mut self, mut bytes: &[u8], rows: &mut Rows) -> Result<(), SourceError> {
+    fn feed_csv(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<(), SourceError> {
         let at_end = bytes.is_empty();
         let Cutter::Csv(csv) = &mut self.cutter else { return Ok(()) };
-        loop {
-            let (result, read, wrote, ended) =
-                csv.reader.read_record(bytes, &mut csv.output[csv.written..], &mut csv.ends[csv.fields..]);
-            csv.quotes += bytes[..read].iter().filter(|b| **b == csv.quote).count();
-            bytes = &bytes[read..];
-            csv.written += wrote;
-            csv.fields += ended;
-            match result {
-                csv_core::ReadRecordResult::InputEmpty if at_end => {}
-                csv_core::ReadRecordResult::InputEmpty | csv_core::ReadRecordResult::End => return Ok(()),
-                csv_core::ReadRecordResult::OutputFull => {
-                    if csv.output.len() >= LONGEST {
-                        return Err(SourceError::RecordTooLong {
-                            file: self.file.url.clone(),
-                            row: self.row,
-                            limit: LONGEST,
-                        });
+        // Bytes that are read anew go before those that follow them; the last are the first to be read.
+        let mut inputs: Vec<Cow<[u8]>> = vec![Cow::Borrowed(bytes)];
+        while let Some(input) = inputs.pop() {
+            let (mut at, mut start) = (0, 0);
+            loop {
+                if csv.skipping {
+                    match memchr::memchr2(b'\n', b'\r', &input[at..]) {
+                        Some(end) => at += end + 1,
+                        None if at_end && inputs.is_empty() => at = input.len(),
+                        None => break,
                     }
-                    csv.output.resize(csv.output.len() * 2, 0);
+                    csv.skipping = false;
+                    csv.defective(&[], &too_long(), self.number, &mut self.row, rows);
+                    start = at;
                 }
-                csv_core::ReadRecordResult::OutputEndsFull => csv.ends.resize(csv.ends.len() * 2, 0),
-                csv_core::ReadRecordResult::Record => {
-                    let open = at_end && csv.quotes % 2 == 1;
-                    csv.record(&self.format, &self.file, &self.wanted, self.number, &mut self.row, open, rows)?;
-                    (csv.written, csv.fields, csv.quotes) = (0, 0, 0);
+                let last = at_end && inputs.is_empty();
+                if at == input.len() && !(last && input.is_empty()) {
+                    csv.held.extend_from_slice(&input[start..]);
+                    if last {
+                        // That nothing follows is told by an empty input.
+                        inputs.push(Cow::Borrowed(&[]));
+                    }
+                    break;
                 }
+                let (result, read, wrote, ended) =
+                    csv.reader.read_record(&input[at..], &mut csv.output[csv.written..], &mut csv.ends[csv.fields..]);
+                csv.quotes += memchr::memchr_iter(csv.quote, &input[at..at + read]).count();
+                at += read;
+                csv.written += wrote;
+                csv.fields += ended;
+                let full = match result {
+                    csv_core::ReadRecordResult::InputEmpty => continue,
+                    csv_core::ReadRecordResult::End => break,
+                    csv_core::ReadRecordResult::OutputFull if csv.output.len() < LONGEST => {
+                        csv.output.resize(csv.output.len() * 2, 0);
+                        continue;
+                    }
+                    csv_core::ReadRecordResult::OutputEndsFull => {
+                        csv.ends.resize(csv.ends.len() * 2, 0);
+                        continue;
+                    }
+                    csv_core::ReadRecordResult::OutputFull => true,
+                    csv_core::ReadRecordResult::Record => false,
+                };
+                let mut raw = std::mem::take(&mut csv.held);
+                match csv.odd(&raw, &input[start..at], last, full) {
+                    Some(problem) => {
+                        raw.extend_from_slice(&input[start..at]);
+                        // Empty lines before it are none of the record.
+                        let empty = raw.iter().take_while(|b| matches!(b, b'\n' | b'\r')).count();
+                        raw.drain(..empty);
+                        csv.restart();
+                        if let Some(end) = memchr::memchr2(b'\n', b'\r', &raw) {
+                            csv.defective(&raw[..end], &problem, self.number, &mut self.row, rows);
+                            inputs.push(Cow::Owned(input[at..].to_vec()));
+                            inputs.push(Cow::Owned(raw.split_off(end + 1)));
+                            break;
+                        }
+                        csv.skipping = true;
+                    }
+                    None => {
+                        csv.record(&self.format, &self.file, &self.wanted, self.number, &mut self.row, last, rows)?;
+                        (csv.written, csv.fields, csv.quotes) = (0, 0, 0);
+                        raw.clear();
+                        csv.held = raw;
+                    }
+                }
+                start = at;
             }
         }
+        Ok(())
     }
 
-    fn feed_lines(&mut self, bytes: &[u8], rows: &mut Rows) -> Result<(), SourceError> {
-        let Cutter::Lines(rest) = &mut self.cutter else { return Ok(()) };
-        let mut held = std::mem::take(rest);
-        held.extend_from_slice(bytes);
-        let mut start = 0;
-        while let Some(length) = held[start..].iter().position(|b| *b == b'\n') {
-            self.line(&held[start..start + length], rows);
-            start += length + 1;
+    fn feed_lines(&mut self, mut bytes: &[u8], rows: &mut Rows) -> Result<(), SourceError> {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            let Cutter::Lines { held, skipping } = &mut self.cutter else { return Ok(()) };
+            if std::mem::take(skipping) {
+                self.too_long(rows);
+            } else if held.is_empty() {
+                self.line(line, rows);
+            } else {
+                let mut whole = std::mem::take(held);
+                whole.extend_from_slice(line);
+                self.line(&whole, rows);
+            }
         }
-        if held.len() - start > LONGEST {
-            return Err(SourceError::RecordTooLong { file: self.file.url.clone(), row: self.row, limit: LONGEST });
+        let Cutter::Lines { held, skipping } = &mut self.cutter else { return Ok(()) };
+        if !*skipping {
+            held.extend_from_slice(bytes);
+            if held.len() > LONGEST {
+                (*held, *skipping) = (Vec::new(), true);
+            }
         }
-        let left = held.split_off(start);
-        self.cutter = Cutter::Lines(left);
         Ok(())
+    }
+
+    /// A line of which nothing is taken in.
+    fn too_long(&mut self, rows: &mut Rows) {
+        self.row += 1;
+        rows.defective(self.number, self.row, &too_long());
     }
 
     fn line(&mut self, line: &[u8], rows: &mut Rows) {
@@ -208,7 +294,64 @@ impl Records {
     }
 }
 
+fn too_long() -> String {
+    format!("a record of more than {LONGEST} bytes")
+}
+
 impl Csv {
+    /// What shows that quotes do not belong together. Then the first line of the record is defective, and the others are records
+    /// of their own: one stray quote must not take the lines up to the next one with it.
+    fn odd(&self, held: &[u8], rest: &[u8], at_end: bool, full: bool) -> Option<String> {
+        if full {
+            return Some(match self.quotes % 2 {
+                1 => format!("a quote is not closed within {LONGEST} bytes"),
+                _ => too_long(),
+            });
+        }
+        let header = self.header.as_ref()?;
+        if self.quotes == 0 || memchr::memchr2(b'\n', b'\r', &self.output[..self.written]).is_none() {
+            return None;
+        }
+        let raw = [held, rest].concat();
+        let raw = raw.trim_ascii();
+        let lines = raw.split(|b| *b == b'\n').count();
+        if at_end && self.quotes % 2 == 1 {
+            return Some("a quote is not closed before the end of the file".to_owned());
+        }
+        if misplaced(raw, self.quote, self.delimiter) {
+            return Some(format!("a quote that is opened here ends in the middle of a field {} lines on", lines - 1));
+        }
+        if self.fields != header.len() {
+            return Some(format!(
+                "ragged: {} fields over {lines} lines where the header has {}",
+                self.fields,
+                header.len()
+            ));
+        }
+        let inner: Vec<&[u8]> = raw.split(|b| *b == b'\n').skip(1).take(lines.saturating_sub(2)).collect();
+        let like_a_row = |line: &&[u8]| split_header(line, self.delimiter, self.quote).len() == header.len();
+        (header.len() > 2 && inner.len() > 1 && inner.iter().all(like_a_row))
+            .then(|| format!("a quote that is opened here holds {} lines that are rows", inner.len()))
+    }
+
+    fn restart(&mut self) {
+        self.reader.reset();
+        (self.written, self.fields, self.quotes) = (0, 0, 0);
+    }
+
+    /// A line whose fields are read as far as that goes.
+    fn defective(&self, line: &[u8], problem: &str, number: usize, row: &mut u64, rows: &mut Rows) {
+        *row += 1;
+        rows.len += 1;
+        rows.locators.append_value(locator(number, *row));
+        let fields = split_header(line, self.delimiter, self.quote);
+        for (position, column) in self.positions.iter().zip(&mut rows.columns) {
+            let field = position.and_then(|p| fields.get(p)).filter(|_| !line.is_empty());
+            column.append_option(field.map(|bytes| decode(bytes, self.encoding).0));
+        }
+        rows.defects.append_value(problem);
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of Records that a record needs")]
     fn record(
         &mut self,
@@ -217,9 +360,10 @@ impl Csv {
         wanted: &[String],
         number: usize,
         row: &mut u64,
-        open: bool,
+        at_end: bool,
         rows: &mut Rows,
     ) -> Result<(), SourceError> {
+        let open = at_end && self.quotes % 2 == 1;
         let ends = &self.ends[..self.fields];
         let field = |i: usize| {
             let start = if i == 0 { 0 } else { ends[i - 1] };
@@ -242,7 +386,7 @@ impl Csv {
         if open {
             defect = Some("a quote is not closed before the end of the file".to_owned());
         }
-        if format.encoding == Encoding::Utf8
+        if format.encoding == TextEncoding::Utf8
             && let Err(error) = std::str::from_utf8(&self.output[..self.written])
         {
             let at = ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0);
@@ -264,13 +408,35 @@ impl Csv {
     }
 }
 
-fn decode(bytes: &[u8], encoding: Encoding) -> (Cow<'_, str>, Option<String>) {
+/// Whether a quoted field goes on after its quote was closed.
+fn misplaced(record: &[u8], quote: u8, delimiter: u8) -> bool {
+    let ends = |at: usize| record.get(at).is_none_or(|b| *b == delimiter || matches!(b, b'\n' | b'\r'));
+    let (mut at, mut quoted, mut first) = (0, false, true);
+    while let Some(byte) = record.get(at) {
+        if !quoted {
+            quoted = first && *byte == quote;
+            first = *byte == delimiter;
+        } else if *byte == quote {
+            if record.get(at + 1) == Some(&quote) {
+                at += 1;
+            } else if ends(at + 1) {
+                (quoted, first) = (false, false);
+            } else {
+                return true;
+            }
+        }
+        at += 1;
+    }
+    false
+}
+
+fn decode(bytes: &[u8], encoding: TextEncoding) -> (Cow<'_, str>, Option<String>) {
     match encoding {
-        Encoding::Utf8 => match std::str::from_utf8(bytes) {
+        TextEncoding::Utf8 => match std::str::from_utf8(bytes) {
             Ok(text) => (Cow::Borrowed(text), None),
             Err(e) => (String::from_utf8_lossy(bytes), Some(format!("invalid UTF-8 at byte {}", e.valid_up_to() + 1))),
         },
-        Encoding::Latin1 => (encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0, None),
+        TextEncoding::Latin1 => (encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0, None),
     }
 }
 
@@ -354,14 +520,45 @@ pub(super) fn split_header(line: &[u8], delimiter: u8, quote: u8) -> Vec<Vec<u8>
         .collect()
 }
 
-/// The keys of some NDJSON lines, in the order in which they are first seen.
-pub(super) fn keys(bytes: &[u8], encoding: Encoding, names: &mut Vec<String>) {
-    for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()) {
-        let (text, _) = decode(line.strip_prefix(BOM).unwrap_or(line), encoding);
-        if let Ok(object) = serde_json::from_str::<OrderedKeys>(&text) {
+/// The keys of NDJSON lines, in the order in which they are first seen.
+#[derive(Default)]
+pub(super) struct Keys {
+    pub names: Vec<String>,
+    known: HashSet<String>,
+    held: Vec<u8>,
+}
+
+impl Keys {
+    /// Takes bytes in.
+    pub(super) fn feed(&mut self, bytes: &[u8], encoding: TextEncoding) {
+        let Some(end) = memchr::memrchr(b'\n', bytes) else {
+            // Of a line that is longer nothing is taken in.
+            if self.held.len() <= LONGEST {
+                self.held.extend_from_slice(bytes);
+            }
+            return;
+        };
+        let mut whole = std::mem::take(&mut self.held);
+        whole.extend_from_slice(&bytes[..end]);
+        self.lines(&whole, encoding);
+        self.held = bytes[end + 1..].to_vec();
+    }
+
+    /// Takes the end in.
+    pub(super) fn finish(mut self, encoding: TextEncoding) -> Vec<String> {
+        let rest = std::mem::take(&mut self.held);
+        self.lines(&rest, encoding);
+        self.names
+    }
+
+    fn lines(&mut self, bytes: &[u8], encoding: TextEncoding) {
+        for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()) {
+            let (text, _) = decode(line.strip_prefix(BOM).unwrap_or(line), encoding);
+            let Ok(object) = serde_json::from_str::<OrderedKeys>(&text) else { continue };
             for key in object.0 {
-                if !names.contains(&key) {
-                    names.push(key);
+                if !self.known.contains(key.as_ref()) {
+                    self.known.insert(key.clone().into_owned());
+                    self.names.push(key.into_owned());
                 }
             }
         }
@@ -369,21 +566,21 @@ pub(super) fn keys(bytes: &[u8], encoding: Encoding, names: &mut Vec<String>) {
 }
 
 /// The keys of an object as they stand.
-struct OrderedKeys(Vec<String>);
+struct OrderedKeys<'a>(Vec<Cow<'a, str>>);
 
-impl<'de> serde::Deserialize<'de> for OrderedKeys {
+impl<'de> serde::Deserialize<'de> for OrderedKeys<'de> {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Keys;
         impl<'de> serde::de::Visitor<'de> for Keys {
-            type Value = OrderedKeys;
+            type Value = OrderedKeys<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<OrderedKeys, A::Error> {
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<OrderedKeys<'de>, A::Error> {
                 let mut keys = Vec::new();
-                while let Some(key) = map.next_key()? {
+                while let Some(Key(key)) = map.next_key()? {
                     map.next_value::<serde::de::IgnoredAny>()?;
                     keys.push(key);
                 }
@@ -393,3 +590,7 @@ impl<'de> serde::Deserialize<'de> for OrderedKeys {
         from.deserialize_map(Keys)
     }
 }
+
+/// A key, copied only where it has to be unescaped.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);

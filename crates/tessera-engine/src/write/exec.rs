@@ -26,12 +26,12 @@ use futures::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Encoding, RouteSpec, WrittenFile,
-    bucket::{self, Split},
+    Lifetime, RouteSpec, WrittenFile,
+    bucket::Split,
     file::{OpenFile, Store},
     manifest_schema,
 };
-use crate::progress::Progress;
+use crate::{buckets::folder, progress::Progress};
 
 /// Bytes of a file that are held before they go to a folder.
 const LOCAL_PART: usize = 1 << 20;
@@ -90,7 +90,7 @@ impl PhysicalRoute {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WriteExecSpec {
     pub(super) store: String,
-    pub(super) encoding: Encoding,
+    pub(super) lifetime: Lifetime,
     pub(super) routes: Vec<RouteSpec>,
 }
 
@@ -99,14 +99,14 @@ pub(crate) struct WriteExecSpec {
 pub(crate) struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
     store: String,
-    encoding: Encoding,
+    lifetime: Lifetime,
     routes: Vec<PhysicalRoute>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl WriteExec {
-    fn new(input: Arc<dyn ExecutionPlan>, store: String, encoding: Encoding, routes: Vec<PhysicalRoute>) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, store: String, lifetime: Lifetime, routes: Vec<PhysicalRoute>) -> Self {
         let partitions = input.properties().partitioning.partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(manifest_schema()),
@@ -117,7 +117,7 @@ impl WriteExec {
         Self {
             input,
             store,
-            encoding,
+            lifetime,
             routes,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -132,7 +132,7 @@ impl WriteExec {
     pub(crate) fn parts(&self) -> (WriteExecSpec, Vec<Arc<dyn PhysicalExpr>>) {
         let routes = self.routes.iter().map(|r| r.spec.clone()).collect();
         let expressions = self.expressions().cloned().collect();
-        (WriteExecSpec { store: self.store.clone(), encoding: self.encoding, routes }, expressions)
+        (WriteExecSpec { store: self.store.clone(), lifetime: self.lifetime, routes }, expressions)
     }
 
     /// The same from its parts.
@@ -150,14 +150,14 @@ impl WriteExec {
             let bucket = route.buckets.as_ref().is_some_and(|b| b.together).then(&mut next).transpose()?;
             routes.push(PhysicalRoute::new(route, filter, columns, bucket, &input.schema())?);
         }
-        Ok(Self::new(input, spec.store, spec.encoding, routes))
+        Ok(Self::new(input, spec.store, spec.lifetime, routes))
     }
 }
 
 impl DisplayAs for WriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
         let names: Vec<_> = self.routes.iter().map(|r| r.spec.name.as_str()).collect();
-        write!(f, "WriteExec: tables=[{}], encoding={:?}", names.join(", "), self.encoding)
+        write!(f, "WriteExec: tables=[{}], encoding={:?}", names.join(", "), self.lifetime)
     }
 }
 
@@ -178,7 +178,7 @@ impl ExecutionPlan for WriteExec {
         let (Some(input), true) = (children.pop(), children.is_empty()) else {
             return internal_err!("a write has one input");
         };
-        Ok(Arc::new(Self::new(input, self.store.clone(), self.encoding, self.routes.clone())))
+        Ok(Arc::new(Self::new(input, self.store.clone(), self.lifetime, self.routes.clone())))
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
@@ -209,7 +209,7 @@ impl ExecutionPlan for WriteExec {
         let input = self.input.execute(partition, context)?;
         let input = input.inspect_ok(move |batch| progress.add_written(batch.num_rows())).boxed();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let work = write_partition(input, store, self.routes.clone(), self.encoding, metrics);
+        let work = write_partition(input, store, self.routes.clone(), self.lifetime, metrics);
         let schema = manifest_schema();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(work).boxed())))
     }
@@ -223,10 +223,10 @@ async fn write_partition(
     mut input: BoxStream<'static, Result<RecordBatch>>,
     store: Store,
     routes: Vec<PhysicalRoute>,
-    encoding: Encoding,
+    lifetime: Lifetime,
     metrics: BaselineMetrics,
 ) -> Result<RecordBatch> {
-    let mut ways = routes.into_iter().map(|r| Way::new(r, &store, encoding)).collect::<Result<Vec<_>>>()?;
+    let mut ways = routes.into_iter().map(|r| Way::new(r, &store, lifetime)).collect::<Result<Vec<_>>>()?;
     while let Some(batch) = input.try_next().await? {
         let timer = metrics.elapsed_compute().timer();
         for way in &mut ways {
@@ -249,14 +249,14 @@ struct Way<'a> {
     open: Vec<Option<OpenFile>>,
     done: Vec<WrittenFile>,
     store: &'a Store,
-    encoding: Encoding,
+    lifetime: Lifetime,
 }
 
 impl<'a> Way<'a> {
-    fn new(route: PhysicalRoute, store: &'a Store, encoding: Encoding) -> Result<Self> {
+    fn new(route: PhysicalRoute, store: &'a Store, lifetime: Lifetime) -> Result<Self> {
         let split = route.spec.buckets.as_ref().map(|b| Split::new(b, &route.schema)).transpose()?;
         let files = route.spec.buckets.as_ref().map_or(1, |b| b.count.max(1));
-        Ok(Self { route, split, open: (0..files).map(|_| None).collect(), done: Vec::new(), store, encoding })
+        Ok(Self { route, split, open: (0..files).map(|_| None).collect(), done: Vec::new(), store, lifetime })
     }
 
     async fn take(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -280,10 +280,10 @@ impl<'a> Way<'a> {
             None => {
                 let spec = &self.route.spec;
                 let folder = match &spec.buckets {
-                    Some(_) => bucket::folder(&spec.prefix, number),
+                    Some(_) => folder(&spec.prefix, number),
                     None => spec.prefix.clone(),
                 };
-                slot.insert(OpenFile::create(self.store, &folder, spec, rows, self.encoding)?)
+                slot.insert(OpenFile::create(self.store, &folder, spec, rows, self.lifetime)?)
             }
         };
         file.write(rows).await?;

@@ -16,7 +16,7 @@ use parquet::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Encoding, RouteSpec, WrittenFile};
+use super::{Lifetime, RouteSpec, WrittenFile};
 use crate::fingerprint::{self, Fingerprint};
 
 /// Bytes at which a file is closed and the next one begun.
@@ -49,14 +49,14 @@ impl OpenFile {
         folder: &str,
         route: &RouteSpec,
         first: &RecordBatch,
-        encoding: Encoding,
+        lifetime: Lifetime,
     ) -> Result<Self> {
         let schema = first.schema();
         let path = Path::from(format!("{folder}/part-{}.parquet", uuid::Uuid::new_v4().simple()));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
-        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: encoding != Encoding::Scratch };
-        let options = ArrowWriterOptions::new().with_properties(properties(encoding, route.buckets.is_some(), first)?);
+        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: lifetime != Lifetime::Scratch };
+        let options = ArrowWriterOptions::new().with_properties(properties(lifetime, route.buckets.is_some(), first)?);
         let fingerprinted =
             route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
         let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;
@@ -100,12 +100,12 @@ impl OpenFile {
     }
 }
 
-fn properties(encoding: Encoding, one_of_many: bool, first: &RecordBatch) -> Result<WriterProperties> {
+fn properties(lifetime: Lifetime, one_of_many: bool, first: &RecordBatch) -> Result<WriterProperties> {
     let mut properties = WriterProperties::builder()
         .set_created_by("tessera".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_max_row_group_row_count(Some(ROW_GROUP));
-    if encoding == Encoding::Scratch {
+    if lifetime == Lifetime::Scratch {
         return Ok(properties
             .set_compression(Compression::UNCOMPRESSED)
             .set_dictionary_enabled(false)
@@ -113,7 +113,7 @@ fn properties(encoding: Encoding, one_of_many: bool, first: &RecordBatch) -> Res
             .build());
     }
     properties = properties.set_statistics_enabled(EnabledStatistics::Chunk);
-    if encoding == Encoding::State {
+    if lifetime == Lifetime::State {
         return Ok(properties.set_compression(Compression::LZ4_RAW).set_dictionary_enabled(false).build());
     }
     // Whoever asks for a window of time skips the pages of other times.

@@ -17,7 +17,7 @@ use datafusion::{
 };
 
 use super::{
-    Buckets, Encoding, Route, RouteSpec, WriteSpec,
+    Buckets, Lifetime, Route, RouteSpec, WriteSpec,
     exec::{WriteExec, WriteExecSpec},
     manifest_schema,
 };
@@ -28,7 +28,7 @@ use crate::functions;
 pub struct WriteNode {
     input: LogicalPlan,
     store: String,
-    encoding: Encoding,
+    lifetime: Lifetime,
     routes: Vec<RouteSpec>,
     /// Of each route: the filter, if it has one, the columns, and the number of the bucket, if rows are brought together by it.
     expressions: Vec<Expr>,
@@ -68,7 +68,7 @@ impl WriteNode {
         let expressions =
             expressions.into_iter().map(|e| simplifier.coerce(e, &input_schema)).collect::<Result<Vec<_>>>()?;
         let schema = Arc::new(DFSchema::try_from(manifest_schema().as_ref().clone())?);
-        Ok(Self { input, store: spec.store, encoding: spec.encoding, routes, expressions, schema })
+        Ok(Self { input, store: spec.store, lifetime: spec.lifetime, routes, expressions, schema })
     }
 }
 
@@ -162,7 +162,7 @@ impl ExtensionPlanner for WritePlanner {
             .iter()
             .map(|e| planner.create_physical_expr(e, schema, session, context))
             .collect::<Result<Vec<_>>>()?;
-        let spec = WriteExecSpec { store: write.store.clone(), encoding: write.encoding, routes: write.routes.clone() };
+        let spec = WriteExecSpec { store: write.store.clone(), lifetime: write.lifetime, routes: write.routes.clone() };
         Ok(Some(Arc::new(WriteExec::from_parts(Arc::clone(input), spec, expressions)?)))
     }
 }

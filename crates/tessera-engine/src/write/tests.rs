@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::*;
-use crate::{DataFile, Engine, Secret, Settings, Stores, session, session::Scratch};
+use crate::{Engine, Secret, Settings, StoredFile, Stores, session, session::Scratch};
 
 fn store_url() -> Url {
     Url::parse("memory:///").expect("a URL")
@@ -77,7 +77,7 @@ async fn every_row_goes_one_way_and_the_manifest_is_true() {
         let sum = |route: &str| of(route).iter().fold(Fingerprint::default(), |sum, f| sum + f.fingerprint);
         fingerprints.push((sum("small"), sum("large")));
 
-        let stored = |f: &&WrittenFile| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows };
+        let stored = |f: &&WrittenFile| StoredFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows };
         let small = of("small").iter().map(stored).collect();
         let schema = Arc::new(Schema::new(vec![
             Field::new("id", DataType::Int64, true),
@@ -181,7 +181,7 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
     let schema =
         Arc::new(Schema::new(vec![Field::new("key", DataType::Utf8, true), Field::new("id", DataType::Int64, true)]));
     let stored: Vec<_> =
-        files.iter().map(|f| DataFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
+        files.iter().map(|f| StoredFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
     let read = engine.read_buckets(schema.clone(), &store_url(), stored.clone()).expect("reads");
     let ask = async |frame: &DataFrame, query: String| {
         let answer = engine.sql(&query, &[("t", frame)], &crate::formula::Words::none()).await.expect("plans");

@@ -3,8 +3,8 @@
 use datafusion::prelude::DataFrame;
 use tessera_contract::{Entity, Project, Rule, Severity, project::AfterAsOf};
 use tessera_engine::{
+    columns::conform,
     formula::{self, Words, quote, text},
-    session::conform,
     source::ROW_BITS,
 };
 

@@ -152,7 +152,8 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
             _ => format!("try_instant(CAST({x} AS VARCHAR), {zone_text}{formats})"),
         },
         Kind::Date => match kind {
-            DataType::Timestamp(_, _) | DataType::Date32 | DataType::Date64 => arrow("Date32"),
+            DataType::Timestamp(_, Some(_)) => format!("try_date({x}, {zone_text})"),
+            DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 => arrow("Date32"),
             _ => format!("try_date(CAST({x} AS VARCHAR), {zone_text}{formats})"),
         },
         Kind::Boolean

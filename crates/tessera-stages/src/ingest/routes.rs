@@ -3,9 +3,10 @@
 use datafusion::{logical_expr::ident, prelude::Expr};
 use tessera_contract::{Column, Entity, Severity, Table};
 use tessera_engine::{
+    buckets::Buckets,
     formula::{quote, text},
     source::ROW_BITS,
-    write::{Buckets, Route},
+    write::Route,
 };
 
 use super::{
@@ -104,7 +105,7 @@ impl Cleaned {
             let columns = table
                 .columns
                 .iter()
-                .map(|c| Ok(tessera_engine::session::as_column(parse(&columns(c))?, c)))
+                .map(|c| Ok(tessera_engine::columns::as_column(parse(&columns(c))?, c)))
                 .collect::<Result<Vec<_>, StageError>>()?;
             Ok(Route { filter: Some(parse(filter)?), columns, ..Route::all(&table.name, table) })
         };

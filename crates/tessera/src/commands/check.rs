@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use tessera_contract::{AsOf, Entity};
-use tessera_engine::Secret;
 use tessera_stages::{Night, ingest};
 
 use crate::{chain, context::Context, show, sources};
@@ -10,7 +9,7 @@ use crate::{chain, context::Context, show, sources};
 /// Opens every source and plans every expression; prints the mapping and what will not be available.
 pub async fn check(context: &Context) -> Result<()> {
     let project = &context.project;
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
+    let engine = context.engine(None, "_tessera/scratch").await?;
     let found = sources::find(context).await?;
     let readings: Vec<_> = found.iter().map(|f| chain::reading(project, f, None, true)).collect();
     let sources = sources::open(&engine, found, &readings).await?;

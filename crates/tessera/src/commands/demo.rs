@@ -11,7 +11,7 @@ use crate::{
     commands::{night, query},
     context::Context,
     errors::Usage,
-    progress::Step,
+    progress::Phase,
     runner::Ask,
 };
 
@@ -86,7 +86,7 @@ pub fn shop(customers: u64, seed: u64, from: &str, to: &str, horizon: &str, form
 
 /// Writes the shop's files.
 pub fn generate(shop: &Shop, out: &Path) -> Result<()> {
-    let step = Step::start("generate", &format!("makes a shop of {} customers", shop.customers));
+    let step = Phase::start("generate", &format!("makes a shop of {} customers", shop.customers));
     let summary = tessera_generator::generate(shop, out, &mut |at| {
         step.at(at.customers_done, at.customers, &format!("{} transactions", at.transactions));
     })?;

@@ -167,7 +167,7 @@ pub async fn plan(context: &Context, date: &str, names_only: bool, full: bool) -
 
 /// The features for which a night reads all rows, and why.
 pub async fn whole_scans(context: &Context, as_of: AsOf) -> Result<()> {
-    let engine = context.engine(&tessera_engine::Secret::new(&[]), "_tessera/scratch").await?;
+    let engine = context.engine(None, "_tessera/scratch").await?;
     let night = sources::nothing(context, &engine, as_of);
     for (name, entity, reach) in features::needs(&night).await? {
         if let tessera_engine::partial::Reach::Everything(why) = reach {

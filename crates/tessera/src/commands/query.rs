@@ -7,7 +7,7 @@ use datafusion::{
     prelude::{DataFrame, lit},
 };
 use tessera_contract::tables;
-use tessera_engine::{DataFile as Stored, Engine, Secret, formula::Words};
+use tessera_engine::{Engine, StoredFile, formula::Words};
 use tessera_lake::{DataFile, SnapshotRecord};
 
 use crate::{
@@ -16,12 +16,14 @@ use crate::{
     errors::Usage,
     reader::{self, Found, Scope},
     runner::Run,
-    show,
+    secret, show,
 };
 
 /// Answers a query.
 pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool, format: Rows) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
+    // Who may see persons may also ask for the key of one.
+    let secret = if restricted { secret::existing(&context.folder)? } else { None };
+    let engine = context.engine(secret.as_ref(), "_tessera/scratch").await?;
     let tables = reader::tables(context, scope).await?;
     let frames = frames(context, &engine, tables, restricted)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
@@ -29,6 +31,13 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
         let hidden: Vec<_> =
             tables::all(&context.project).into_iter().filter(|t| t.restricted).map(|t| t.name).collect();
         let text = error.to_string();
+        if text.contains(tessera_engine::session::ONLY_READS) {
+            let what = text.rsplit_once(": ").map_or(text.as_str(), |(_, what)| what);
+            return anyhow::Error::new(Usage(format!(
+                "`tessera sql` only reads the tables of the lake, and does not do this: {what}; to keep an answer, send it \
+                 to a file: --format parquet > answer.parquet"
+            )));
+        }
         match hidden.iter().find(|t| !restricted && text.contains(t.as_str())) {
             Some(table) => anyhow::Error::new(Usage(format!(
                 "the table {table} holds personal data; ask for it with --restricted"
@@ -51,7 +60,7 @@ fn frames(context: &Context, engine: &Engine, found: Vec<Found>, restricted: boo
 }
 
 fn of_all(context: &Context, engine: &Engine, schema: &SchemaRef, files: &[DataFile]) -> Result<DataFrame> {
-    let mut nights: std::collections::BTreeMap<Option<&str>, Vec<Stored>> = std::collections::BTreeMap::new();
+    let mut nights: std::collections::BTreeMap<Option<&str>, Vec<StoredFile>> = std::collections::BTreeMap::new();
     for file in files {
         let stored = context.stored(&file.path, file.bytes, file.rows);
         nights.entry(file.as_of.as_deref()).or_default().push(stored);
@@ -79,7 +88,7 @@ fn of_night(
     engine: &Engine,
     schema: &SchemaRef,
     night: &str,
-    files: Vec<Stored>,
+    files: Vec<StoredFile>,
 ) -> Result<DataFrame> {
     let inner: Vec<Field> =
         schema.fields().iter().filter(|f| f.name() != "as_of").map(|f| f.as_ref().clone()).collect();
@@ -91,7 +100,7 @@ fn of_night(
     Ok(frame.select(columns)?)
 }
 
-fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<Stored>) -> Result<DataFrame> {
+fn read(context: &Context, engine: &Engine, schema: SchemaRef, files: Vec<StoredFile>) -> Result<DataFrame> {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     debug_assert!(fields.iter().all(|f| f.data_type() != &DataType::Null));
     Ok(engine.read(std::sync::Arc::new(Schema::new(fields)), &context.store_url()?, files)?)
@@ -118,7 +127,7 @@ pub async fn so_far(run: &Run<'_>) -> Result<()> {
 
 /// What the tables say that are there.
 async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
+    let engine = context.engine(None, "_tessera/scratch").await?;
     let frames = frames(context, &engine, found, false)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let there = |name: &str| named.iter().any(|(found, _)| *found == name);
@@ -178,7 +187,7 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
 
 /// The KPIs of everybody, a column per published night.
 pub async fn nights(context: &Context) -> Result<()> {
-    let engine = context.engine(&Secret::new(&[]), "_tessera/scratch").await?;
+    let engine = context.engine(None, "_tessera/scratch").await?;
     let frames = frames(context, &engine, reader::tables(context, &Scope::Everything).await?, false)?;
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let query =
