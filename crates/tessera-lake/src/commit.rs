@@ -102,7 +102,7 @@ impl Lake {
                 }
                 Change::Drop(nights) => {
                     let gone = |add: &Add| night(add).is_some_and(|night| nights.contains(night));
-                    let removes: Vec<Action> = active.into_iter().filter(gone).map(|add| remove(add, None)).collect();
+                    let removes: Vec<Action> = active.into_iter().filter(gone).map(remove).collect();
                     if removes.is_empty() {
                         return Ok(None);
                     }
@@ -258,21 +258,18 @@ fn replace(active: Vec<Add>, as_of: Option<&str>, adds: &[Add]) -> Vec<Action> {
     let mut old: Vec<Add> =
         active.into_iter().filter(|add| concerned(add) && !stay.contains(add.path.as_str())).collect();
     old.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    let removed_at = adds.iter().map(|add| add.modification_time).max();
-    let removes = old.into_iter().map(|add| remove(add, removed_at));
+    let removes = old.into_iter().map(remove);
     removes.chain(new.into_iter().map(Action::Add)).collect()
 }
 
-/// `removed_at`: milliseconds since the epoch; without it, the removed file's own time.
-pub(crate) fn remove(add: Add, removed_at: Option<i64>) -> Action {
+/// Says that a file is no longer active. Without a time, checkpoints leave it out: what may be deleted is for `vacuum` alone to
+/// know, which asks the registry and no tombstone, so that a log does not grow with all that was ever removed.
+pub(crate) fn remove(add: Add) -> Action {
     Action::Remove(Remove {
         path: add.path,
         data_change: true,
-        deletion_timestamp: removed_at.max(Some(add.modification_time)),
-        extended_file_metadata: Some(true),
+        deletion_timestamp: None,
         partition_values: Some(add.partition_values),
-        size: Some(add.size),
-        tags: add.tags,
         ..Remove::default()
     })
 }

@@ -65,6 +65,8 @@ fn spare(files: &[LogFile], asked: &BTreeSet<i64>) -> Vec<LogFile> {
 
 #[cfg(test)]
 mod tests {
+    use object_store::ObjectStoreExt;
+
     use super::*;
     use crate::testing::{memory, schema, written};
 
@@ -92,6 +94,12 @@ mod tests {
         let spare: Vec<String> =
             lake.spare_log("segments", &asked).await.unwrap().into_iter().map(|o| o.path).collect();
         assert!(!spare.is_empty());
+        // A checkpoint holds what is active, and nothing of what was removed.
+        let size = async |version: u64| {
+            let path = lake.path(&format!("segments/_delta_log/{version:020}.checkpoint.parquet"));
+            lake.store().head(&path).await.unwrap().size
+        };
+        assert!(size(29).await < size(9).await + 1_000);
         lake.remove(&spare).await.unwrap();
         for version in [3, 14, 34] {
             let files = lake.files("segments", Some(version), Some(night)).await.unwrap().files;

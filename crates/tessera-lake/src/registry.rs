@@ -92,7 +92,7 @@ impl Registry {
             let written_at = add.modification_time;
             let mut actions = shape.actions(&self.lake, current.as_ref(), written_at)?;
             if compact {
-                actions.extend(adds.into_iter().map(|add| remove(add, Some(written_at))));
+                actions.extend(adds.into_iter().map(remove));
             }
             actions.push(Action::Add(add));
             let run_id = stored[before].text("run_id");

@@ -141,11 +141,12 @@ impl TableShape {
 }
 
 /// Old versions must stay readable for as long as a snapshot names them, so that neither this crate
-/// nor another Delta writer may tidy them away: `tessera vacuum` alone knows what is still needed.
+/// nor another Delta writer may tidy them away: `tessera vacuum` alone knows what is still needed. Twenty years keep any
+/// file that there is; removals without a time count as of 1970, and are older.
 fn configuration() -> serde_json::Value {
     json!({
         "delta.checkpointInterval": CHECKPOINT_INTERVAL.to_string(),
-        "delta.deletedFileRetentionDuration": "interval 36500 days",
+        "delta.deletedFileRetentionDuration": "interval 7300 days",
         "delta.enableExpiredLogCleanup": "false",
         "delta.logRetentionDuration": "interval 36500 days",
     })
