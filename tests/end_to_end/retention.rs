@@ -148,3 +148,53 @@ fn nobody_loses_work_to_a_vacuum() {
         project.ok(&["snapshots", "verify", "--lake", lake]);
     }
 }
+
+/// Every stage record of a night, by its stage.
+fn records(project: &Project, night: &str, stage: &str) -> Vec<std::path::PathBuf> {
+    let folder = project.path(&format!("lake/_tessera/stages/{night}"));
+    let found = std::fs::read_dir(folder).expect("records").map(|f| f.expect("a file").path());
+    found.filter(|f| f.file_name().is_some_and(|n| n.to_string_lossy().starts_with(stage))).collect()
+}
+
+/// What a broken record does not tell, the Delta logs do.
+#[test]
+fn a_broken_record_costs_no_file() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let [record] = records(&project, "2026-01-01", "segment-").try_into().expect("one record");
+    project.ok(&["run", "--as-of", "2026-01-01", "--force"]);
+    let text = std::fs::read_to_string(&record).expect("reads");
+    std::fs::write(&record, text.replace("\"version\": 2", "\"version\": 99")).expect("writes");
+    project.ok(&["vacuum", "--older-than", "0"]);
+    let done = project.tessera(&["snapshots", "verify"]);
+    assert!(
+        done.code == 1 && done.stderr.contains("it is of version 99") && !done.stderr.contains(": missing"),
+        "{done:?}"
+    );
+    // Nor does a table of somebody else that stands in the lake.
+    let copy = std::process::Command::new("cp")
+        .arg("-r")
+        .args([project.path("lake/kpis"), project.path("lake/report")])
+        .status();
+    assert!(copy.expect("cp starts").success());
+    let before = objects(&project.path("lake/report"));
+    project.ok(&["vacuum", "--older-than", "0"]);
+    assert_eq!(objects(&project.path("lake/report")), before);
+}
+
+/// A run that was stopped while it published, and whose stages are done anew, publishes what it then has.
+#[test]
+fn a_night_published_by_half_and_made_anew_is_whole() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2026-01-01", "--lake", "expect"]);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    // As if it had died before the registry knew, and its records had been removed.
+    for gone in ["lake/snapshots", "lake/_tessera/stages"] {
+        std::fs::remove_dir_all(project.path(gone)).expect("removes");
+    }
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    project.ok(&["snapshots", "verify"]);
+    assert_eq!(project.fingerprints("2026-01-01", &[]), project.fingerprints("2026-01-01", &["--lake", "expect"]));
+    assert_ne!(project.sql("SELECT count(*) FROM kpis").trim(), "0");
+    assert_ne!(project.sql("SELECT count(*) FROM clean_transactions").trim(), "0");
+}

@@ -27,6 +27,12 @@ use crate::{AS_OF, DataFile, Lake, LakeError};
 /// Of two writers that meet, one always gets through, so that this bounds how many may meet.
 pub(crate) const ATTEMPTS: u32 = 64;
 
+/// The version that holds a change.
+enum Made {
+    Now(i64),
+    Before(i64),
+}
+
 /// What a commit does to the active files.
 enum Change<'a> {
     /// Puts files in the place of those of a night, or of all.
@@ -44,7 +50,7 @@ impl Lake {
     ///   to the table, see [`crate::LakeError::Column`] for what is refused.
     /// - `files`: lie below `<table>/` and hold every column but `as_of`; none empties the night or the table. Those that
     ///   are active already stay as they are.
-    /// - `run_id`: committing a table again under the same id returns the version that the first
+    /// - `run_id`: committing the same files again under the same id returns the version that the first
     ///   commit made, and changes nothing.
     pub async fn commit(
         &self,
@@ -57,8 +63,26 @@ impl Lake {
         as_of.map(parse_date).transpose()?;
         let partitioning = if as_of.is_some() { Partitioning::AsOf } else { Partitioning::None };
         let shape = TableShape::new(table, schema, partitioning)?;
-        let version = self.change(table, &shape, &Change::Replace { as_of, files }, run_id).await?;
-        version.ok_or_else(|| LakeError::NoTable { table: table.to_owned(), url: self.url().to_string() })
+        let change = Change::Replace { as_of, files };
+        // A run that was stopped between two tables and done again has other files: that is another commit.
+        let digest = crate::digest(files);
+        let mut id = format!("{run_id} {}", &digest[..16]);
+        loop {
+            let none = || LakeError::NoTable { table: table.to_owned(), url: self.url().to_string() };
+            let made = self.change(table, &shape, &change, &id).await?.ok_or_else(none)?;
+            match made {
+                Made::Now(version) => return Ok(version),
+                Made::Before(version) => {
+                    // What the log remembers may be older than what is retained of it.
+                    let then = self.files(table, Some(version), as_of).await;
+                    match then {
+                        Ok(then) if crate::digest(&then.files) == digest => return Ok(version),
+                        Err(error) if error.is_temporary() => return Err(error),
+                        _ => id.push_str(" again"),
+                    }
+                }
+            }
+        }
     }
 
     /// Takes nights out of a table by night, and returns the version that this made; none if there was nothing to take.
@@ -71,7 +95,9 @@ impl Lake {
         run_id: &str,
     ) -> Result<Option<i64>, LakeError> {
         let shape = TableShape::new(table, schema, Partitioning::AsOf)?;
-        self.change(table, &shape, &Change::Drop(nights), run_id).await
+        Ok(self.change(table, &shape, &Change::Drop(nights), run_id).await?.map(|made| match made {
+            Made::Now(version) | Made::Before(version) => version,
+        }))
     }
 
     /// Plans a change against the latest version and commits it, until nobody else is faster.
@@ -81,12 +107,12 @@ impl Lake {
         shape: &TableShape,
         change: &Change<'_>,
         run_id: &str,
-    ) -> Result<Option<i64>, LakeError> {
+    ) -> Result<Option<Made>, LakeError> {
         let mut described: Option<Vec<Add>> = None;
         for attempt in 1..=ATTEMPTS {
             let current = self.snapshot(table, None).await?;
             if let Some(version) = self.committed(table, current.as_ref(), run_id).await? {
-                return Ok(Some(version));
+                return Ok(Some(Made::Before(version)));
             }
             let active = match &current {
                 Some(current) => self.adds(table, current)?,
@@ -112,8 +138,8 @@ impl Lake {
             let mut actions = shape.actions(self, current.as_ref(), created.unwrap_or_default())?;
             actions.extend(changes);
             let committed = self.commit_once(table, current.as_ref(), shape, actions, run_id).await?;
-            if committed.is_some() {
-                return Ok(committed);
+            if let Some(version) = committed {
+                return Ok(Some(Made::Now(version)));
             }
             back_off(attempt).await;
         }

@@ -8,7 +8,7 @@ use crate::{SnapshotRecord, SnapshotState};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     records: Vec<SnapshotRecord>,
-    /// By snapshot, the last row that retracts or expires it.
+    /// By snapshot, the row that expires it, or else retracts it.
     withdrawn: BTreeMap<String, usize>,
     /// By night, what is current.
     current: BTreeMap<String, usize>,
@@ -19,8 +19,15 @@ impl History {
     pub fn new(records: Vec<SnapshotRecord>) -> Self {
         let mut withdrawn = BTreeMap::new();
         for (at, record) in records.iter().enumerate() {
-            if matches!(record.content.state, SnapshotState::Retracted | SnapshotState::Expired) {
-                withdrawn.insert(record.content.parent.clone(), at);
+            match record.content.state {
+                SnapshotState::Expired => {
+                    withdrawn.insert(record.content.parent.clone(), at);
+                }
+                // What expired stays so: its files may be gone.
+                SnapshotState::Retracted => {
+                    withdrawn.entry(record.content.parent.clone()).or_insert(at);
+                }
+                SnapshotState::Published | SnapshotState::Held => {}
             }
         }
         let mut current = BTreeMap::new();

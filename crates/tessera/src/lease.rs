@@ -1,15 +1,21 @@
 //! Who is at work in a lake, so that `vacuum` keeps off.
 //!
-//! A lease is a document that is written once, and one beside it that is written again and again while its process lives: the
-//! times that the store gives them say since when, and whether still. The store's clock is the only one that is asked, so that
-//! machines need not agree. A night takes its lease before it looks at what is there, and waits for a vacuum that is at work;
+//! A lease is a document that is written again and again while its process lives; the time that the store gives it says whether it
+//! still does, and the first of these times, which it holds, since when. The store's clock is the only one that is asked, so
+//! that machines need not agree. A night takes its lease before it looks at what is there, and waits for a vacuum that is at work;
 //! a vacuum takes its own before it looks who is at work: one of the two always sees the other.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tessera_lake::{Documents, Lake, Object};
+use tessera_lake::{Lake, Object};
 
 use crate::{errors::Changed, publish::recorded_by};
 
@@ -27,12 +33,16 @@ pub enum Work {
     Night(String),
     /// Removing files.
     Vacuum,
+    /// Looking which could be removed.
+    Look,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Said {
     work: Work,
     by: String,
+    /// When the lease was taken; 0 in the moment before that is known.
+    since: i64,
 }
 
 /// Somebody who is at work.
@@ -49,87 +59,110 @@ pub struct Worker {
 /// A lease that is renewed for as long as this is there.
 #[derive(Debug)]
 pub struct Lease {
-    lake: Lake,
-    id: String,
+    said: Arc<Renewed>,
     beat: tokio::task::JoinHandle<()>,
+}
+
+/// The document of a lease, and when it was written last.
+#[derive(Debug)]
+struct Renewed {
+    lake: Lake,
+    path: String,
+    said: Said,
+    last: AtomicI64,
+    lost: AtomicBool,
 }
 
 impl Lease {
     /// Says that somebody is at work from now on.
     pub async fn take(lake: &Lake, work: Work) -> Result<Self> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let documents = lake.documents();
-        let said = serde_json::to_vec(&Said { work: work.clone(), by: recorded_by() })?;
-        documents.put(&format!("{FOLDER}/{id}.json"), said).await?;
-        renew(&documents, &id).await?;
+        let waits = matches!(work, Work::Night(_));
+        let path = format!("{FOLDER}/{}.json", uuid::Uuid::new_v4().simple());
+        let mut said = Renewed {
+            lake: lake.clone(),
+            path,
+            said: Said { work, by: recorded_by(), since: 0 },
+            last: AtomicI64::new(0),
+            lost: AtomicBool::new(false),
+        };
+        said.said.since = said.renew().await?;
+        said.renew().await?;
+        let said = Arc::new(said);
         let beat = tokio::spawn({
-            let id = id.clone();
+            let said = Arc::clone(&said);
             async move {
                 loop {
                     tokio::time::sleep(BEAT).await;
-                    if let Err(error) = renew(&documents, &id).await {
-                        tracing::warn!("the lease of this process is not renewed: {:#}", anyhow::Error::from(error));
+                    if let Err(error) = said.renew().await {
+                        tracing::warn!("the lease of this process is not renewed: {error:#}");
                     }
                 }
             }
         });
-        let lease = Self { lake: lake.clone(), id, beat };
-        if work != Work::Vacuum {
+        let lease = Self { said, beat };
+        if waits {
             lease.wait_for_vacuum().await?;
         }
         Ok(lease)
     }
 
+    /// Makes sure that nobody could take this process for dead since it began.
+    ///
+    /// # Errors
+    /// [`Changed`] when somebody could.
+    pub async fn stands(&self) -> Result<()> {
+        self.said.renew().await?;
+        if self.said.lost.load(Ordering::Relaxed) {
+            let what = "this process gave no sign of life for minutes: what it had may have been removed as that of a dead one";
+            return Err(Changed(what.into()).into());
+        }
+        Ok(())
+    }
+
     async fn wait_for_vacuum(&self) -> Result<()> {
-        for waited in 0..2 * DEAD {
+        let mut told = false;
+        loop {
             let (_, workers) = self.others().await?;
             let Some(vacuum) = workers.iter().find(|w| w.work == Work::Vacuum) else { return Ok(()) };
-            if waited == 0 {
+            if !std::mem::replace(&mut told, true) {
                 tracing::info!("{} removes files from this lake; the night begins when that is done", vacuum.by);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
-        Err(Changed("files are being removed from this lake for minutes".into()).into())
     }
 
     /// The time by the store's clock, and who else is at work.
     pub async fn others(&self) -> Result<(i64, Vec<Worker>)> {
-        renew(&self.lake.documents(), &self.id).await?;
-        let objects = self.lake.objects(&format!("_tessera/{FOLDER}")).await?;
-        let at = |id: &str, kind: &str| {
-            let path = format!("_tessera/{FOLDER}/{id}.{kind}");
-            objects.iter().find(|o| o.path == path).map(|o| o.modified)
-        };
-        let now = at(&self.id, "beat").context("the lease of this process was removed")?;
+        let now = self.said.renew().await?;
+        let own = format!("_tessera/{}", self.said.path);
+        let documents = self.said.lake.documents();
         let mut workers = Vec::new();
-        for object in &objects {
-            let Some(id) = id(object).filter(|id| *id != self.id) else { continue };
-            if at(id, "beat").is_none_or(|beat| now - beat > DEAD) {
+        for object in self.said.lake.objects(&format!("_tessera/{FOLDER}")).await? {
+            if object.path == own || now - object.modified > DEAD {
                 continue;
             }
             // One that ended a moment ago is gone.
             let path = object.path.trim_start_matches("_tessera/");
-            let Some(bytes) = self.lake.documents().get(path).await? else { continue };
-            let Said { work, by } = serde_json::from_slice(&bytes).with_context(|| format!("the lease {path}"))?;
-            workers.push(Worker { work, by, since: object.modified });
+            let Some(bytes) = documents.get(path).await? else { continue };
+            let Said { work, by, since } =
+                serde_json::from_slice(&bytes).with_context(|| format!("the lease {path}"))?;
+            workers.push(Worker { work, by, since: if since == 0 { object.modified } else { since } });
         }
         Ok((now, workers))
     }
 
     /// What processes left that died.
     pub async fn of_the_dead(&self) -> Result<Vec<Object>> {
-        let objects = self.lake.objects(&format!("_tessera/{FOLDER}")).await?;
-        let newest = objects.iter().map(|o| o.modified).max().unwrap_or_default();
-        let stem = |o: &Object| o.path.rsplit_once('.').map(|(stem, _)| stem.to_owned());
-        let last = |o: &Object| objects.iter().filter(|x| stem(x) == stem(o)).map(|x| x.modified).max();
-        Ok(objects.iter().filter(|o| last(o).is_some_and(|last| newest - last > DEAD)).cloned().collect())
+        let now = self.said.renew().await?;
+        let mut objects = self.said.lake.objects(&format!("_tessera/{FOLDER}")).await?;
+        objects.retain(|o| now - o.modified > DEAD);
+        Ok(objects)
     }
 
     /// Says that the work is done.
     pub async fn release(self) {
-        let gone = ["json", "beat"].map(|kind| format!("_tessera/{FOLDER}/{}.{kind}", self.id));
         self.beat.abort();
-        if let Err(error) = self.lake.remove(&gone).await {
+        if let Err(error) = self.said.lake.remove(&[format!("_tessera/{}", self.said.path)]).await {
             tracing::debug!("the lease of this process stays until it is stale: {error}");
         }
     }
@@ -141,12 +174,20 @@ impl Drop for Lease {
     }
 }
 
-async fn renew(documents: &Documents, id: &str) -> Result<(), tessera_lake::LakeError> {
-    documents.put(&format!("{FOLDER}/{id}.beat"), "alive\n").await
-}
-
-fn id(object: &Object) -> Option<&str> {
-    object.path.rsplit('/').next()?.strip_suffix(".json")
+impl Renewed {
+    /// Writes the document, also if somebody removed it; the time that the store gave it.
+    async fn renew(&self) -> Result<i64> {
+        self.lake.documents().put(&self.path, serde_json::to_vec(&self.said)?).await?;
+        let written = self.lake.objects(&format!("_tessera/{FOLDER}")).await?;
+        let own = format!("_tessera/{}", self.path);
+        let now = written.iter().find(|o| o.path == own).map(|o| o.modified);
+        let now = now.context("the lease of this process was removed")?;
+        let last = self.last.swap(now, Ordering::Relaxed);
+        if last != 0 && now - last > DEAD {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        Ok(now)
+    }
 }
 
 #[cfg(test)]
@@ -165,17 +206,19 @@ mod tests {
         assert!((0..=5).contains(&(now - workers[0].since)), "{workers:?}");
 
         // Its process died long ago.
-        let beat = folder.path().join(format!("_tessera/leases/{}.beat", night.id));
+        let document = folder.path().join("_tessera").join(&night.said.path);
         let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let died = |path: &std::path::Path| {
-            let file = std::fs::File::options().write(true).open(path).expect("the file");
-            file.set_modified(long_ago).expect("a time");
-        };
-        died(&beat);
+        let file = std::fs::File::options().write(true).open(&document).expect("the file");
+        file.set_modified(long_ago).expect("a time");
         assert_eq!(vacuum.others().await.expect("workers").1, []);
-        assert_eq!(vacuum.of_the_dead().await.expect("objects").len(), 0, "it began a moment ago");
-        died(&beat.with_extension("json"));
-        assert_eq!(vacuum.of_the_dead().await.expect("objects").len(), 2);
+        let dead = vacuum.of_the_dead().await.expect("objects");
+        assert_eq!(dead.len(), 1);
+        // It was only asleep: it is seen again, and knows that it could not be.
+        lake.remove(&[dead[0].path.clone()]).await.expect("removes");
+        night.stands().await.expect("it does not look back at a time that nobody changed");
+        night.said.last.store(1_700_000_000, Ordering::Relaxed);
+        assert!(night.stands().await.is_err_and(|e| e.is::<Changed>()));
+        assert_eq!(vacuum.others().await.expect("workers").1.len(), 1);
 
         let again = night.others().await.expect("workers").1;
         assert_eq!(again.iter().map(|w| &w.work).collect::<Vec<_>>(), [&Work::Vacuum]);

@@ -30,6 +30,7 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
     let step = Phase::start("publish", "commits the night's tables in one step each, and records them");
     let lake = &run.context.lake;
     lake.probe().await?;
+    run.stands().await?;
     if let Some(missing) = run.plan.iter().find(|p| p.done.is_none()) {
         bail!(
             "the stage {} of this run is not done; run `tessera stage {0} --as-of {1}` first",

@@ -275,7 +275,16 @@ impl<'a> Run<'a> {
         self.stage(at).await
     }
 
+    /// Makes sure that what the run goes on from is still there.
+    pub async fn stands(&self) -> Result<()> {
+        match &self.lease {
+            Some(lease) => lease.stands().await,
+            None => Ok(()),
+        }
+    }
+
     async fn stage(&mut self, at: usize) -> Result<()> {
+        self.stands().await?;
         let stage = self.plan[at].stage;
         let scratch = format!("_tessera/scratch/{}/{}-{}", self.id, stage.name, uuid::Uuid::new_v4().simple());
         let engine = self.context.engine(Some(&self.secret), &scratch).await?;

@@ -42,13 +42,18 @@ async fn a_run_commits_once() {
     let lake = memory();
     let a = written(&lake, NIGHT, "a", 1).await;
     let b = written(&lake, NIGHT, "b", 1).await;
-    lake.commit("segments", &schema(), Some(NIGHT), &[a], "run-1").await.unwrap();
+    let a = [a];
+    lake.commit("segments", &schema(), Some(NIGHT), &a, "run-1").await.unwrap();
     lake.commit("segments", &schema(), Some(NIGHT), std::slice::from_ref(&b), "run-2").await.unwrap();
-    let other = written(&lake, NIGHT, "other", 1).await;
-    let again = lake.commit("segments", &schema(), Some(NIGHT), &[other], "run-1").await;
+    let again = lake.commit("segments", &schema(), Some(NIGHT), &a, "run-1").await;
     assert_eq!(again.unwrap(), 0);
     assert_eq!(lake.version("segments").await.unwrap(), Some(1));
     assert_eq!(visible(&lake, None).await, ["b"]);
+    // The same run with other files, because its stages were done again, is another commit.
+    let other = written(&lake, NIGHT, "other", 1).await;
+    let again = lake.commit("segments", &schema(), Some(NIGHT), &[other], "run-1").await;
+    assert_eq!(again.unwrap(), 2);
+    assert_eq!(visible(&lake, None).await, ["other"]);
 }
 
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn checkpoints_keep_checksums_and_runs() {
     let checkpoint = "segments/_delta_log/00000000000000000009.checkpoint.parquet";
     assert!(lake.store().head(&lake.path(checkpoint)).await.is_ok());
     assert_eq!(lake.files("segments", None, None).await.unwrap().files, files);
-    let again = lake.commit("segments", &schema(), Some("2026-11-03"), &[], "2026-11-03").await;
+    let again = lake.commit("segments", &schema(), Some("2026-11-03"), &files[2..3], "2026-11-03").await;
     assert_eq!(again.unwrap(), 2);
     assert_eq!(lake.tables().await.unwrap(), ["segments"]);
     let old = lake.files("segments", Some(3), None).await.unwrap();

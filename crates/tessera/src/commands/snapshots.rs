@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
-use sha2::{Digest, Sha256};
 use tessera_contract::tables;
 use tessera_lake::{DataFile, SnapshotContent, SnapshotRecord, SnapshotState};
 
@@ -166,9 +165,8 @@ async fn expire(context: &Context, keep: Keep, dry_run: bool) -> Result<()> {
     let history = lake.registry().history().await?;
     let expired = history.records().iter().filter(|r| r.content.state == SnapshotState::Expired);
     let gone: Vec<_> = expired.filter(|r| history.of_night(&r.content.as_of).is_none()).collect();
-    let mut hash = Sha256::new();
-    gone.iter().for_each(|r| hash.update(&r.snapshot_id));
-    let id = format!("expire-{}", hex::encode(hash.finalize()));
+    // Once more is no harm: what is gone already is not there to be taken out.
+    let id = format!("expire-{}", uuid::Uuid::new_v4().simple());
     let nights: BTreeSet<String> = gone.into_iter().map(|r| r.content.as_of.clone()).collect();
     let tables = lake.tables().await?.into_iter().filter_map(|name| tables::find(&context.project, &name));
     for table in tables.filter(|t| !t.grows) {
