@@ -13,10 +13,13 @@ use datafusion::arrow::{
 };
 use futures::{FutureExt, StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStore, path::Path};
-use parquet::arrow::{
-    ParquetRecordBatchStreamBuilder, ProjectionMask,
-    arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
-    async_reader::ParquetObjectReader,
+use parquet::{
+    arrow::{
+        ParquetRecordBatchStreamBuilder, ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions},
+        async_reader::ParquetObjectReader,
+    },
+    errors::ParquetError,
 };
 
 use super::{SourceError, SourceFile};
@@ -32,6 +35,17 @@ fn broken(file: &SourceFile, problem: &dyn std::fmt::Display) -> SourceError {
     SourceError::Parquet { file: file.url.clone(), problem: problem.to_string() }
 }
 
+/// What a store answered is the store's error, which may pass, and not the file's.
+fn failed(file: &SourceFile, error: ParquetError) -> SourceError {
+    match error {
+        ParquetError::External(inner) => match inner.downcast() {
+            Ok(source) => SourceError::Store { file: file.url.clone(), source: *source },
+            Err(other) => broken(file, &other),
+        },
+        other => broken(file, &other),
+    }
+}
+
 fn reader(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> Result<ParquetObjectReader, SourceError> {
     let path = Path::parse(&file.location).map_err(|e| broken(file, &e))?;
     Ok(ParquetObjectReader::new(Arc::clone(store), path).with_file_size(file.bytes))
@@ -40,7 +54,7 @@ fn reader(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> Result<ParquetObje
 async fn metadata(reader: &mut ParquetObjectReader, file: &SourceFile) -> Result<ArrowReaderMetadata, SourceError> {
     // A damaged footer can make the library panic.
     let read = AssertUnwindSafe(ArrowReaderMetadata::load_async(reader, ArrowReaderOptions::new())).catch_unwind();
-    let plain = read.await.map_err(|panic| panicked(file, &panic))?.map_err(|e| broken(file, &e))?;
+    let plain = read.await.map_err(|panic| panicked(file, &panic))?.map_err(|e| failed(file, e))?;
     let views = Arc::new(Schema::new(plain.schema().fields().iter().map(|f| as_view(f)).collect::<Vec<_>>()));
     let options = ArrowReaderOptions::new().with_schema(views);
     ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| broken(file, &e))
@@ -142,7 +156,7 @@ pub(super) async fn rows(
     let stream = builder.with_projection(mask).with_row_groups(vec![group]).with_batch_size(batch_size).build();
     let owner = file.clone();
     let stream = AssertUnwindSafe(stream.map_err(|e| broken(file, &e))?).catch_unwind().map(move |read| match read {
-        Ok(batch) => batch.map_err(|e| broken(&owner, &e)),
+        Ok(batch) => batch.map_err(|e| failed(&owner, e)),
         Err(panic) => Err(panicked(&owner, &panic)),
     });
     let owner = file.clone();
