@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::error::DataFusionError;
 use serde::{Deserialize, Serialize};
-use tessera_contract::{Entity, Severity};
+use tessera_contract::{Entity, Project, Severity};
+use tessera_engine::formula;
 
 /// What every source of the night gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,5 +47,36 @@ impl Availability {
         let given = self.of(entity);
         let has = |name: &str| given.is_some_and(|g| g.columns.iter().any(|c| c == name));
         entity.columns().iter().map(|c| c.name).filter(|name| !has(name)).collect()
+    }
+
+    /// The features of a project that nobody gives what they are made of, each with what is missing. They are null, and what is
+    /// made of them says nothing rather than 0.
+    ///
+    /// # Errors
+    /// When an expression is no SQL.
+    pub fn missing_features(&self, project: &Project) -> Result<BTreeMap<String, String>, DataFusionError> {
+        let mut missing: BTreeMap<String, String> = BTreeMap::new();
+        loop {
+            let before = missing.len();
+            for (name, feature) in project.enabled_features() {
+                let words = formula::names(&feature.expression)?;
+                let over = &feature.over;
+                let why = match Entity::ALL.into_iter().find(|e| e.name() == *over) {
+                    None => words.iter().find(|w| missing.contains_key(*w)).map(|w| format!("it is made of {w}")),
+                    Some(entity) if self.of(entity).is_none() => Some(format!("no source gives {over}")),
+                    Some(entity) => {
+                        let column = self.absent(entity).into_iter().find(|column| words.contains(*column));
+                        column.map(|column| format!("{over} give no {column}"))
+                    }
+                };
+                if let Some(why) = why {
+                    missing.entry(name.to_owned()).or_insert(why);
+                }
+            }
+            // Features of features may be told before those that they are made of.
+            if missing.len() == before {
+                return Ok(missing);
+            }
+        }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -55,7 +55,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let kpis: Vec<(&str, &Kpi)> = night.project.enabled_kpis().collect();
     let absent = night.availability.absent(Entity::Customers);
     let feature_names: Vec<_> = night.project.enabled_features().map(|(name, _)| name.to_owned()).collect();
-    let nobody_gives = features_that_nobody_gives(night)?;
+    let missing = night.availability.missing_features(night.project)?;
     let customers = night.customers().await?;
     let attributes: String = customers
         .schema()
@@ -110,7 +110,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     for (name, kpi) in &kpis {
         let words = formula::names(&format!("{} {}", kpi.numerator, kpi.denominator.as_deref().unwrap_or_default()))?;
         let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c))
-            && words.is_disjoint(&nobody_gives);
+            && !words.iter().any(|w| missing.contains_key(w));
         let moments = rows::fields(&batch, name)?;
         let observed = rows::integers(&batch, &format!("{name} n"))?;
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
@@ -151,30 +151,6 @@ struct Sums {
     var_y: f64,
     cov: f64,
     observed: i64,
-}
-
-/// The features whose entity or columns no source gives, and those made of them: they are null, and a KPI over them says
-/// nothing rather than 0.
-fn features_that_nobody_gives(night: &Night<'_>) -> Result<BTreeSet<String>, StageError> {
-    let mut missing: BTreeSet<String> = BTreeSet::new();
-    loop {
-        let before = missing.len();
-        for (name, feature) in night.project.enabled_features() {
-            let words = formula::names(&feature.expression)?;
-            let entity = Entity::ALL.into_iter().find(|e| e.name() == feature.over);
-            let gone = match entity {
-                None => !words.is_disjoint(&missing),
-                Some(entity) if night.availability.of(entity).is_none() => true,
-                Some(entity) => night.availability.absent(entity).iter().any(|column| words.contains(*column)),
-            };
-            if gone {
-                missing.insert(name.to_owned());
-            }
-        }
-        if missing.len() == before {
-            return Ok(missing);
-        }
-    }
 }
 
 fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool) -> Row {

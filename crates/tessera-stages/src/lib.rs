@@ -252,7 +252,7 @@ pub enum StageError {
 ///
 /// # Errors
 /// [`StageError::Expression`] with the entry that cannot be planned.
-pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
+pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
     let availability = ingest::plan(night).await?;
     let mut tables = BTreeMap::new();
     for table in tessera_contract::tables::all(night.project) {
@@ -273,7 +273,8 @@ pub async fn preflight(night: &Night<'_>) -> Result<(), StageError> {
     };
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
-    validate::known_gates(night.project)
+    validate::known_gates(night.project)?;
+    Ok(empty.availability)
 }
 
 /// The first entry of the catalogue that cannot be planned: `query` makes a query of each expression alone.

@@ -14,8 +14,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
-use tessera_lake::{Lake, Object};
+use tessera_lake::{Lake, LakeError, Object};
 
 use crate::{errors::Changed, publish::recorded_by};
 
@@ -178,10 +179,10 @@ impl Renewed {
     /// Writes the document, also if somebody removed it; the time that the store gave it.
     async fn renew(&self) -> Result<i64> {
         self.lake.documents().put(&self.path, serde_json::to_vec(&self.said)?).await?;
-        let written = self.lake.objects(&format!("_tessera/{FOLDER}")).await?;
-        let own = format!("_tessera/{}", self.path);
-        let now = written.iter().find(|o| o.path == own).map(|o| o.modified);
-        let now = now.context("the lease of this process was removed")?;
+        let path = format!("_tessera/{}", self.path);
+        let written = self.lake.store().head(&self.lake.path(&path)).await;
+        let written = written.map_err(|source| LakeError::Store { action: "read", place: path, source })?;
+        let now = written.last_modified.timestamp();
         let last = self.last.swap(now, Ordering::Relaxed);
         if last != 0 && now - last > DEAD {
             self.lost.store(true, Ordering::Relaxed);

@@ -327,7 +327,7 @@ impl<'a> Run<'a> {
             let sources = sources::open(engine, found, &self.readings).await?;
             let night = self.night(at, engine, &sources)?;
             let planned = match std::mem::take(&mut first) {
-                true => tessera_stages::preflight(&night).await,
+                true => tessera_stages::preflight(&night).await.map(drop),
                 false => Ok(()),
             };
             let done = match planned {

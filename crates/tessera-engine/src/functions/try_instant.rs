@@ -144,8 +144,8 @@ fn stamp(text: &str) -> Option<Option<Timestamp>> {
     Some(hours.is_ok_and(|hours| hours <= 14).then_some(stamp))
 }
 
-/// Wall-clock times as instants. Since 1972 clocks change at full quarters of an hour, so that one look-up in the time zone
-/// database does for all times of a quarter.
+/// Wall-clock times as instants. One look-up in the time zone database does for all times of a quarter of an hour whose two
+/// ends have the same offset: clocks mostly change at full quarters, but those of St. John's did at one minute past midnight.
 struct Wall<'a> {
     reader: &'a Reader,
     offsets: HashMap<i64, i64>,
@@ -165,11 +165,19 @@ impl Wall<'_> {
         {
             return Some(wall - offset);
         }
-        let time =
-            DateTime::constant(1970, 1, 1, 0, 0, 0, 0).checked_add(Span::new().try_microseconds(wall).ok()?).ok()?;
-        let instant = self.reader.on_the_wall(time)?;
-        self.offsets.insert(quarter, wall - instant);
-        Some(instant)
+        let first = quarter * Self::QUARTER;
+        let offset = first - self.look_up(first)?;
+        let end = first + Self::QUARTER - 1;
+        if end - self.look_up(end)? == offset {
+            self.offsets.insert(quarter, offset);
+            return Some(wall - offset);
+        }
+        self.look_up(wall)
+    }
+
+    fn look_up(&self, wall: i64) -> Option<i64> {
+        let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+        self.reader.on_the_wall(epoch.checked_add(Span::new().try_microseconds(wall).ok()?).ok()?)
     }
 }
 
@@ -254,6 +262,21 @@ mod tests {
         ] {
             for _ in 0..2 {
                 assert_eq!(iso(wall.instant(local(text))), expect, "{text}");
+            }
+        }
+    }
+
+    /// Whatever was asked before. (At 00:01 clocks went back to 23:01, or on to 01:01.)
+    #[test]
+    fn clocks_that_change_in_the_middle_of_a_quarter() {
+        let reader = reader("America/St_Johns", &[]);
+        let local = |text: &str| text.parse::<Timestamp>().expect("an instant").as_microsecond();
+        let times = ["2010-11-07T00:00:30Z", "2010-11-07T00:02:00Z", "2010-03-14T00:00:30Z", "2010-03-14T01:02:00Z"];
+        let expect = ["2010-11-07T02:30:30Z", "2010-11-07T03:32:00Z", "2010-03-14T03:30:30Z", "2010-03-14T03:32:00Z"];
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+            let mut wall = Wall { reader: &reader, offsets: HashMap::new() };
+            for at in order {
+                assert_eq!(iso(wall.instant(local(times[at]))), expect[at], "{}", times[at]);
             }
         }
     }

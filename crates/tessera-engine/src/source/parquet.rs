@@ -36,7 +36,7 @@ fn broken(file: &SourceFile, problem: &dyn std::fmt::Display) -> SourceError {
 }
 
 /// What a store answered is the store's error, which may pass, and not the file's.
-fn failed(file: &SourceFile, error: ParquetError) -> SourceError {
+pub(super) fn failed(file: &SourceFile, error: ParquetError) -> SourceError {
     match error {
         ParquetError::External(inner) => match inner.downcast() {
             Ok(source) => SourceError::Store { file: file.url.clone(), source: *source },
@@ -54,7 +54,7 @@ fn reader(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> Result<ParquetObje
 async fn metadata(reader: &mut ParquetObjectReader, file: &SourceFile) -> Result<ArrowReaderMetadata, SourceError> {
     // A damaged footer can make the library panic.
     let read = AssertUnwindSafe(ArrowReaderMetadata::load_async(reader, ArrowReaderOptions::new())).catch_unwind();
-    let plain = read.await.map_err(|panic| panicked(file, &panic))?.map_err(|e| failed(file, e))?;
+    let plain = read.await.map_err(|panic| panicked(file, panic.as_ref()))?.map_err(|e| failed(file, e))?;
     let views = Arc::new(Schema::new(plain.schema().fields().iter().map(|f| as_view(f)).collect::<Vec<_>>()));
     let options = ArrowReaderOptions::new().with_schema(views);
     ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).map_err(|e| broken(file, &e))
@@ -157,7 +157,7 @@ pub(super) async fn rows(
     let owner = file.clone();
     let stream = AssertUnwindSafe(stream.map_err(|e| broken(file, &e))?).catch_unwind().map(move |read| match read {
         Ok(batch) => batch.map_err(|e| failed(&owner, e)),
-        Err(panic) => Err(panicked(&owner, &panic)),
+        Err(panic) => Err(panicked(&owner, panic.as_ref())),
     });
     let owner = file.clone();
     Ok(Box::pin(stream.and_then(move |batch| {

@@ -244,6 +244,18 @@ async fn a_key_that_comes_late_is_a_column() {
     assert_eq!(late.len() - late.null_count(), 1);
 }
 
+/// An outage is the store's, which may pass, and not a defect of the file.
+#[test]
+fn what_the_store_answers_while_parquet_is_read_is_its_error() {
+    use ::parquet::errors::ParquetError;
+    let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None };
+    let outage = object_store::Error::Generic { store: "S3", source: "no route".into() };
+    let error = parquet::failed(&file, ParquetError::External(Box::new(outage)));
+    assert!(matches!(error, SourceError::Store { .. }), "{error:?}");
+    let error = parquet::failed(&file, ParquetError::EOF("too short".into()));
+    assert!(matches!(error, SourceError::Parquet { .. }), "{error:?}");
+}
+
 /// Types that nobody maps do not stop a night: they are read as text.
 #[tokio::test]
 async fn whatever_type_a_column_has_it_is_read() {
@@ -273,7 +285,7 @@ async fn whatever_type_a_column_has_it_is_read() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0xFF;
         let told = scan(&[("a.parquet", &damaged)], format.clone(), 1).await;
-        assert!(told.is_ok() || told.is_err_and(|told| told.contains("cannot be read as Parquet")), "at {at}");
+        assert!(told.is_ok() || told.is_err_and(|told| told.contains("a.parquet cannot be read")), "at {at}");
     }
 }
 

@@ -18,7 +18,6 @@ pub async fn check(context: &Context) -> Result<()> {
     let night = Night { sources: &sources, ..sources::nothing(context, &engine, as_of) };
     println!("project {} ({}, {})", project.project.name, project.project.timezone, project.project.currency);
     println!("lake    {}", context.lake.url());
-    let mut absent: Vec<(Entity, Vec<String>)> = Vec::new();
     for source in &sources {
         let entity = source.entity;
         let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
@@ -45,21 +44,10 @@ pub async fn check(context: &Context) -> Result<()> {
                 println!("rule {} takes no part: {reason}", step.name);
             }
         }
-        absent.push((entity, missing));
     }
-    tessera_stages::preflight(&night).await?;
-    let mut out: Vec<String> = Vec::new();
-    for entity in Entity::ALL.into_iter().filter(|e| project.source(*e).is_none()) {
-        absent.push((entity, entity.columns().iter().map(|c| c.name.to_owned()).collect()));
-    }
-    for (name, feature) in project.enabled_features() {
-        let names = tessera_engine::formula::names(&feature.expression)?;
-        let Some((entity, columns)) = absent.iter().find(|(e, _)| e.name() == feature.over) else { continue };
-        let missing = columns.iter().find(|c| names.contains(*c) && *c != "is_return");
-        if let Some(column) = missing {
-            out.push(format!("feature {name} ({entity} give no {column})"));
-        }
-    }
+    let given = tessera_stages::preflight(&night).await?;
+    let missing = given.missing_features(project)?;
+    let out: Vec<_> = missing.iter().map(|(name, why)| format!("feature {name} ({why})")).collect();
     println!("\nnot available: {}", if out.is_empty() { "nothing is missing".to_owned() } else { out.join("; ") });
     for entity in sources.iter().map(|s| s.entity).filter(|e| *e != Entity::Customers) {
         if let Some(why) = ingest::reads_all(project, entity) {

@@ -1,0 +1,155 @@
+//! NDJSON: one object a line.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
+
+use serde_json::value::RawValue;
+
+use super::{BOM, LONGEST, Place, Rows, SourceFormat, TextEncoding, decode, too_long};
+
+/// Cuts the bytes of a file into lines.
+pub(super) struct Records {
+    format: SourceFormat,
+    /// The wanted columns by name.
+    wanted: Vec<String>,
+    /// The beginning of a line.
+    held: Vec<u8>,
+    /// The line is too long, and its end is awaited.
+    skipping: bool,
+}
+
+impl Records {
+    pub(super) fn new(format: &SourceFormat, wanted: Vec<String>) -> Self {
+        Self { format: format.clone(), wanted, held: Vec::new(), skipping: false }
+    }
+
+    pub(super) fn feed(&mut self, mut bytes: &[u8], place: &mut Place, rows: &mut Rows) {
+        while let Some(end) = memchr::memchr(b'\n', bytes) {
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            bytes = rest;
+            if self.held.is_empty() && !self.skipping {
+                self.line(line, place, rows);
+                continue;
+            }
+            self.held.extend_from_slice(line);
+            self.finish(place, rows);
+        }
+        if !self.skipping {
+            self.held.extend_from_slice(bytes);
+            if self.held.len() > LONGEST {
+                (self.held, self.skipping) = (Vec::new(), true);
+            }
+        }
+    }
+
+    /// Ends the line that was begun, if one was.
+    pub(super) fn finish(&mut self, place: &mut Place, rows: &mut Rows) {
+        let held = std::mem::take(&mut self.held);
+        match std::mem::take(&mut self.skipping) {
+            true => rows.push(place, |_| None, Some(&too_long())),
+            false => self.line(&held, place, rows),
+        }
+    }
+
+    fn line(&self, line: &[u8], place: &mut Place, rows: &mut Rows) {
+        let line = line.trim_ascii();
+        if line.is_empty() {
+            return;
+        }
+        let (text, mut defect) = decode(line, self.format.encoding);
+        let values: HashMap<String, Box<RawValue>> = match serde_json::from_str(&text) {
+            Ok(values) => values,
+            Err(error) => {
+                defect = Some(format!("not a JSON object: {error}"));
+                HashMap::new()
+            }
+        };
+        let value = |at: usize| {
+            let raw = values.get(&self.wanted[at])?.get();
+            let text = match raw.as_bytes().first() {
+                Some(b'"') => Cow::Owned(serde_json::from_str::<String>(raw).ok()?),
+                Some(b'n') => return None,
+                _ => Cow::Borrowed(raw),
+            };
+            (!self.format.null_values.iter().any(|n| *n == text)).then_some(text)
+        };
+        rows.push(place, value, defect.as_deref());
+    }
+}
+
+/// The keys of NDJSON lines, in the order in which they are first seen.
+#[derive(Default)]
+pub(in crate::source) struct Keys {
+    names: Vec<String>,
+    known: HashSet<String>,
+    held: Vec<u8>,
+}
+
+impl Keys {
+    /// Takes bytes in.
+    pub(in crate::source) fn feed(&mut self, bytes: &[u8], encoding: TextEncoding) {
+        let Some(end) = memchr::memrchr(b'\n', bytes) else {
+            // Of a line that is longer nothing is taken in.
+            if self.held.len() <= LONGEST {
+                self.held.extend_from_slice(bytes);
+            }
+            return;
+        };
+        let mut whole = std::mem::take(&mut self.held);
+        whole.extend_from_slice(&bytes[..end]);
+        self.lines(&whole, encoding);
+        self.held = bytes[end + 1..].to_vec();
+    }
+
+    /// Takes the end in.
+    pub(in crate::source) fn finish(mut self, encoding: TextEncoding) -> Vec<String> {
+        let rest = std::mem::take(&mut self.held);
+        self.lines(&rest, encoding);
+        self.names
+    }
+
+    fn lines(&mut self, bytes: &[u8], encoding: TextEncoding) {
+        for line in bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty()) {
+            let (text, _) = decode(line.strip_prefix(BOM).unwrap_or(line), encoding);
+            let Ok(object) = serde_json::from_str::<OrderedKeys>(&text) else { continue };
+            for key in object.0 {
+                if !self.known.contains(key.as_ref()) {
+                    self.known.insert(key.clone().into_owned());
+                    self.names.push(key.into_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The keys of an object as they stand.
+struct OrderedKeys<'a>(Vec<Cow<'a, str>>);
+
+impl<'de> serde::Deserialize<'de> for OrderedKeys<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> serde::de::Visitor<'de> for Keys {
+            type Value = OrderedKeys<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<OrderedKeys<'de>, A::Error> {
+                let mut keys = Vec::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                    keys.push(key);
+                }
+                Ok(OrderedKeys(keys))
+            }
+        }
+        from.deserialize_map(Keys)
+    }
+}
+
+/// A key, copied only where it has to be unescaped.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
