@@ -75,7 +75,7 @@ fn a_waterfall_to_the_penny() {
     6,quarantined,bad_price,bad_price,0.000000
     7,quarantined,missing_customer,missing_customer+bad_price,-53.250000
     8,quarantined,bad_quantity,bad_quantity,4.000000
-    10,quarantined,unparsable_quantity,unparsable_quantity+bad_quantity,0.000000
+    10,quarantined,unparsable_quantity,unparsable_quantity+bad_quantity,
     11,quarantined,unparsable_ordered_at,unparsable_ordered_at+missing_date,7.000000
     ");
     let record = project.sql("SELECT record FROM quarantine WHERE \"row\" = 10");

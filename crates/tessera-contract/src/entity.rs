@@ -30,40 +30,159 @@ pub struct EntityColumn {
     pub kind: Kind,
     /// Whether a source of the entity must map it.
     pub required: bool,
+    /// SQL over canonical columns of its value where the source has no such column.
+    pub absent: Option<&'static str>,
+    /// SQL of its value where the source's value is null.
+    pub blank: Option<&'static str>,
     /// What it means.
     pub description: &'static str,
 }
 
 const fn column(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
-    EntityColumn { name, kind, required: false, description }
+    EntityColumn { name, kind, required: false, absent: None, blank: None, description }
 }
 
 const fn required(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
-    EntityColumn { name, kind, required: true, description }
+    EntityColumn { required: true, ..column(name, kind, description) }
 }
+
+/// What is known of an entity: to add one is to add an entry.
+struct Facts {
+    entity: Entity,
+    name: &'static str,
+    columns: &'static [EntityColumn],
+    has_customer: bool,
+    event_time: &'static str,
+    after: &'static str,
+    later_times: &'static [&'static str],
+    amount: Option<&'static str>,
+    computed: &'static [Computed],
+    personal: bool,
+}
+
+/// A column that the engine computes of those of a clean row.
+#[derive(Debug, Clone, Copy)]
+pub struct Computed {
+    /// Its name.
+    pub name: &'static str,
+    /// What it holds.
+    pub kind: Kind,
+    /// SQL over canonical columns.
+    pub expression: &'static str,
+    /// What it means.
+    pub description: &'static str,
+}
+
+/// In the order in which a night reads them, which is that of the variants.
+const FACTS: [Facts; 6] = [
+    Facts {
+        entity: Entity::Customers,
+        name: "customers",
+        columns: CUSTOMERS,
+        has_customer: true,
+        event_time: "signup_at",
+        // Of two instants the later one counts; an absent one is passed over.
+        after: "greatest(signup_at, updated_at) >= as_of",
+        later_times: &[],
+        amount: None,
+        computed: &[],
+        personal: true,
+    },
+    Facts {
+        entity: Entity::Transactions,
+        name: "transactions",
+        columns: TRANSACTIONS,
+        has_customer: true,
+        event_time: "ordered_at",
+        after: "ordered_at >= as_of",
+        later_times: &[],
+        amount: Some("CASE WHEN is_return THEN -amount ELSE amount END"),
+        computed: &[
+            Computed {
+                name: "gross",
+                kind: Kind::Money,
+                expression: "line_gross(quantity, unit_price)",
+                description: "|quantity| × unit_price",
+            },
+            Computed {
+                name: "amount",
+                kind: Kind::Money,
+                expression: "line_net(quantity, unit_price, discount)",
+                description: "gross × (1 − discount), never negative for a positive price",
+            },
+        ],
+        personal: false,
+    },
+    Facts {
+        entity: Entity::Interactions,
+        name: "interactions",
+        columns: INTERACTIONS,
+        has_customer: true,
+        event_time: "occurred_at",
+        after: "occurred_at >= as_of",
+        later_times: &[],
+        amount: None,
+        computed: &[],
+        personal: false,
+    },
+    Facts {
+        entity: Entity::CampaignContacts,
+        name: "campaign_contacts",
+        columns: CAMPAIGN_CONTACTS,
+        has_customer: true,
+        event_time: "contacted_at",
+        after: "contacted_at >= as_of",
+        later_times: &["responded_at", "converted_at"],
+        amount: Some("cost"),
+        computed: &[],
+        personal: false,
+    },
+    Facts {
+        entity: Entity::SurveyResponses,
+        name: "survey_responses",
+        columns: SURVEY_RESPONSES,
+        has_customer: true,
+        event_time: "answered_at",
+        after: "answered_at >= as_of",
+        later_times: &[],
+        amount: None,
+        computed: &[],
+        personal: true,
+    },
+    Facts {
+        entity: Entity::MarketingCosts,
+        name: "marketing_costs",
+        columns: MARKETING_COSTS,
+        has_customer: false,
+        event_time: "spent_on",
+        after: "spent_on >= as_of_date",
+        later_times: &[],
+        amount: Some("amount"),
+        computed: &[],
+        personal: false,
+    },
+];
 
 impl Entity {
     /// All of them, in the order in which a night reads them.
-    pub const ALL: [Self; 6] = [
-        Self::Customers,
-        Self::Transactions,
-        Self::Interactions,
-        Self::CampaignContacts,
-        Self::SurveyResponses,
-        Self::MarketingCosts,
-    ];
+    pub const ALL: [Self; FACTS.len()] = {
+        let mut all = [Self::Customers; FACTS.len()];
+        let mut at = 0;
+        while at < FACTS.len() {
+            all[at] = FACTS[at].entity;
+            at += 1;
+        }
+        all
+    };
+
+    fn facts(self) -> &'static Facts {
+        &FACTS[self as usize]
+    }
 
     /// Its name in the project file.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Customers => "customers",
-            Self::Transactions => "transactions",
-            Self::Interactions => "interactions",
-            Self::CampaignContacts => "campaign_contacts",
-            Self::SurveyResponses => "survey_responses",
-            Self::MarketingCosts => "marketing_costs",
-        }
+        self.facts().name
     }
 
     /// The entity of that name.
@@ -81,67 +200,49 @@ impl Entity {
     /// SQL of whether a row happened at or after the as-of instant, so that the night does not know it yet.
     #[must_use]
     pub fn after(self) -> &'static str {
-        match self {
-            // Of two instants the later one counts; an absent one is passed over.
-            Self::Customers => "greatest(signup_at, updated_at) >= as_of",
-            Self::Transactions => "ordered_at >= as_of",
-            Self::Interactions => "occurred_at >= as_of",
-            Self::CampaignContacts => "contacted_at >= as_of",
-            Self::SurveyResponses => "answered_at >= as_of",
-            Self::MarketingCosts => "spent_on >= as_of_date",
-        }
+        self.facts().after
     }
 
     /// The column that says when a row happened.
     #[must_use]
     pub fn event_time(self) -> &'static str {
-        match self {
-            Self::Customers => "signup_at",
-            Self::Transactions => "ordered_at",
-            Self::Interactions => "occurred_at",
-            Self::CampaignContacts => "contacted_at",
-            Self::SurveyResponses => "answered_at",
-            Self::MarketingCosts => "spent_on",
-        }
+        self.facts().event_time
     }
 
     /// Columns of things that may happen to a row later: at or after the as-of instant they read as null.
     #[must_use]
     pub fn later_times(self) -> &'static [&'static str] {
-        match self {
-            Self::CampaignContacts => &["responded_at", "converted_at"],
-            _ => &[],
-        }
+        self.facts().later_times
     }
 
-    /// The SQL expression over canonical columns of the money that a row carries, for the ledger.
+    /// The SQL expression over canonical and computed columns of the money that a row carries, for the ledger.
     #[must_use]
     pub fn amount(self) -> Option<&'static str> {
-        match self {
-            Self::Transactions => Some("CASE WHEN is_return THEN -amount ELSE amount END"),
-            Self::CampaignContacts => Some("cost"),
-            Self::MarketingCosts => Some("amount"),
-            _ => None,
-        }
+        self.facts().amount
     }
 
     /// Whether rows belong to a customer.
     #[must_use]
     pub fn has_customer(self) -> bool {
-        self != Self::MarketingCosts
+        self.facts().has_customer
+    }
+
+    /// Whether clean rows say who somebody is, or what somebody wrote.
+    #[must_use]
+    pub fn is_personal(self) -> bool {
+        self.facts().personal
     }
 
     /// Its canonical columns.
     #[must_use]
     pub fn columns(self) -> &'static [EntityColumn] {
-        match self {
-            Self::Customers => CUSTOMERS,
-            Self::Transactions => TRANSACTIONS,
-            Self::Interactions => INTERACTIONS,
-            Self::CampaignContacts => CAMPAIGN_CONTACTS,
-            Self::SurveyResponses => SURVEY_RESPONSES,
-            Self::MarketingCosts => MARKETING_COSTS,
-        }
+        self.facts().columns
+    }
+
+    /// The columns that the engine computes of the canonical ones.
+    #[must_use]
+    pub fn computed(self) -> &'static [Computed] {
+        self.facts().computed
     }
 
     /// The canonical column of that name.
@@ -151,7 +252,7 @@ impl Entity {
     }
 
     /// The columns of the clean table: the account key in place of the customer id, then the canonical columns, then
-    /// what was repaired. Transactions carry their exact amounts beside.
+    /// the computed ones, then what was repaired.
     #[must_use]
     pub fn clean_columns(self) -> Vec<Column> {
         let mut columns = Vec::new();
@@ -165,14 +266,7 @@ impl Entity {
         for c in self.columns().iter().filter(|c| c.name != "customer_id") {
             columns.push(Column::new(c.name, c.kind, c.description));
         }
-        if self == Self::Transactions {
-            columns.push(Column::new("gross", Kind::Money, "|quantity| × unit_price"));
-            columns.push(Column::new(
-                "amount",
-                Kind::Money,
-                "gross × (1 − discount), never negative for a positive price",
-            ));
-        }
+        columns.extend(self.computed().iter().map(|c| Column::new(c.name, c.kind, c.description)));
         columns.push(Column::new(
             "repaired_by",
             Kind::TextList,
@@ -236,7 +330,11 @@ const TRANSACTIONS: &[EntityColumn] = &[
     column("discount", Kind::Fraction, "Discount as a fraction of 0–1; absent means 0"),
     column("unit_cost", Kind::Price, "What one unit cost the owner"),
     column("channel", Kind::Text, "Sales channel"),
-    column("is_return", Kind::Boolean, "Whether the line takes goods back; unmapped, a negative quantity says so"),
+    EntityColumn {
+        absent: Some("coalesce(quantity < 0, false)"),
+        blank: Some("false"),
+        ..column("is_return", Kind::Boolean, "Whether the line takes goods back; unmapped, a negative quantity says so")
+    },
 ];
 
 const INTERACTIONS: &[EntityColumn] = &[
@@ -244,7 +342,7 @@ const INTERACTIONS: &[EntityColumn] = &[
     required("occurred_at", Kind::Instant, "When it happened"),
     required("kind", Kind::Text, "visit, email_sent, email_open, email_click, social, support …"),
     column("channel", Kind::Text, "Channel"),
-    column("count", Kind::Integer, "How many the row stands for; absent means 1"),
+    EntityColumn { absent: Some("1"), ..column("count", Kind::Integer, "How many the row stands for; absent means 1") },
 ];
 
 const CAMPAIGN_CONTACTS: &[EntityColumn] = &[
@@ -272,3 +370,18 @@ const MARKETING_COSTS: &[EntityColumn] = &[
     required("channel", Kind::Text, "Acquisition channel"),
     required("amount", Kind::Price, "What was spent"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_entity_has_its_own_entry() {
+        for (at, facts) in FACTS.iter().enumerate() {
+            assert_eq!(facts.entity as usize, at, "{}", facts.name);
+            assert_eq!(Entity::parse(facts.name), Some(facts.entity));
+            assert!(facts.entity.column(facts.event_time).is_some(), "{}", facts.name);
+            assert_eq!(facts.entity.column("customer_id").is_some(), facts.has_customer, "{}", facts.name);
+        }
+    }
+}

@@ -56,10 +56,7 @@ fn clean(entity: Entity, project: &Project) -> Table {
         columns.extend(attributes.map(|name| column(name, Kind::Text, "Attribute mapped by the project")));
     }
     let description = format!("One row per clean row of {entity} that happened before the night");
-    Table {
-        restricted: matches!(entity, Entity::Customers | Entity::SurveyResponses),
-        ..grows(table(&entity.clean_table(), &description, columns))
-    }
+    Table { restricted: entity.is_personal(), ..grows(table(&entity.clean_table(), &description, columns)) }
 }
 
 fn quarantine() -> Table {

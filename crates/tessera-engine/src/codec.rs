@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     functions::customer_key,
+    lookup::{LookupExec, LookupSpec},
     secret::Secret,
     source::{SourceScanExec, SourceScanSpec},
     write::{WriteExec, WriteExecSpec},
@@ -32,6 +33,7 @@ const MARK: &[u8] = b"tessera/1\n";
 enum Node {
     Source { spec: SourceScanSpec, schema: Schema },
     Write(WriteExecSpec),
+    Lookup(LookupSpec),
 }
 
 /// Knows our nodes and functions, and leaves the others to another codec.
@@ -79,6 +81,9 @@ impl PhysicalExtensionCodec for Codec {
         } else if let Some(write) = node.downcast_ref::<WriteExec>() {
             let (spec, expressions) = write.parts();
             (Node::Write(spec), expressions)
+        } else if let Some(lookup) = node.downcast_ref::<LookupExec>() {
+            let (spec, key) = lookup.parts();
+            (Node::Lookup(spec), vec![key])
         } else {
             return self.others.try_encode(node, buf, converter);
         };
@@ -101,7 +106,7 @@ impl PhysicalExtensionCodec for Codec {
             return self.others.try_decode(buf, inputs, context, converter);
         };
         let node: Node = serde_json::from_slice(take(&mut rest)?).map_err(outside)?;
-        let [input] = inputs else { return internal_err!("a node of ours has one input") };
+        let Some(input) = inputs.first() else { return internal_err!("a node of ours has an input") };
         let decoding = PhysicalPlanDecodeContext::new(context, self);
         let mut expressions: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
         while !rest.is_empty() {
@@ -109,9 +114,16 @@ impl PhysicalExtensionCodec for Codec {
                 .map_err(|e| internal_datafusion_err!("an expression of a plan cannot be read: {e}"))?;
             expressions.push(converter.proto_to_physical_expr(&expression, &input.schema(), &decoding)?);
         }
-        Ok(match node {
-            Node::Source { spec, schema } => Arc::new(SourceScanExec::new(spec, Arc::new(schema), Arc::clone(input))?),
-            Node::Write(spec) => Arc::new(WriteExec::from_parts(Arc::clone(input), spec, expressions)?),
+        Ok(match (node, inputs) {
+            (Node::Source { spec, schema }, [input]) => {
+                Arc::new(SourceScanExec::new(spec, Arc::new(schema), Arc::clone(input))?)
+            }
+            (Node::Write(spec), [input]) => Arc::new(WriteExec::from_parts(Arc::clone(input), spec, expressions)?),
+            (Node::Lookup(spec), [rows, table]) => {
+                let Some(key) = expressions.pop() else { return internal_err!("a lookup lacks its key") };
+                Arc::new(LookupExec::new(Arc::clone(rows), Arc::clone(table), key, spec)?)
+            }
+            _ => return internal_err!("a node of ours has other inputs"),
         })
     }
 

@@ -82,9 +82,8 @@ pub fn rows_sum(columns: &[ArrayRef], names: &[&str]) -> Result<Fingerprint> {
 pub fn row_hashes(columns: &[ArrayRef], names: &[&str]) -> Result<Vec<u128>> {
     let rows = columns.first().map_or(0, |c| c.len());
     let mut state = vec![(0x9E37_79B9_7F4A_7C15_u64, 0xC2B2_AE3D_27D4_EB4F_u64); rows];
-    let mut hashes = Vec::with_capacity(rows);
+    let mut hashes = vec![0; rows];
     for (column, name) in columns.iter().zip(names) {
-        hashes.clear();
         value_hashes(column, xxh3_64(name.as_bytes()), &mut hashes)?;
         for ((a, b), v) in state.iter_mut().zip(&hashes) {
             *a = (*a ^ v).rotate_left(27).wrapping_mul(0x9E37_79B1_85EB_CA87);
@@ -102,20 +101,29 @@ pub fn row_hashes(columns: &[ArrayRef], names: &[&str]) -> Result<Vec<u128>> {
         .collect())
 }
 
-/// Appends the hash of every value of a column.
-fn value_hashes(column: &ArrayRef, seed: u64, out: &mut Vec<u64>) -> Result<()> {
+/// Puts a hash of each value where it belongs.
+fn fill<V>(out: &mut [u64], values: impl Iterator<Item = Option<V>>, null: u64, mut hash: impl FnMut(V) -> u64) {
+    out.iter_mut().zip(values).for_each(|(out, value)| *out = value.map_or(null, &mut hash));
+}
+
+/// The hash of every value of a column, which has as many as `out`.
+fn value_hashes(column: &ArrayRef, seed: u64, out: &mut [u64]) -> Result<()> {
     let null = xxh3_64_with_seed(&[], !seed);
+    if column.logical_null_count() == column.len() {
+        out.fill(null);
+        return Ok(());
+    }
     let as_type = |to: DataType| -> Result<ArrayRef> {
         if column.data_type() == &to { Ok(ArrayRef::clone(column)) } else { Ok(cast(column, &to)?) }
     };
     let hash = |bytes: &[u8]| xxh3_64_with_seed(bytes, seed);
     match column.data_type() {
-        DataType::Utf8 => out.extend(column.as_string::<i32>().iter().map(|v| v.map_or(null, |v| hash(v.as_bytes())))),
+        DataType::Utf8 => fill(out, column.as_string::<i32>().iter(), null, |v| hash(v.as_bytes())),
         DataType::Utf8View | DataType::LargeUtf8 | DataType::Dictionary(_, _) => {
             let column = as_type(DataType::Utf8View)?;
-            out.extend(column.as_string_view().iter().map(|v| v.map_or(null, |v| hash(v.as_bytes()))));
+            fill(out, column.as_string_view().iter(), null, |v| hash(v.as_bytes()));
         }
-        DataType::Boolean => out.extend(column.as_boolean().iter().map(|v| v.map_or(null, |v| hash(&[u8::from(v)])))),
+        DataType::Boolean => fill(out, column.as_boolean().iter(), null, |v| hash(&[u8::from(v)])),
         DataType::Int8
         | DataType::Int16
         | DataType::Int32
@@ -124,7 +132,7 @@ fn value_hashes(column: &ArrayRef, seed: u64, out: &mut Vec<u64>) -> Result<()> 
         | DataType::UInt16
         | DataType::UInt32 => {
             let column = as_type(DataType::Int64)?;
-            out.extend(column.as_primitive::<Int64Type>().iter().map(|v| v.map_or(null, |v| hash(&v.to_le_bytes()))));
+            fill(out, column.as_primitive::<Int64Type>().iter(), null, |v| hash(&v.to_le_bytes()));
         }
         DataType::Float16 | DataType::Float32 | DataType::Float64 => {
             let column = as_type(DataType::Float64)?;
@@ -137,63 +145,59 @@ fn value_hashes(column: &ArrayRef, seed: u64, out: &mut Vec<u64>) -> Result<()> 
                     v.to_bits()
                 }
             };
-            out.extend(
-                column.as_primitive::<Float64Type>().iter().map(|v| v.map_or(null, |v| hash(&bits(v).to_le_bytes()))),
-            );
+            fill(out, column.as_primitive::<Float64Type>().iter(), null, |v| hash(&bits(v).to_le_bytes()));
         }
         DataType::Decimal128(_, scale) => {
             let mut bytes = [scale.to_le_bytes()[0]; 17];
-            out.extend(column.as_primitive::<Decimal128Type>().iter().map(|v| {
-                v.map_or(null, |v| {
-                    bytes[..16].copy_from_slice(&v.to_le_bytes());
-                    hash(&bytes)
-                })
-            }));
+            fill(out, column.as_primitive::<Decimal128Type>().iter(), null, |v| {
+                bytes[..16].copy_from_slice(&v.to_le_bytes());
+                hash(&bytes)
+            });
         }
         DataType::Date32 => {
-            let days = column.as_primitive::<Date32Type>().iter();
-            out.extend(days.map(|v| v.map_or(null, |v| hash(&i64::from(v).to_le_bytes()))));
+            fill(out, column.as_primitive::<Date32Type>().iter(), null, |v| hash(&i64::from(v).to_le_bytes()));
         }
         DataType::Timestamp(_, zone) => {
             let column = as_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
             let micros = column.as_primitive::<TimestampMicrosecondType>().iter();
-            out.extend(micros.map(|v| v.map_or(null, |v| hash(&v.to_le_bytes()))));
+            fill(out, micros, null, |v| hash(&v.to_le_bytes()));
         }
         DataType::Binary | DataType::BinaryView | DataType::LargeBinary => {
             let column = as_type(DataType::BinaryView)?;
-            out.extend(column.as_binary_view().iter().map(|v| v.map_or(null, hash)));
+            fill(out, column.as_binary_view().iter(), null, hash);
         }
         DataType::List(_) => {
             let list = column.as_list::<i32>();
-            let mut bytes = Vec::new();
-            for row in 0..list.len() {
+            let (mut bytes, mut elements) = (Vec::new(), Vec::new());
+            for (row, out) in out.iter_mut().enumerate() {
                 if list.is_null(row) {
-                    out.push(null);
+                    *out = null;
                     continue;
                 }
-                let mut elements = Vec::new();
-                value_hashes(&list.value(row), 0, &mut elements)?;
+                let values = list.value(row);
+                elements.clear();
+                elements.resize(values.len(), 0);
+                value_hashes(&values, 0, &mut elements)?;
                 bytes.clear();
                 elements.iter().for_each(|e| bytes.extend_from_slice(&e.to_le_bytes()));
-                out.push(hash(&bytes));
+                *out = hash(&bytes);
             }
         }
         DataType::Struct(_) => {
             let fields = column.as_struct();
             let mut parts = Vec::new();
             for field in fields.columns() {
-                let mut part = Vec::with_capacity(column.len());
+                let mut part = vec![0; column.len()];
                 value_hashes(field, 0, &mut part)?;
                 parts.push(part);
             }
             let mut bytes = Vec::new();
-            for row in 0..column.len() {
+            for (row, out) in out.iter_mut().enumerate() {
                 bytes.clear();
                 parts.iter().for_each(|p| bytes.extend_from_slice(&p[row].to_le_bytes()));
-                out.push(if fields.is_null(row) { null } else { hash(&bytes) });
+                *out = if fields.is_null(row) { null } else { hash(&bytes) };
             }
         }
-        DataType::Null => out.resize(out.len() + column.len(), null),
         other => return Err(DataFusionError::NotImplemented(format!("the fingerprint of a column of type {other}"))),
     }
     Ok(())

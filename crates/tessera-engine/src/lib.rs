@@ -11,7 +11,9 @@ mod files;
 pub mod fingerprint;
 pub mod formula;
 pub mod functions;
+mod lookup;
 pub mod partial;
+mod planner;
 mod progress;
 mod secret;
 pub mod session;
@@ -21,6 +23,7 @@ pub mod write;
 
 pub use codec::Codec;
 pub use files::StoredFile;
+pub use planner::query_planner;
 pub use progress::Progress;
 pub use secret::Secret;
 pub use session::{Engine, Settings};

@@ -1,11 +1,17 @@
 //! The one builder of sessions, and what stages ask of one. Where plans run is up to the planner of the state: that of a
 //! cluster sends them away.
 
-use std::{collections::HashMap, fmt, num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use datafusion::{
     arrow::{datatypes::SchemaRef, record_batch::RecordBatch},
-    common::{Result, ScalarValue},
+    common::{Result, ScalarValue, internal_datafusion_err},
     execution::{
         SessionState, SessionStateBuilder,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
@@ -13,6 +19,7 @@ use datafusion::{
         object_store::ObjectStoreUrl,
         runtime_env::RuntimeEnvBuilder,
     },
+    logical_expr::{Extension, LogicalPlan, ident},
     prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext},
 };
 use object_store::ObjectStore;
@@ -22,14 +29,19 @@ use crate::{
     files::{self, StoredFile, StoredFiles},
     formula::{self, Words},
     functions,
+    lookup::LookupNode,
+    planner::query_planner,
     progress::Progress,
     secret::Secret,
     stores::Stores,
-    write::{self, WriteSpec, WrittenFile},
+    write::{self, Lifetime, Route, WrittenFile},
 };
 
 /// The context of an error about a query that would do more than read.
 pub const ONLY_READS: &str = "only reading is allowed";
+
+/// Rows of a table that is held in memory to be looked up in.
+const LOOKED_UP_IN: u64 = 2 << 20;
 
 /// How the engine runs. Nothing here may change a result.
 #[derive(Debug, Clone)]
@@ -96,7 +108,7 @@ pub fn state(settings: &Settings, secret: Option<&Secret>, stores: Arc<Stores>) 
             .with_config(config)
             .with_runtime_env(Arc::new(runtime.build()?))
             .with_default_features()
-            .with_query_planner(write::query_planner())
+            .with_query_planner(query_planner())
             .build(),
     );
     for function in functions::scalars(secret) {
@@ -208,29 +220,75 @@ impl Engine {
         frame
     }
 
+    /// The rows of a frame with the value that a table of two columns, a unique key and the value, has for a column of theirs; null
+    /// where it has none. `count` says how many rows the table has: a small one is held in memory.
+    ///
+    /// # Errors
+    /// When a column is not there.
+    pub async fn look_up(
+        &self,
+        rows: DataFrame,
+        key: &str,
+        (table, count): (DataFrame, u64),
+        name: &str,
+    ) -> Result<DataFrame> {
+        if count > LOOKED_UP_IN {
+            let of = table.schema().fields();
+            let (theirs, value) = (formula::quote(of[0].name()), formula::quote(of[1].name()));
+            let query = format!(
+                "SELECT r.*, t.{value} AS {} FROM t RIGHT JOIN r ON t.{theirs} = r.{}",
+                formula::quote(name),
+                formula::quote(key)
+            );
+            return self.sql(&query, &[("r", &rows), ("t", &table)], &Words::none()).await;
+        }
+        let (state, rows) = rows.into_parts();
+        let node = LookupNode::new(rows, table.into_parts().1, ident(key), name.to_owned())?;
+        Ok(DataFrame::new(state, LogicalPlan::Extension(Extension { node: Arc::new(node) })))
+    }
+
     /// Writes an intermediate result once, so that several plans may read it. It holds for the life of the scratch folder.
     ///
     /// # Errors
     /// When the plan fails or the store refuses.
     pub async fn materialise(&self, frame: DataFrame, name: &str) -> Result<DataFrame> {
-        let spec = WriteSpec::scratch(&self.scratch.store, &format!("{}/{name}", self.scratch.folder), name, &frame);
-        Ok(self.written(frame, spec).await?.0)
+        let route = Route::whole(name, &frame, Lifetime::Scratch);
+        let (_, mut frames) = self.write(frame, vec![route]).await?;
+        frames.remove(name).ok_or_else(|| internal_datafusion_err!("nothing was written of {name}"))
     }
 
-    /// The same for longer: into a folder of the same store. Gives the files too.
+    /// Writes the rows of a frame in one pass: below the prefixes of their routes, those of routes that live for scratch only into
+    /// the scratch folder. Gives the files that are kept, and the rows of every route by its name.
     ///
     /// # Errors
     /// When the plan fails or the store refuses.
-    pub async fn keep(&self, frame: DataFrame, folder: &str, name: &str) -> Result<(DataFrame, Vec<WrittenFile>)> {
-        let spec = WriteSpec::state(&self.scratch.store, folder, name, &frame);
-        self.written(frame, spec).await
-    }
-
-    async fn written(&self, frame: DataFrame, spec: WriteSpec) -> Result<(DataFrame, Vec<WrittenFile>)> {
-        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-        let files = write::write(frame, spec).await?;
-        let stored = files.iter().map(|f| StoredFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows }).collect();
-        Ok((self.read(schema, &self.scratch.store, stored)?, files))
+    pub async fn write(
+        &self,
+        frame: DataFrame,
+        mut routes: Vec<Route>,
+    ) -> Result<(Vec<WrittenFile>, BTreeMap<String, DataFrame>)> {
+        let mut found: BTreeMap<String, (SchemaRef, Lifetime, Vec<StoredFile>)> = BTreeMap::new();
+        for route in &mut routes {
+            if route.lifetime == Lifetime::Scratch {
+                route.prefix = format!("{}/{}", self.scratch.folder, route.name);
+            }
+            let columns = frame.clone().select(route.columns.clone())?;
+            let schema = Arc::new(columns.schema().as_arrow().clone());
+            found.insert(route.name.clone(), (schema, route.lifetime, Vec::new()));
+        }
+        let mut kept = write::write(frame, &self.scratch.store, routes).await?;
+        kept.retain(|file| match found.get_mut(&file.route) {
+            Some((_, lifetime, files)) => {
+                files.push(StoredFile { path: file.path.clone(), bytes: file.bytes, rows: file.rows });
+                *lifetime != Lifetime::Scratch
+            }
+            None => true,
+        });
+        let frames = found
+            .into_iter()
+            .map(|(name, (schema, _, files))| Ok((name, self.read(schema, &self.scratch.store, files)?)))
+            .collect::<Result<_>>()?;
+        Ok((kept, frames))
     }
 }
 

@@ -4,6 +4,9 @@
 //! a file is a row: a defective one is read as far as it goes, and the column `_defect` says what is wrong with it. The
 //! column `_locator` holds the number of the file and the number of the row in it. Text formats give texts, exactly as they
 //! stand in the file; Parquet gives its own types.
+//!
+//! The owner's columns stand there twice: each by itself, and all of them as the struct `_record`. A plan names the few that it
+//! computes with, and carries the others, a thousand perhaps, as one column.
 
 mod error;
 mod exec;
@@ -25,6 +28,8 @@ pub use table::{SourceTable, open};
 pub const LOCATOR: &str = "_locator";
 /// The column that says what is wrong with a row, if anything.
 pub const DEFECT: &str = "_defect";
+/// The column of all columns of the owner.
+pub const RECORD: &str = "_record";
 
 /// Bits of a locator that number the row; those above number the file.
 pub const ROW_BITS: u32 = 40;

@@ -17,7 +17,7 @@ use datafusion::{
     },
     common::{DataFusionError, Result},
     logical_expr::{Extension, LogicalPlan, ident},
-    physical_plan::{ExecutionPlan, collect, displayable},
+    physical_plan::{ExecutionPlan, collect, display::DisplayableExecutionPlan, displayable},
     prelude::{DataFrame, Expr},
 };
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ use tracing::Instrument;
 use url::Url;
 
 pub(crate) use exec::{WriteExec, WriteExecSpec};
-pub use node::query_planner;
+pub(crate) use node::WritePlanner;
 
 use crate::{buckets::Buckets, columns::as_column, fingerprint::Fingerprint};
 
@@ -48,6 +48,8 @@ pub struct Route {
     pub fingerprinted: Vec<String>,
     /// Whether rows of one value are kept together.
     pub buckets: Option<Buckets>,
+    /// How long the files are to live.
+    pub lifetime: Lifetime,
 }
 
 impl Route {
@@ -62,14 +64,13 @@ impl Route {
             columns: table.columns.iter().map(|c| as_column(ident(&c.name), c)).collect(),
             fingerprinted: table.fingerprinted(),
             buckets: None,
+            lifetime: Lifetime::Kept,
         }
     }
-}
 
-impl Route {
-    /// Rows that are kept for the next night: no table of the contract.
+    /// Rows that are no table of the contract: kept for the next night, say.
     #[must_use]
-    pub fn state(name: &str, columns: Vec<Expr>) -> Self {
+    pub fn other(name: &str, columns: Vec<Expr>, lifetime: Lifetime) -> Self {
         Self {
             name: name.to_owned(),
             folder: String::new(),
@@ -78,7 +79,15 @@ impl Route {
             columns,
             fingerprinted: Vec::new(),
             buckets: None,
+            lifetime,
         }
+    }
+
+    /// All rows of a frame as they are, for a while.
+    #[must_use]
+    pub fn whole(name: &str, frame: &DataFrame, lifetime: Lifetime) -> Self {
+        let columns = frame.schema().fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
+        Self::other(name, columns, lifetime)
     }
 }
 
@@ -91,6 +100,7 @@ pub struct RouteSpec {
     columns: Vec<String>,
     fingerprinted: Vec<String>,
     buckets: Option<Buckets>,
+    lifetime: Lifetime,
 }
 
 /// How long files are to live, which decides how they are encoded.
@@ -102,44 +112,6 @@ pub enum Lifetime {
     Scratch,
     /// For reading every night: compressed lightly, no dictionaries, statistics.
     State,
-}
-
-/// What a writing plan needs to know.
-#[derive(Debug, Clone)]
-pub struct WriteSpec {
-    store: String,
-    routes: Vec<Route>,
-    lifetime: Lifetime,
-}
-
-impl WriteSpec {
-    /// Tables into the folders of their routes.
-    #[must_use]
-    pub fn new(store: &Url, routes: Vec<Route>) -> Self {
-        Self { store: store.to_string(), routes, lifetime: Lifetime::Kept }
-    }
-
-    /// What a night keeps for the next one: all columns of a frame into one folder.
-    #[must_use]
-    pub fn state(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
-        Self { lifetime: Lifetime::State, ..Self::scratch(store, prefix, name, frame) }
-    }
-
-    /// An intermediate result: all columns of a frame into one folder.
-    #[must_use]
-    pub fn scratch(store: &Url, prefix: &str, name: &str, frame: &DataFrame) -> Self {
-        let columns = frame.schema().fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
-        let route = Route {
-            name: name.to_owned(),
-            folder: String::new(),
-            prefix: prefix.to_owned(),
-            filter: None,
-            columns,
-            fingerprinted: Vec::new(),
-            buckets: None,
-        };
-        Self { store: store.to_string(), routes: vec![route], lifetime: Lifetime::Scratch }
-    }
 }
 
 /// A file that a plan wrote.
@@ -175,9 +147,9 @@ pub(crate) fn manifest_schema() -> SchemaRef {
 ///
 /// # Errors
 /// When a route names a column that the frame lacks.
-pub fn write_plan(frame: DataFrame, spec: WriteSpec) -> Result<DataFrame> {
+pub fn write_plan(frame: DataFrame, store: &Url, routes: Vec<Route>) -> Result<DataFrame> {
     let (state, input) = frame.into_parts();
-    let node = node::WriteNode::new(input, spec)?;
+    let node = node::WriteNode::new(input, store, routes)?;
     Ok(DataFrame::new(state, LogicalPlan::Extension(Extension { node: Arc::new(node) })))
 }
 
@@ -190,6 +162,7 @@ pub async fn run(frame: DataFrame) -> Result<Vec<RecordBatch>> {
     let plan = frame.create_physical_plan().await?;
     tracing::trace!("{}", displayable(plan.as_ref()).indent(false));
     let batches = collect(Arc::clone(&plan), context).await?;
+    tracing::trace!("done:\n{}", DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false));
     let bytes = spilled(plan.as_ref());
     if bytes > 0 {
         tracing::debug!(spilled_bytes = bytes, "memory did not suffice: parts went to disk and back");
@@ -203,15 +176,15 @@ fn spilled(plan: &dyn ExecutionPlan) -> usize {
     own + plan.children().into_iter().map(|child| spilled(child.as_ref())).sum::<usize>()
 }
 
-/// Writes the rows of a frame. Files come in the order of their paths.
+/// Writes the rows of a frame into a store. Files come in the order of their paths.
 ///
 /// # Errors
 /// When the plan fails or the store refuses; files that are complete by then stay, and nobody names them.
-pub async fn write(frame: DataFrame, spec: WriteSpec) -> Result<Vec<WrittenFile>> {
-    let tables = spec.routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(",");
+pub async fn write(frame: DataFrame, store: &Url, routes: Vec<Route>) -> Result<Vec<WrittenFile>> {
+    let tables = routes.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(",");
     let span = tracing::debug_span!("write", tables);
     let mut files = Vec::new();
-    for batch in run(write_plan(frame, spec)?).instrument(span).await? {
+    for batch in run(write_plan(frame, store, routes)?).instrument(span).await? {
         let text = |i: usize| batch.column(i).as_string::<i32>();
         let number = |i: usize| batch.column(i).as_primitive::<UInt64Type>();
         for row in 0..batch.num_rows() {

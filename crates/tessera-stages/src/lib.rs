@@ -1,7 +1,7 @@
 //! The pipeline: one file a stage, listed once in the order of a night.
 //!
 //! A stage is a function from named inputs to named outputs. It may ask the engine to run a plan, and has no handle
-//! with which it could read a clock, the environment or a store; the runner alone reads, writes and commits.
+//! with which it could read a clock, the environment or a store; the runner alone says where things go, and commits.
 
 mod availability;
 pub mod features;
@@ -15,16 +15,23 @@ pub mod segment;
 mod testing;
 pub mod validate;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use datafusion::{arrow::datatypes::SchemaRef, error::DataFusionError, prelude::DataFrame};
+use datafusion::{
+    arrow::datatypes::{Schema, SchemaRef},
+    error::DataFusionError,
+    prelude::DataFrame,
+};
 use futures::future::BoxFuture;
 use tessera_contract::{AsOf, Entity, Project};
 use tessera_engine::{
     Engine,
     formula::Words,
     source::SourceFile,
-    write::{Route, WrittenFile},
+    write::{Lifetime, Route, WrittenFile},
 };
 
 pub use availability::{Availability, Given, Rule};
@@ -79,8 +86,31 @@ pub struct Night<'a> {
     pub kept: BTreeMap<String, Kept>,
     /// What the sources give, told by ingest.
     pub availability: Availability,
-    /// Where what is kept for the next night goes: a folder of the engine's store. Without one the stage is only planned.
-    pub keeping: Option<String>,
+    /// Where what the stage writes goes. Without it the stage is only planned.
+    pub folders: Option<Folders>,
+}
+
+/// Folders of the engine's store, without slashes around them.
+pub struct Folders {
+    /// Of each table that the stage writes.
+    pub tables: BTreeMap<String, String>,
+    /// Of what the stage keeps for the next night.
+    pub kept: String,
+}
+
+impl Folders {
+    /// The folder of a route's files.
+    #[must_use]
+    pub fn of(&self, route: &Route) -> String {
+        let folder = match self.tables.get(&route.name) {
+            Some(folder) => folder.clone(),
+            None => format!("{}/{}", self.kept, route.name),
+        };
+        match route.folder.as_str() {
+            "" => folder,
+            below => format!("{folder}/{below}"),
+        }
+    }
 }
 
 /// A table that a stage reads.
@@ -106,12 +136,10 @@ pub struct Kept {
 pub struct Source {
     /// What it is mapped to.
     pub entity: Entity,
-    /// The rows of [`Source::files`]: the owner's columns, `_locator` and `_defect`. None where there is no file to read.
+    /// The rows of [`Source::files`], with the columns of [`tessera_engine::source`]. None where there is no file to read.
     pub rows: Option<DataFrame>,
     /// The files to read, in the order in which locators number them.
     pub files: Vec<SourceFile>,
-    /// Whether reading it again means parsing text again.
-    pub text: bool,
     /// Where the parent night has read the source's other files, which are as they were: how many numbers of files are taken.
     pub before: Option<i64>,
     /// Whether the files, all of which are to be read, are those of the parent night.
@@ -127,15 +155,15 @@ pub struct Outcome {
     pub stays: Vec<Stays>,
     /// What it keeps for the next night, by name, with the stamp under which that holds: of another stamp it is worth nothing.
     pub stamps: BTreeMap<String, String>,
-    /// What was written already of what it keeps.
-    pub kept: Vec<Keeping>,
+    /// What was written already.
+    pub written: Vec<Written>,
     /// What the sources give, if the stage found out.
     pub availability: Option<Availability>,
 }
 
-/// Files that a stage keeps.
-pub struct Keeping {
-    /// The name of the state.
+/// Files of a table, or of a state that a stage keeps.
+pub struct Written {
+    /// The table or state.
     pub name: String,
     /// Its columns.
     pub schema: SchemaRef,
@@ -196,6 +224,35 @@ impl Output {
         let frame = tessera_engine::columns::conform(frame, &table)?;
         let route = Route::all(name, &table);
         Ok(Self { frame, routes: vec![route] })
+    }
+
+    /// Writes the rows: gives the files of tables and states, and the rows of every route by its name.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub async fn write(
+        self,
+        engine: &Engine,
+        folders: &Folders,
+    ) -> Result<(Vec<Written>, BTreeMap<String, DataFrame>), StageError> {
+        let Self { frame, mut routes } = self;
+        routes.iter_mut().for_each(|route| route.prefix = folders.of(route));
+        let lasting = routes.iter().filter(|route| route.lifetime != Lifetime::Scratch);
+        let names: BTreeSet<String> = lasting.map(|route| route.name.clone()).collect();
+        let (files, frames) = engine.write(frame, routes).await?;
+        let mut written: Vec<Written> = names
+            .into_iter()
+            .map(|name| {
+                let schema = frames.get(&name).map(|frame| Arc::new(frame.schema().as_arrow().clone()));
+                Written { name, schema: schema.unwrap_or_else(|| Arc::new(Schema::empty())), files: Vec::new() }
+            })
+            .collect();
+        for file in files {
+            if let Some(one) = written.iter_mut().find(|w| w.name == file.route) {
+                one.files.push(file);
+            }
+        }
+        Ok((written, frames))
     }
 }
 
@@ -269,7 +326,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
         previous: BTreeMap::new(),
         kept: BTreeMap::new(),
         availability,
-        keeping: None,
+        folders: None,
     };
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
@@ -350,11 +407,25 @@ impl Night<'_> {
         name: &str,
         frame: DataFrame,
     ) -> Result<DataFrame, StageError> {
-        let Some(folder) = &self.keeping else { return Ok(frame) };
-        let schema: SchemaRef = Arc::new(frame.schema().as_arrow().clone());
-        let (kept, files) = self.engine.keep(frame, &format!("{folder}/{name}"), name).await?;
-        outcome.kept.push(Keeping { name: name.to_owned(), schema, files });
-        Ok(kept)
+        let route = Route::whole(name, &frame, Lifetime::State);
+        let mut frames = self.write(outcome, Output { frame: frame.clone(), routes: vec![route] }).await?;
+        Ok(frames.remove(name).unwrap_or(frame))
+    }
+
+    /// Writes an output now, so that the stage can go on from it: gives the rows of every route by its name. A stage that is only
+    /// planned writes nothing, and is given nothing.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub(crate) async fn write(
+        &self,
+        outcome: &mut Outcome,
+        output: Output,
+    ) -> Result<BTreeMap<String, DataFrame>, StageError> {
+        let Some(folders) = &self.folders else { return Ok(BTreeMap::new()) };
+        let (written, frames) = output.write(self.engine, folders).await?;
+        outcome.written.extend(written);
+        Ok(frames)
     }
 
     /// A query over the input tables.

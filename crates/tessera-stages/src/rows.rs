@@ -27,9 +27,9 @@ pub(crate) async fn collect(frame: DataFrame) -> Result<RecordBatch, StageError>
 }
 
 /// How many rows a frame has.
-pub(crate) async fn count(night: &Night<'_>, frame: &DataFrame) -> Result<i64, StageError> {
+pub(crate) async fn count(night: &Night<'_>, frame: &DataFrame) -> Result<u64, StageError> {
     let batch = collect(night.over("SELECT count(*) AS n FROM x", &[("x", frame)]).await?).await?;
-    Ok(integers(&batch, "n")?.first().copied().flatten().unwrap_or(0))
+    Ok(integers(&batch, "n")?.first().copied().flatten().and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
 }
 
 fn column(batch: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef, StageError> {

@@ -17,10 +17,10 @@ use tessera_contract::{
     project::{Format, TextEncoding},
     tables,
 };
-use tessera_engine::{Engine, Secret, Settings, Stores, session, source};
+use tessera_engine::{Engine, Secret, Settings, StoredFile, Stores, session, source, write::WrittenFile};
 use url::Url;
 
-use crate::{Availability, Input, Night, Outcome, Source, Stage, StageError, ingest};
+use crate::{Availability, Folders, Input, Night, Outcome, Source, Stage, StageError, ingest};
 
 /// What a stage is given, and what is wanted of what it leaves.
 pub(crate) struct Given<'a> {
@@ -79,7 +79,10 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
         previous,
         kept: BTreeMap::new(),
         availability: Availability::default(),
-        keeping: Some("kept".to_owned()),
+        folders: Some(Folders {
+            tables: stage.writes.iter().map(|name| ((*name).to_owned(), (*name).to_owned())).collect(),
+            kept: "kept".to_owned(),
+        }),
     };
     if !sources.is_empty() {
         night.availability = ingest::plan(&night).await?;
@@ -87,7 +90,7 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
     let outcome = (stage.run)(&night).await?;
     let mut text = String::new();
     for (name, columns) in given.looks_at {
-        let rows = table(&outcome, &project, name).await;
+        let rows = table(&engine, &base, &outcome, &project, name).await;
         if !text.is_empty() {
             text.push('\n');
         }
@@ -120,7 +123,7 @@ async fn opened(engine: &Engine, base: &Url, store: &Arc<dyn ObjectStore>, entit
     let table = source::open(Arc::clone(store), base, format, files).await.expect("opens");
     let files = table.files().to_vec();
     let rows = Some(engine.session().read_table(Arc::new(table)).expect("a frame"));
-    Source { entity, rows, files, text: true, before: None, unchanged: false }
+    Source { entity, rows, files, before: None, unchanged: false }
 }
 
 /// The rows of a table in the columns of its contract.
@@ -147,9 +150,19 @@ fn batch(schema: &SchemaRef, text: &str) -> RecordBatch {
 }
 
 /// All rows that go to a table.
-async fn table(outcome: &Outcome, project: &Project, name: &str) -> RecordBatch {
+async fn table(engine: &Engine, base: &Url, outcome: &Outcome, project: &Project, name: &str) -> RecordBatch {
     let schema = tables::find(project, name).expect("a table").file_schema();
     let mut batches = Vec::new();
+    for written in outcome.written.iter().filter(|w| w.name == name) {
+        let stored = |f: &WrittenFile| StoredFile { path: f.path.clone(), bytes: f.bytes, rows: f.rows };
+        let files = written.files.iter().map(stored).collect();
+        let frame = engine.read(Arc::clone(&schema), base, files).expect("reads");
+        for batch in frame.collect().await.expect("runs") {
+            let columns = batch.columns().iter().zip(schema.fields()).map(|(c, f)| cast(c, f.data_type()));
+            let columns = columns.collect::<Result<_, _>>().expect("casts");
+            batches.push(RecordBatch::try_new(Arc::clone(&schema), columns).expect("a batch"));
+        }
+    }
     for output in &outcome.outputs {
         for route in output.routes.iter().filter(|r| r.name == name) {
             let mut frame: DataFrame = output.frame.clone();

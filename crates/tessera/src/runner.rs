@@ -13,13 +13,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest, Sha256};
 use tessera_contract::{AsOf, tables};
-use tessera_engine::{
-    Engine, Secret,
-    columns::conform,
-    write::{self, WriteSpec, WrittenFile},
-};
+use tessera_engine::{Engine, Secret, columns::conform, write::WrittenFile};
 use tessera_lake::{DataFile, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
-use tessera_stages::{Input, Night, Outcome, PUBLISH, STAGES, Source, Stage, StageError};
+use tessera_stages::{Folders, Input, Night, Outcome, PUBLISH, STAGES, Source, Stage, StageError};
 
 use crate::{
     chain::{self, Parent, Reading},
@@ -397,7 +393,7 @@ impl<'a> Run<'a> {
             previous,
             kept,
             availability: self.records().find_map(|r| r.availability.clone()).unwrap_or_default(),
-            keeping: Some(self.context.lake.path(&self.keeping(at)).to_string()),
+            folders: Some(self.folders(at)),
         })
     }
 
@@ -406,7 +402,18 @@ impl<'a> Run<'a> {
         format!("_tessera/state/{}/{}", self.as_of, self.plan[at].stage.name)
     }
 
-    async fn write(&self, at: usize, engine: &Engine, outcome: Outcome) -> Result<StageRecord> {
+    /// The folders of what a stage writes.
+    fn folders(&self, at: usize) -> Folders {
+        let lake = |folder: &str| self.context.lake.path(folder).to_string();
+        let grows = |name: &str| tables::find(&self.context.project, name).is_some_and(|t| t.grows);
+        let tables = self.plan[at].stage.writes.iter().map(|name| match grows(name) {
+            true => ((*name).to_owned(), lake(name)),
+            false => ((*name).to_owned(), lake(&format!("{name}/as_of={}", self.as_of))),
+        });
+        Folders { tables: tables.collect(), kept: lake(&self.keeping(at)) }
+    }
+
+    async fn write(&self, at: usize, engine: &Engine, mut outcome: Outcome) -> Result<StageRecord> {
         let stage = self.plan[at].stage;
         let mut record = StageRecord::new(stage.name, &self.id, 0.0);
         record.availability = outcome.availability;
@@ -415,42 +422,23 @@ impl<'a> Run<'a> {
             let schema = arrow::datatypes::Schema::empty();
             record.kept.insert(name.clone(), Kept { stamp: stamp.clone(), schema, files: Vec::new() });
         }
-        let undeclared = |name: &str| format!("the stage {} wrote {name}, which it does not declare", stage.name);
-        for kept in outcome.kept {
-            let state = record.kept.get_mut(&kept.name).with_context(|| undeclared(&kept.name))?;
-            state.schema = kept.schema.as_ref().clone();
-            state.files.extend(kept.files.into_iter().map(|file| self.data_file(file, None)));
+        let folders = self.folders(at);
+        for output in outcome.outputs {
+            outcome.written.extend(output.write(engine, &folders).await?.0);
         }
-        let store = self.context.store_url()?;
         let night = self.as_of.to_string();
         let grows = |name: &str| tables::find(&self.context.project, name).is_some_and(|t| t.grows);
-        for mut output in outcome.outputs {
-            for route in &mut output.routes {
-                let mut folder = match (stage.writes.contains(&route.name.as_str()), grows(&route.name)) {
-                    (true, true) => route.name.clone(),
-                    (true, false) => format!("{}/as_of={night}", route.name),
-                    (false, _) => format!("{}/{}", self.keeping(at), route.name),
-                };
-                if !route.folder.is_empty() {
-                    folder = format!("{folder}/{}", route.folder);
-                }
-                route.prefix = self.context.lake.path(&folder).to_string();
-                if let Some(state) = record.kept.get_mut(&route.name) {
-                    let columns = output.frame.clone().select(route.columns.clone())?;
-                    state.schema = columns.schema().as_arrow().clone();
-                }
+        for written in outcome.written {
+            let name = written.name;
+            if let Some(table) = record.tables.get_mut(&name) {
+                let as_of = (!grows(&name)).then(|| night.clone());
+                table.files.extend(written.files.into_iter().map(|file| self.data_file(file, as_of.clone())));
+                continue;
             }
-            let spec = WriteSpec::new(&store, output.routes);
-            for file in write::write(output.frame, spec).await? {
-                let name = file.route.clone();
-                if let Some(table) = record.tables.get_mut(&name) {
-                    let as_of = (!grows(&name)).then(|| night.clone());
-                    table.files.push(self.data_file(file, as_of));
-                } else {
-                    let state = record.kept.get_mut(&name).with_context(|| undeclared(&name))?;
-                    state.files.push(self.data_file(file, None));
-                }
-            }
+            let undeclared = || format!("the stage {} wrote {name}, which it does not declare", stage.name);
+            let state = record.kept.get_mut(&name).with_context(undeclared)?;
+            state.schema = written.schema.as_ref().clone();
+            state.files.extend(written.files.into_iter().map(|file| self.data_file(file, None)));
         }
         self.take_over(stage, &outcome.stays, &mut record)?;
         upkeep::compact(self, engine, at, &mut record).await?;

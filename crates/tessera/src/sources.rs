@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use object_store::ObjectStore;
-use tessera_contract::{
-    Entity,
-    project::{Format, Source as Settings},
-};
+use tessera_contract::{Entity, project::Source as Settings};
 use tessera_engine::{Engine, source};
 use tessera_stages::{Night, Source};
 use url::Url;
@@ -94,11 +91,10 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
     let mut sources = Vec::new();
     for (one, reading) in found.into_iter().zip(readings) {
         let entity = one.entity;
-        let text = one.format.kind != Format::Parquet;
         let before = reading.before;
         let wanted: Vec<_> = reading.files.iter().filter_map(|i| one.files.get(*i).cloned()).collect();
         if wanted.is_empty() && before.is_some() {
-            sources.push(Source { entity, rows: None, files: Vec::new(), text, before, unchanged: false });
+            sources.push(Source { entity, rows: None, files: Vec::new(), before, unchanged: false });
             continue;
         }
         engine.register_store(&one.base, Arc::clone(&one.store));
@@ -106,7 +102,7 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
         if before.is_some() && matches!(opened, Err(source::SourceError::Empty { .. })) {
             // Beside the files that were read before, that is no more than a warning.
             tracing::warn!("{entity}: what is new is empty and gives no row");
-            sources.push(Source { entity, rows: None, files: wanted, text, before, unchanged: false });
+            sources.push(Source { entity, rows: None, files: wanted, before, unchanged: false });
             continue;
         }
         let table = opened.with_context(|| format!("the source of {entity}"))?;
@@ -115,7 +111,7 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
         }
         let files = table.files().to_vec();
         let rows = Some(engine.session().read_table(Arc::new(table))?);
-        sources.push(Source { entity, rows, files, text, before, unchanged: reading.unchanged });
+        sources.push(Source { entity, rows, files, before, unchanged: reading.unchanged });
     }
     Ok(sources)
 }
@@ -132,7 +128,7 @@ pub fn nothing<'a>(context: &'a Context, engine: &'a Engine, as_of: tessera_cont
         previous: BTreeMap::new(),
         kept: BTreeMap::new(),
         availability: tessera_stages::Availability::default(),
-        keeping: None,
+        folders: None,
     }
 }
 

@@ -12,7 +12,7 @@ use datafusion::{logical_expr::ident, prelude::DataFrame};
 use tessera_contract::{Entity, tables};
 use tessera_engine::{
     Engine,
-    write::{self, Route, WriteSpec},
+    write::{self, Lifetime, Route},
 };
 use tessera_lake::DataFile;
 
@@ -58,7 +58,7 @@ pub async fn compact(run: &Run<'_>, engine: &Engine, at: usize, record: &mut Sta
             let frame = run.context.frame(engine, schema, &group, false)?;
             let columns = state.schema.fields().iter().map(|f| ident(f.name()).alias(f.name())).collect();
             let folder = lake.path(&format!("{}/{name}", run.keeping(at))).to_string();
-            let route = Route { prefix: folder, ..Route::state(name, columns) };
+            let route = Route { prefix: folder, ..Route::other(name, columns, Lifetime::Kept) };
             together(run, frame, route, &group, &mut state.files).await?;
         }
     }
@@ -76,7 +76,7 @@ async fn together(
     let time = Entity::ALL.into_iter().find(|e| e.clean_table() == route.name).map(Entity::event_time);
     let first = frame.schema().fields().first().map(|f| f.name().clone()).unwrap_or_default();
     let frame = frame.sort(vec![ident(time.unwrap_or(&first)).sort(true, true)])?;
-    let written = write::write(frame, WriteSpec::new(&run.context.store_url()?, vec![route])).await?;
+    let written = write::write(frame, &run.context.store_url()?, vec![route]).await?;
     let as_of = group.first().and_then(|f| f.as_of.clone());
     files.retain(|f| !group.iter().any(|g| g.path == f.path));
     files.extend(written.into_iter().map(|file| run.data_file(file, as_of.clone())));

@@ -16,6 +16,7 @@ mod row_hash;
 mod row_json;
 mod rule_names;
 mod share_stats;
+mod tally;
 mod try_instant;
 
 use std::sync::Arc;
@@ -57,7 +58,8 @@ pub fn aggregates() -> Vec<AggregateUDF> {
         .chain(grouped::forms::<moments::Moments>())
         .chain(grouped::forms::<order_stats::OrderStats>())
         .chain(grouped::forms::<repeated::Repeated>())
-        .chain(grouped::forms::<share_stats::ShareStats>());
+        .chain(grouped::forms::<share_stats::ShareStats>())
+        .chain(grouped::forms::<tally::Tally>());
     std::iter::once(lloyd_pass::udaf()).chain(ours).collect()
 }
 

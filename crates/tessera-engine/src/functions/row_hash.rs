@@ -1,4 +1,5 @@
-//! `row_hash(value…)`: 64 bits of the values, the same for equal values whatever their physical type.
+//! `row_hash(value…)`: 64 bits of the values, the same for equal values whatever their physical type. One struct counts as its
+//! fields.
 //!
 //! Used to sample customers by their key and to find rows that may repeat one another; never the last word on equality.
 
@@ -6,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, Int64Array},
+        array::{ArrayRef, AsArray, Int64Array, StructArray},
         datatypes::DataType,
     },
     common::Result,
@@ -22,6 +23,10 @@ pub(super) fn udf() -> ScalarUDF {
 
 fn row_hash(args: &[ArrayRef]) -> Result<ArrayRef> {
     arity("row_hash", args, 1)?;
+    let args = match args {
+        [record] => record.as_struct_opt().map_or(args, StructArray::columns),
+        _ => args,
+    };
     let names: Vec<_> = (0..args.len()).map(|i| i.to_string()).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let hashes = row_hashes(args, &names)?;

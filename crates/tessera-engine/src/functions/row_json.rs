@@ -1,10 +1,10 @@
-//! `row_json(name, value, name, value…)`: a row as a JSON object of texts; nulls are left out.
+//! `row_json(record)`: the fields of a struct as a JSON object of texts; nulls are left out.
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, StringBuilder},
+        array::{Array, ArrayRef, AsArray, StringBuilder},
         datatypes::DataType,
         util::display::{ArrayFormatter, FormatOptions},
     },
@@ -12,42 +12,44 @@ use datafusion::{
     logical_expr::ScalarUDF,
 };
 
-use super::{literal_text, stateless};
+use super::{stateless, wrong};
 
 pub(super) fn udf() -> ScalarUDF {
     stateless("row_json", DataType::Utf8, row_json)
 }
 
 fn row_json(args: &[ArrayRef]) -> Result<ArrayRef> {
-    let rows = args.first().map_or(0, |a| a.len());
-    let mut records = StringBuilder::new();
-    if rows > 0 {
-        let options = FormatOptions::default();
-        let fields = args
-            .chunks_exact(2)
-            .map(|pair| {
-                let name = serde_json::to_string(&literal_text(&pair[0], "a column name")?)
-                    .map_err(|e| DataFusionError::External(Box::new(e)))?;
-                Ok((name, &pair[1], ArrayFormatter::try_new(&pair[1], &options)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        for row in 0..rows {
-            let mut text = String::from("{");
-            for (name, array, formatter) in &fields {
-                if array.is_null(row) {
-                    continue;
-                }
-                if text.len() > 1 {
-                    text.push(',');
-                }
-                text.push_str(name);
-                text.push(':');
-                let value = formatter.value(row).to_string();
-                text.push_str(&serde_json::to_string(&value).map_err(|e| DataFusionError::External(Box::new(e)))?);
+    let [record] = args else { return Err(wrong("row_json takes one record".into())) };
+    let record = record.as_struct_opt().ok_or_else(|| wrong("row_json takes a record".into()))?;
+    let outside = |e: serde_json::Error| DataFusionError::External(Box::new(e));
+    let options = FormatOptions::default();
+    let fields = record
+        .fields()
+        .iter()
+        .zip(record.columns())
+        .map(|(field, column)| {
+            let name = serde_json::to_string(field.name()).map_err(outside)?;
+            Ok((name, column, ArrayFormatter::try_new(column, &options)?))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let (mut records, mut value) = (StringBuilder::new(), String::new());
+    for row in 0..record.len() {
+        let mut text = String::from("{");
+        for (name, column, formatter) in &fields {
+            if column.is_null(row) {
+                continue;
             }
-            text.push('}');
-            records.append_value(text);
+            if text.len() > 1 {
+                text.push(',');
+            }
+            value.clear();
+            write!(value, "{}", formatter.value(row)).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            text.push_str(name);
+            text.push(':');
+            text.push_str(&serde_json::to_string(&value).map_err(outside)?);
         }
+        text.push('}');
+        records.append_value(text);
     }
     Ok(Arc::new(records.finish()))
 }

@@ -39,6 +39,14 @@ pub enum SourceError {
         /// Position of the second.
         second: usize,
     },
+    /// A column that is named like one of ours.
+    #[error("{file}: a column is named `{column}`, which is taken")]
+    ReservedColumn {
+        /// The file.
+        file: String,
+        /// The name.
+        column: String,
+    },
     /// A column without a name.
     #[error("{file}, line 1: column {position} of the header has no name")]
     UnnamedColumn {
@@ -127,6 +135,9 @@ impl SourceError {
             }
             Self::DuplicateColumn { .. } | Self::UnnamedColumn { .. } => {
                 "name each column once in the file's header".into()
+            }
+            Self::ReservedColumn { .. } => {
+                "rename the column: `_locator`, `_defect` and `_record` say where a row stands and what it is".into()
             }
             Self::HeaderEncoding { .. } => {
                 "set encoding = \"latin-1\" for the source, if that is what the file is".into()

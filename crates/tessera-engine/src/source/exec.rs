@@ -1,11 +1,14 @@
 //! The scan of a source.
 
-use std::{fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, new_null_array},
+        array::{
+            ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, new_null_array,
+        },
         datatypes::{DataType, Field, Schema, SchemaRef},
+        error::ArrowError,
     },
     common::{DataFusionError, Result, Statistics, internal_err, stats::Precision, tree_node::TreeNodeRecursion},
     datasource::memory::MemorySourceConfig,
@@ -23,7 +26,7 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DEFECT, Format, LOCATOR, SourceError, SourceFile, SourceFormat, locator, parquet,
+    DEFECT, Format, LOCATOR, RECORD, SourceError, SourceFile, SourceFormat, locator, parquet,
     stream::Chunks,
     text::{Records, Rows},
 };
@@ -247,32 +250,71 @@ fn outside(error: SourceError) -> DataFusionError {
 
 type Batches = stream::BoxStream<'static, std::result::Result<RecordBatch, SourceError>>;
 
-/// Puts the columns of a batch into the order of the schema, with locators and defects where they are asked for.
-fn assemble(
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-    locators: &ArrayRef,
-    defects: &ArrayRef,
-    rows: usize,
-) -> std::result::Result<RecordBatch, SourceError> {
-    let mut columns = columns.into_iter();
-    let all: Vec<ArrayRef> = schema
-        .fields()
-        .iter()
-        .filter_map(|f| match f.name().as_str() {
-            LOCATOR => Some(Arc::clone(locators)),
-            DEFECT => Some(Arc::clone(defects)),
-            _ => columns.next(),
-        })
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), all, &options)
-        .map_err(|e| SourceError::Parquet { file: "a batch".into(), problem: e.to_string() })
+/// What a scan gives, and what it reads for that.
+#[derive(Clone)]
+struct Shape {
+    schema: SchemaRef,
+    /// The columns of the owner that are read: all of them, where records are wanted.
+    read: SchemaRef,
+    /// Where each column comes from.
+    columns: Vec<From>,
 }
 
-fn data_columns(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().filter(|f| f.name() != LOCATOR && f.name() != DEFECT).cloned();
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+#[derive(Clone)]
+enum From {
+    Locator,
+    Defect,
+    Record,
+    /// The place among the columns that are read.
+    Read(usize),
+}
+
+impl Shape {
+    fn of(schema: SchemaRef) -> Self {
+        let own = |name: &str| ![LOCATOR, DEFECT, RECORD].contains(&name);
+        let read = match schema.field_with_name(RECORD).map(Field::data_type) {
+            Ok(DataType::Struct(fields)) => Schema::new(fields.clone()),
+            _ => Schema::new(schema.fields().iter().filter(|f| own(f.name())).cloned().collect::<Vec<_>>()),
+        };
+        let places: HashMap<&str, usize> =
+            read.fields().iter().enumerate().map(|(i, f)| (f.name().as_str(), i)).collect();
+        let columns = schema
+            .fields()
+            .iter()
+            .filter_map(|f| match f.name().as_str() {
+                LOCATOR => Some(From::Locator),
+                DEFECT => Some(From::Defect),
+                RECORD => Some(From::Record),
+                name => places.get(name).copied().map(From::Read),
+            })
+            .collect();
+        Self { schema, read: Arc::new(read), columns }
+    }
+
+    /// The batch of what was read.
+    fn batch(
+        &self,
+        read: &[ArrayRef],
+        locators: &ArrayRef,
+        defects: &ArrayRef,
+        rows: usize,
+    ) -> std::result::Result<RecordBatch, SourceError> {
+        let record = || -> std::result::Result<ArrayRef, ArrowError> {
+            let fields = self.read.fields().clone();
+            Ok(Arc::new(StructArray::try_new_with_length(fields, read.to_vec(), None, rows)?))
+        };
+        let columns = self.columns.iter().map(|from| match from {
+            From::Locator => Ok(Arc::clone(locators)),
+            From::Defect => Ok(Arc::clone(defects)),
+            From::Record => record(),
+            From::Read(at) => Ok(Arc::clone(&read[*at])),
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        columns
+            .collect::<std::result::Result<_, _>>()
+            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options))
+            .map_err(|e| SourceError::Parquet { file: "a batch".into(), problem: e.to_string() })
+    }
 }
 
 async fn parquet_rows(
@@ -281,7 +323,8 @@ async fn parquet_rows(
     schema: SchemaRef,
     batch_size: usize,
 ) -> std::result::Result<Batches, SourceError> {
-    let rows = parquet::rows(&store, &work.file, work.group, data_columns(&schema), batch_size).await?;
+    let shape = Shape::of(schema);
+    let rows = parquet::rows(&store, &work.file, work.group, Arc::clone(&shape.read), batch_size).await?;
     let mut next = work.first + 1;
     Ok(rows
         .and_then(move |batch| {
@@ -289,13 +332,8 @@ async fn parquet_rows(
             let locators: Int64Array = (next..next + count as u64).map(|row| Some(locator(work.number, row))).collect();
             next += count as u64;
             let defects = new_null_array(&DataType::Utf8View, count);
-            futures::future::ready(assemble(
-                &schema,
-                batch.columns().to_vec(),
-                &(Arc::new(locators) as ArrayRef),
-                &defects,
-                count,
-            ))
+            let locators: ArrayRef = Arc::new(locators);
+            futures::future::ready(shape.batch(batch.columns(), &locators, &defects, count))
         })
         .boxed())
 }
@@ -308,12 +346,13 @@ async fn text_rows(
     batch_size: usize,
 ) -> std::result::Result<Batches, SourceError> {
     let chunks = Chunks::open(&store, &work.file).await?;
-    let wanted: Vec<String> = data_columns(&schema).fields().iter().map(|f| f.name().clone()).collect();
+    let shape = Shape::of(schema);
+    let wanted: Vec<String> = shape.read.fields().iter().map(|f| f.name().clone()).collect();
     let rows = Rows::new(wanted.len());
     let records = Records::new(&format, &work.file, work.number, wanted, work.delimiter);
     let state = (chunks, records, rows, false);
     let batches = stream::try_unfold(state, move |(mut chunks, mut records, mut rows, mut ended)| {
-        let schema = Arc::clone(&schema);
+        let shape = shape.clone();
         async move {
             while !ended && rows.len < batch_size {
                 match chunks.next(records.row()).await? {
@@ -329,7 +368,7 @@ async fn text_rows(
                 return Ok(None);
             }
             let (columns, locators, defects, count) = rows.finish();
-            let batch = assemble(&schema, columns, &locators, &defects, count)?;
+            let batch = shape.batch(&columns, &locators, &defects, count)?;
             Ok(Some((batch, (chunks, records, rows, ended))))
         }
     });

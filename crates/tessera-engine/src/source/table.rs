@@ -18,7 +18,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use super::{
-    DEFECT, Format, LOCATOR, SourceError, SourceFile, SourceFormat,
+    DEFECT, Format, LOCATOR, RECORD, SourceError, SourceFile, SourceFormat,
     exec::{SourceScanExec, Unit},
     parquet,
     stream::Chunks,
@@ -100,6 +100,9 @@ pub async fn open(
         };
         headers.push(named.iter().map(|f: &Field| f.name().clone()).collect());
         for field in named {
+            if [LOCATOR, DEFECT, RECORD].contains(&field.name().as_str()) {
+                return Err(SourceError::ReservedColumn { file: file.url.clone(), column: field.name().clone() });
+            }
             match places.get(field.name()).map(|at| &mut fields[*at]) {
                 None => {
                     places.insert(field.name().clone(), fields.len());
@@ -140,8 +143,10 @@ pub async fn open(
         }
     }
     let mut all: Vec<Field> = fields.into_iter().map(|(f, _)| f).collect();
+    let record = DataType::Struct(all.clone().into());
     all.push(Field::new(LOCATOR, DataType::Int64, false));
     all.push(Field::new(DEFECT, DataType::Utf8View, true));
+    all.push(Field::new(RECORD, record, false));
     let store_url = ObjectStoreUrl::parse(store_url.as_str())
         .map_err(|e| SourceError::Pattern { pattern: store_url.to_string(), problem: e.to_string() })?;
     Ok(SourceTable { store: store_url, format, files, units, schema: Arc::new(Schema::new(all)), warnings })

@@ -46,8 +46,8 @@ async fn scan(
     let ctx =
         SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions).with_batch_size(3));
     ctx.register_object_store(&base, store);
-    let frame =
-        ctx.read_table(Arc::new(table)).expect("a table").sort(vec![col(LOCATOR).sort(true, true)]).expect("sorts");
+    let frame = ctx.read_table(Arc::new(table)).and_then(|frame| frame.sort(vec![col(LOCATOR).sort(true, true)]));
+    let frame = frame.and_then(|frame| frame.drop_columns(&[RECORD])).expect("a table without records");
     let rows = frame.collect().await.map_err(|e| match e.find_root() {
         DataFusionError::External(inner) => told(inner.downcast_ref().expect("a source error")),
         other => other.to_string(),

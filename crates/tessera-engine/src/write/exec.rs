@@ -1,6 +1,6 @@
 //! The physical node: each partition writes its own files and reports them.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use datafusion::{
     arrow::{
@@ -10,7 +10,10 @@ use datafusion::{
     },
     common::{Result, internal_datafusion_err, internal_err, tree_node::TreeNodeRecursion},
     execution::{SendableRecordBatchStream, TaskContext, object_store::ObjectStoreUrl},
-    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_expr::{
+        EquivalenceProperties, PhysicalExpr,
+        utils::{collect_columns, reassign_expr_columns},
+    },
     physical_plan::{
         DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, InputDistributionRequirements, Partitioning,
         PlanProperties,
@@ -26,7 +29,7 @@ use futures::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Lifetime, RouteSpec, WrittenFile,
+    RouteSpec, WrittenFile,
     bucket::Split,
     file::{OpenFile, Store},
     manifest_schema,
@@ -38,12 +41,18 @@ const LOCAL_PART: usize = 1 << 20;
 /// The same for a store over the network: S3 takes parts of 5 MiB and more, and at most 10,000 of them.
 const REMOTE_PART: usize = 8 << 20;
 
+/// Batches of rows that are split into buckets at once.
+const BATCHES_AT_ONCE: usize = 8;
+
 /// A route with its expressions over the input's columns.
 #[derive(Debug, Clone)]
 struct PhysicalRoute {
     spec: RouteSpec,
     filter: Option<Arc<dyn PhysicalExpr>>,
     columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// Which of the input's columns these need, and themselves over those alone.
+    needs: Vec<usize>,
+    narrow: Vec<Arc<dyn PhysicalExpr>>,
     /// By which rows are brought together before they come here.
     bucket: Option<Arc<dyn PhysicalExpr>>,
     schema: SchemaRef,
@@ -62,23 +71,29 @@ impl PhysicalRoute {
             .zip(&spec.columns)
             .map(|(c, name)| Ok(Field::new(name, c.data_type(input)?, true)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { spec, filter, columns, bucket, schema: Arc::new(Schema::new(fields)) })
+        let needs: BTreeSet<usize> = columns.iter().flat_map(collect_columns).map(|c| c.index()).collect();
+        let needs: Vec<usize> = needs.into_iter().collect();
+        let needed = input.project(&needs)?;
+        let narrow =
+            columns.iter().map(|c| reassign_expr_columns(Arc::clone(c), &needed)).collect::<Result<Vec<_>>>()?;
+        Ok(Self { spec, filter, columns, needs, narrow, bucket, schema: Arc::new(Schema::new(fields)) })
     }
 
     /// The rows of a batch that go this way, as they are written.
     fn apply(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let needed = batch.project(&self.needs)?;
         let passing = match &self.filter {
             Some(filter) => {
                 let keep = filter.evaluate(batch)?.into_array(batch.num_rows())?;
-                filter_record_batch(batch, keep.as_boolean())?
+                filter_record_batch(&needed, keep.as_boolean())?
             }
-            None => batch.clone(),
+            None => needed,
         };
         if passing.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(Arc::clone(&self.schema)));
         }
         let columns = self
-            .columns
+            .narrow
             .iter()
             .map(|c| c.evaluate(&passing)?.into_array(passing.num_rows()))
             .collect::<Result<Vec<_>>>()?;
@@ -90,7 +105,6 @@ impl PhysicalRoute {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WriteExecSpec {
     pub(super) store: String,
-    pub(super) lifetime: Lifetime,
     pub(super) routes: Vec<RouteSpec>,
 }
 
@@ -99,14 +113,13 @@ pub(crate) struct WriteExecSpec {
 pub(crate) struct WriteExec {
     input: Arc<dyn ExecutionPlan>,
     store: String,
-    lifetime: Lifetime,
     routes: Vec<PhysicalRoute>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl WriteExec {
-    fn new(input: Arc<dyn ExecutionPlan>, store: String, lifetime: Lifetime, routes: Vec<PhysicalRoute>) -> Self {
+    fn new(input: Arc<dyn ExecutionPlan>, store: String, routes: Vec<PhysicalRoute>) -> Self {
         let partitions = input.properties().partitioning.partition_count();
         let properties = PlanProperties::new(
             EquivalenceProperties::new(manifest_schema()),
@@ -114,14 +127,7 @@ impl WriteExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self {
-            input,
-            store,
-            lifetime,
-            routes,
-            properties: Arc::new(properties),
-            metrics: ExecutionPlanMetricsSet::new(),
-        }
+        Self { input, store, routes, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 
     fn expressions(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
@@ -132,7 +138,7 @@ impl WriteExec {
     pub(crate) fn parts(&self) -> (WriteExecSpec, Vec<Arc<dyn PhysicalExpr>>) {
         let routes = self.routes.iter().map(|r| r.spec.clone()).collect();
         let expressions = self.expressions().cloned().collect();
-        (WriteExecSpec { store: self.store.clone(), lifetime: self.lifetime, routes }, expressions)
+        (WriteExecSpec { store: self.store.clone(), routes }, expressions)
     }
 
     /// The same from its parts.
@@ -150,14 +156,14 @@ impl WriteExec {
             let bucket = route.buckets.as_ref().is_some_and(|b| b.together).then(&mut next).transpose()?;
             routes.push(PhysicalRoute::new(route, filter, columns, bucket, &input.schema())?);
         }
-        Ok(Self::new(input, spec.store, spec.lifetime, routes))
+        Ok(Self::new(input, spec.store, routes))
     }
 }
 
 impl DisplayAs for WriteExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        let names: Vec<_> = self.routes.iter().map(|r| r.spec.name.as_str()).collect();
-        write!(f, "WriteExec: tables=[{}], encoding={:?}", names.join(", "), self.lifetime)
+        let names: Vec<_> = self.routes.iter().map(|r| format!("{} ({:?})", r.spec.name, r.spec.lifetime)).collect();
+        write!(f, "WriteExec: tables=[{}]", names.join(", "))
     }
 }
 
@@ -178,7 +184,7 @@ impl ExecutionPlan for WriteExec {
         let (Some(input), true) = (children.pop(), children.is_empty()) else {
             return internal_err!("a write has one input");
         };
-        Ok(Arc::new(Self::new(input, self.store.clone(), self.lifetime, self.routes.clone())))
+        Ok(Arc::new(Self::new(input, self.store.clone(), self.routes.clone())))
     }
 
     fn input_distribution_requirements(&self) -> InputDistributionRequirements {
@@ -206,10 +212,11 @@ impl ExecutionPlan for WriteExec {
         let store = context.runtime_env().object_store(ObjectStoreUrl::parse(&self.store)?)?;
         let store = Store { store, part: if self.store.starts_with("file:") { LOCAL_PART } else { REMOTE_PART } };
         let progress = context.session_config().get_extension::<Progress>().unwrap_or_default();
+        let at_once = BATCHES_AT_ONCE * context.session_config().batch_size();
         let input = self.input.execute(partition, context)?;
         let input = input.inspect_ok(move |batch| progress.add_written(batch.num_rows())).boxed();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let work = write_partition(input, store, self.routes.clone(), self.lifetime, metrics);
+        let work = write_partition(input, store, self.routes.clone(), at_once, metrics);
         let schema = manifest_schema();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::once(work).boxed())))
     }
@@ -223,10 +230,10 @@ async fn write_partition(
     mut input: BoxStream<'static, Result<RecordBatch>>,
     store: Store,
     routes: Vec<PhysicalRoute>,
-    lifetime: Lifetime,
+    at_once: usize,
     metrics: BaselineMetrics,
 ) -> Result<RecordBatch> {
-    let mut ways = routes.into_iter().map(|r| Way::new(r, &store, lifetime)).collect::<Result<Vec<_>>>()?;
+    let mut ways = routes.into_iter().map(|r| Way::new(r, &store, at_once)).collect::<Result<Vec<_>>>()?;
     while let Some(batch) = input.try_next().await? {
         let timer = metrics.elapsed_compute().timer();
         for way in &mut ways {
@@ -249,14 +256,13 @@ struct Way<'a> {
     open: Vec<Option<OpenFile>>,
     done: Vec<WrittenFile>,
     store: &'a Store,
-    lifetime: Lifetime,
 }
 
 impl<'a> Way<'a> {
-    fn new(route: PhysicalRoute, store: &'a Store, lifetime: Lifetime) -> Result<Self> {
-        let split = route.spec.buckets.as_ref().map(|b| Split::new(b, &route.schema)).transpose()?;
+    fn new(route: PhysicalRoute, store: &'a Store, at_once: usize) -> Result<Self> {
+        let split = route.spec.buckets.as_ref().map(|b| Split::new(b, &route.schema, at_once)).transpose()?;
         let files = route.spec.buckets.as_ref().map_or(1, |b| b.count.max(1));
-        Ok(Self { route, split, open: (0..files).map(|_| None).collect(), done: Vec::new(), store, lifetime })
+        Ok(Self { route, split, open: (0..files).map(|_| None).collect(), done: Vec::new(), store })
     }
 
     async fn take(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -265,9 +271,7 @@ impl<'a> Way<'a> {
             return Ok(());
         }
         let Some(split) = &mut self.split else { return self.write(0, &rows).await };
-        let mut ready = Vec::new();
-        split.push(&rows, |bucket, rows| ready.push((bucket, rows)))?;
-        for (bucket, rows) in ready {
+        for (bucket, rows) in split.push(rows)? {
             self.write(bucket, &rows).await?;
         }
         Ok(())
@@ -283,7 +287,7 @@ impl<'a> Way<'a> {
                     Some(_) => folder(&spec.prefix, number),
                     None => spec.prefix.clone(),
                 };
-                slot.insert(OpenFile::create(self.store, &folder, spec, rows, self.lifetime)?)
+                slot.insert(OpenFile::create(self.store, &folder, spec, rows)?)
             }
         };
         file.write(rows).await?;
@@ -296,7 +300,7 @@ impl<'a> Way<'a> {
     }
 
     async fn finish(mut self) -> Result<Vec<WrittenFile>> {
-        let left = self.split.take().map(Split::finish).transpose()?;
+        let left = self.split.as_mut().map(Split::finish).transpose()?;
         for (bucket, rows) in left.into_iter().flatten() {
             self.write(bucket, &rows).await?;
         }

@@ -44,19 +44,14 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    pub(super) fn create(
-        store: &Store,
-        folder: &str,
-        route: &RouteSpec,
-        first: &RecordBatch,
-        lifetime: Lifetime,
-    ) -> Result<Self> {
+    pub(super) fn create(store: &Store, folder: &str, route: &RouteSpec, first: &RecordBatch) -> Result<Self> {
         let schema = first.schema();
         let path = Path::from(format!("{folder}/part-{}.parquet", uuid::Uuid::new_v4().simple()));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
-        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: lifetime != Lifetime::Scratch };
-        let options = ArrowWriterOptions::new().with_properties(properties(lifetime, route.buckets.is_some(), first)?);
+        let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: route.lifetime != Lifetime::Scratch };
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(route.lifetime, route.buckets.is_some(), first)?);
         let fingerprinted =
             route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
         let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;

@@ -6,18 +6,18 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::{
     common::{DFSchema, DFSchemaRef, Result, plan_err},
-    execution::context::QueryPlanner,
     logical_expr::{
         Expr, LogicalPlan, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
         physical_planning_context::PhysicalPlanningContext,
     },
     physical_plan::ExecutionPlan,
-    physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner},
+    physical_planner::{ExtensionPlanner, PhysicalPlanner},
     prelude::lit,
 };
+use url::Url;
 
 use super::{
-    Buckets, Lifetime, Route, RouteSpec, WriteSpec,
+    Buckets, Route, RouteSpec,
     exec::{WriteExec, WriteExecSpec},
     manifest_schema,
 };
@@ -28,7 +28,6 @@ use crate::functions;
 pub struct WriteNode {
     input: LogicalPlan,
     store: String,
-    lifetime: Lifetime,
     routes: Vec<RouteSpec>,
     /// Of each route: the filter, if it has one, the columns, and the number of the bucket, if rows are brought together by it.
     expressions: Vec<Expr>,
@@ -45,16 +44,17 @@ impl PartialOrd for WriteNode {
 }
 
 impl WriteNode {
-    pub(super) fn new(input: LogicalPlan, spec: WriteSpec) -> Result<Self> {
+    pub(super) fn new(input: LogicalPlan, store: &Url, given: Vec<Route>) -> Result<Self> {
         let mut routes = Vec::new();
         let mut expressions = Vec::new();
-        for Route { name, prefix, filter, columns, fingerprinted, buckets, folder: _ } in spec.routes {
+        for Route { name, prefix, filter, columns, fingerprinted, buckets, lifetime, folder: _ } in given {
             let names = columns.iter().map(|c| c.schema_name().to_string()).collect();
             let bucket = match &buckets {
                 Some(b) if b.together => Some(bucket_number(b, &columns)?),
                 _ => None,
             };
-            routes.push(RouteSpec { name, prefix, filtered: filter.is_some(), columns: names, fingerprinted, buckets });
+            let filtered = filter.is_some();
+            routes.push(RouteSpec { name, prefix, filtered, columns: names, fingerprinted, buckets, lifetime });
             expressions.extend(filter);
             expressions.extend(columns);
             expressions.extend(bucket);
@@ -68,7 +68,7 @@ impl WriteNode {
         let expressions =
             expressions.into_iter().map(|e| simplifier.coerce(e, &input_schema)).collect::<Result<Vec<_>>>()?;
         let schema = Arc::new(DFSchema::try_from(manifest_schema().as_ref().clone())?);
-        Ok(Self { input, store: spec.store, lifetime: spec.lifetime, routes, expressions, schema })
+        Ok(Self { input, store: store.to_string(), routes, expressions, schema })
     }
 }
 
@@ -123,25 +123,8 @@ fn names(routes: &[RouteSpec]) -> String {
     routes.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
-/// The planner of queries that may write.
-#[must_use]
-pub fn query_planner() -> Arc<dyn QueryPlanner + Send + Sync> {
-    Arc::new(WritingPlanner)
-}
-
-#[derive(Debug)]
-struct WritingPlanner;
-
-#[async_trait]
-impl QueryPlanner for WritingPlanner {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(WritePlanner)]);
-        planner.create_physical_plan(plan, session).await
-    }
-}
-
 /// Makes the physical node of a write.
-struct WritePlanner;
+pub(crate) struct WritePlanner;
 
 #[async_trait]
 impl ExtensionPlanner for WritePlanner {
@@ -162,7 +145,7 @@ impl ExtensionPlanner for WritePlanner {
             .iter()
             .map(|e| planner.create_physical_expr(e, schema, session, context))
             .collect::<Result<Vec<_>>>()?;
-        let spec = WriteExecSpec { store: write.store.clone(), lifetime: write.lifetime, routes: write.routes.clone() };
+        let spec = WriteExecSpec { store: write.store.clone(), routes: write.routes.clone() };
         Ok(Some(Arc::new(WriteExec::from_parts(Arc::clone(input), spec, expressions)?)))
     }
 }

@@ -49,6 +49,7 @@ fn routes() -> Vec<Route> {
         columns: columns.clone(),
         fingerprinted: vec!["id".into(), "name".into()],
         buckets: None,
+        lifetime: Lifetime::Kept,
     };
     let large = Route {
         name: "large".into(),
@@ -65,7 +66,7 @@ async fn every_row_goes_one_way_and_the_manifest_is_true() {
     for partitions in [1, 2, 7] {
         let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
         let engine = engine(partitions, &store);
-        let files = write(frame(&engine, 20_000), WriteSpec::new(&store_url(), routes())).await.expect("writes");
+        let files = write(frame(&engine, 20_000), &store_url(), routes()).await.expect("writes");
         for file in &files {
             let bytes = store.get(&Path::from(file.path.as_str())).await.expect("there").bytes().await.expect("reads");
             assert_eq!(bytes.len() as u64, file.bytes);
@@ -118,7 +119,7 @@ async fn a_plan_that_fails_names_no_file() {
     let failing = frame(&engine, 1000);
     let query = "SELECT id, CAST('x' || id AS BIGINT) AS name, amount FROM t";
     let boom = engine.sql(query, &[("t", &failing)], &crate::formula::Words::none()).await.expect("plans");
-    let error = write(boom, WriteSpec::new(&store_url(), routes())).await.expect_err("`x0` is no number");
+    let error = write(boom, &store_url(), routes()).await.expect_err("`x0` is no number");
     assert!(error.to_string().contains("x0") || error.to_string().contains('x'), "{error}");
 }
 
@@ -127,22 +128,12 @@ async fn only_the_columns_that_are_written_are_read() {
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
     let engine = engine(2, &store);
     let stored = engine.materialise(frame(&engine, 100), "all").await.expect("writes");
-    let route = Route {
-        name: "ids".into(),
-        folder: String::new(),
-        prefix: "ids".into(),
-        filter: Some(col("amount").gt(lit(5))),
-        columns: vec![col("id").alias("id")],
-        fingerprinted: Vec::new(),
-        buckets: None,
-    };
-    let plan = write_plan(stored, WriteSpec::new(&store_url(), vec![route]))
-        .expect("plans")
-        .create_physical_plan()
-        .await
-        .expect("plans");
+    let ids = Route::other("ids", vec![col("id").alias("id")], Lifetime::Kept);
+    let route = Route { prefix: "ids".into(), filter: Some(col("amount").gt(lit(5))), ..ids };
+    let plan =
+        write_plan(stored, &store_url(), vec![route]).expect("plans").create_physical_plan().await.expect("plans");
     let text = displayable(plan.as_ref()).indent(false).to_string();
-    assert!(text.contains("WriteExec: tables=[ids], encoding=Kept"), "{text}");
+    assert!(text.contains("WriteExec: tables=[ids (Kept)]"), "{text}");
     assert!(text.contains("projection=[id, amount]"), "{text}");
 }
 
@@ -153,26 +144,24 @@ async fn rows_of_one_value_are_in_one_bucket_and_are_grouped_without_a_shuffle()
     let rows = frame(&engine, 30_000);
     let keyed = "SELECT 'k' || (id % 700) AS key, id FROM t";
     let keyed = engine.sql(keyed, &[("t", &rows)], &crate::formula::Words::none()).await.expect("plans");
+    let columns = vec![col("key").alias("key"), col("id").alias("id")];
     let route = Route {
-        name: "keyed".into(),
-        folder: String::new(),
         prefix: "keyed".into(),
-        filter: None,
-        columns: vec![col("key").alias("key"), col("id").alias("id")],
         fingerprinted: vec!["key".into(), "id".into()],
         buckets: Some(Buckets { column: "key".into(), count: 5, together: false }),
+        ..Route::other("keyed", columns, Lifetime::Kept)
     };
     // Brought together before, a bucket is in one file.
     let together = Buckets { together: true, ..route.buckets.clone().expect("some") };
     let together = Route { prefix: "together".into(), buckets: Some(together), ..route.clone() };
-    let plan = write_plan(keyed.clone(), WriteSpec::new(&store_url(), vec![together.clone()])).expect("plans");
+    let plan = write_plan(keyed.clone(), &store_url(), vec![together.clone()]).expect("plans");
     let plan = plan.create_physical_plan().await.expect("plans");
     let plan = displayable(plan.as_ref()).indent(false).to_string();
     assert!(plan.contains("RepartitionExec: partitioning=Hash([bucket("), "{plan}");
-    let files = write(keyed.clone(), WriteSpec::new(&store_url(), vec![together])).await.expect("writes");
+    let files = write(keyed.clone(), &store_url(), vec![together]).await.expect("writes");
     assert_eq!((files.iter().map(|f| f.rows).sum::<u64>(), files.len()), (30_000, 5), "{files:?}");
 
-    let files = write(keyed, WriteSpec::new(&store_url(), vec![route])).await.expect("writes");
+    let files = write(keyed, &store_url(), vec![route]).await.expect("writes");
     assert_eq!((files.iter().map(|f| f.rows).sum::<u64>(), files.len()), (30_000, 10), "{files:?}");
     let folders: std::collections::BTreeSet<_> =
         files.iter().filter_map(|f| f.path.split('/').nth(1).map(str::to_owned)).collect();
@@ -214,7 +203,7 @@ async fn a_plan_travels() {
     let stored = engine.materialise(frame(&engine, 100), "all").await.expect("writes");
     let keyed = "SELECT id, customer_key(name) AS name, amount FROM t";
     let keyed = engine.sql(keyed, &[("t", &stored)], &crate::formula::Words::none()).await.expect("plans");
-    let plan = write_plan(keyed.clone(), WriteSpec::new(&store_url(), routes())).expect("plans");
+    let plan = write_plan(keyed.clone(), &store_url(), routes()).expect("plans");
     let plan = plan.create_physical_plan().await.expect("plans");
 
     let codec =

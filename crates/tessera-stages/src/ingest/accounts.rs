@@ -6,55 +6,57 @@
 use datafusion::prelude::DataFrame;
 use tessera_contract::Entity;
 
-use super::Cleaned;
-use crate::{Night, Outcome, Output, StageError, rows};
+use super::Judge;
+use crate::{Night, Outcome, Output, Source, StageError, rows};
 
 /// The accounts of the night.
 pub(super) struct People {
     /// `customer_id` and `account_key`, one row an account.
     pub frame: DataFrame,
+    /// How many there are.
+    pub count: u64,
     /// The accounts of the parent night that are not among them, if there are any.
     gone: Option<DataFrame>,
 }
 
-/// The people whom the clean rows of `naming` name; leaves `identity` and `accounts`, and where nobody gives customers,
-/// `clean_customers` too.
+/// The people whom the clean rows of `naming` name (`named`: `customer_id`, `account_key`); leaves `identity` and `accounts`, and
+/// where nobody gives customers, `clean_customers` too.
+///
+/// # Errors
+/// When two clean rows of customers are of one id.
 pub(super) async fn people(
     night: &Night<'_>,
-    naming: &Cleaned,
-    customers: bool,
+    naming: &Source,
+    named: Option<DataFrame>,
     outcome: &mut Outcome,
 ) -> Result<People, StageError> {
+    let customers = naming.entity == Entity::Customers;
     let previous = night.previous.get("identity").filter(|_| night.sources.iter().any(|s| s.before.is_some()));
-    let goes_on = night.sources.iter().any(|s| s.entity == naming.entity && s.before.is_some());
-    let named = "SELECT DISTINCT customer_id FROM named WHERE NOT waits AND leaving = 0 AND customer_id IS NOT NULL";
-    let named = night.over(named, &[("named", &naming.rows)]).await?;
+    let goes_on = naming.before.is_some();
+    let rows = named.ok_or_else(|| StageError::Data(format!("{} name nobody", naming.entity)))?;
+    let named = night.over("SELECT DISTINCT customer_id, account_key FROM named", &[("named", &rows)]).await?;
+    let named = night.engine.materialise(named, "people").await?;
+    if customers {
+        one_row_each(night, &rows, &named).await?;
+    }
     let tables = [("named", &named), ("previous", previous.unwrap_or(&named))];
-    let keyed = "customer_id, customer_key(customer_id) AS account_key";
     let (all, born) = match previous {
-        None => {
-            let all = night.over(&format!("SELECT {keyed} FROM named"), &tables).await?;
-            let all = night.engine.materialise(all, "people").await?;
-            (all.clone(), all)
-        }
+        None => (named.clone(), named.clone()),
         // Whoever was named by a row of before still is.
         Some(_) if goes_on => {
-            let new =
-                "(SELECT n.customer_id FROM named AS n LEFT ANTI JOIN previous AS p ON n.customer_id = p.customer_id)";
-            let query = format!("SELECT {keyed} FROM {new}");
-            let born = night.engine.materialise(night.over(&query, &tables).await?, "born").await?;
+            let query = "SELECT n.customer_id, n.account_key FROM named AS n \
+                         LEFT ANTI JOIN previous AS p ON n.customer_id = p.customer_id";
+            let born = night.engine.materialise(night.over(query, &tables).await?, "born").await?;
             let query =
                 "SELECT customer_id, account_key FROM previous UNION ALL SELECT customer_id, account_key FROM born";
             let both = [("born", &born), ("previous", tables[1].1)];
             (night.over(query, &both).await?, born)
         }
         Some(previous) => {
-            let query = "SELECT n.customer_id, coalesce(p.account_key, customer_key(n.customer_id)) AS account_key, \
-                         p.account_key IS NULL AS born FROM named AS n LEFT JOIN previous AS p \
-                         ON n.customer_id = p.customer_id";
-            let all = night.engine.materialise(night.over(query, &tables).await?, "people").await?;
-            let born =
-                night.over("SELECT customer_id, account_key FROM people WHERE born", &[("people", &all)]).await?;
+            let query = "SELECT n.customer_id, n.account_key FROM named AS n \
+                         LEFT ANTI JOIN previous AS p ON n.customer_id = p.customer_id";
+            let born = night.engine.materialise(night.over(query, &tables).await?, "born").await?;
+            let all = named.clone();
             let (before, now, new) = (
                 rows::count(night, previous).await?,
                 rows::count(night, &all).await?,
@@ -65,13 +67,33 @@ pub(super) async fn people(
                 let gone = night.over(query, &[("people", &all), ("previous", previous)]).await?;
                 let gone = night.engine.materialise(gone, "gone").await?;
                 leave(night, &all, false, customers, outcome).await?;
-                return Ok(People { frame: all, gone: Some(gone) });
+                return Ok(People { gone: Some(gone), ..People::of(night, all).await? });
             }
             (all, born)
         }
     };
     leave(night, &born, previous.is_some(), customers, outcome).await?;
-    Ok(People { frame: all, gone: None })
+    People::of(night, all).await
+}
+
+/// Two rows of one customer would count all that the customer did twice.
+async fn one_row_each(night: &Night<'_>, rows: &DataFrame, named: &DataFrame) -> Result<(), StageError> {
+    if rows::count(night, rows).await? == rows::count(night, named).await? {
+        return Ok(());
+    }
+    let query = "SELECT count(*) AS customers, sum(n) AS rows FROM \
+                 (SELECT count(*) AS n FROM rows GROUP BY customer_id HAVING count(*) > 1)";
+    let batch = rows::collect(night.over(query, &[("rows", rows)]).await?).await?;
+    let one = |name: &str| Ok::<_, StageError>(rows::integers(&batch, name)?.first().copied().flatten().unwrap_or(0));
+    Err(StageError::Expression {
+        place: "quality.rules".into(),
+        problem: format!(
+            "{} customers have {} clean rows, and no rule says which of them counts; a rule of severity \"supersede\" with \
+             by = [\"customer_id\"] does (superseded_customer, unless it was switched off)",
+            one("customers")?,
+            one("rows")?
+        ),
+    })
 }
 
 /// The accounts of the parent night, all of which stay.
@@ -81,7 +103,7 @@ pub(super) async fn those_of_the_parent(night: &Night<'_>, outcome: &mut Outcome
     let previous = night.previous.get("identity");
     let previous = previous.ok_or_else(|| StageError::Data("the parent night left no accounts".into()))?;
     let query = "SELECT customer_id, account_key FROM previous";
-    Ok(People { frame: night.over(query, &[("previous", previous)]).await?, gone: None })
+    People::of(night, night.over(query, &[("previous", previous)]).await?).await
 }
 
 /// Leaves the accounts of `born`, beside those of the parent night where these `stay`.
@@ -113,14 +135,20 @@ async fn leave(
 }
 
 impl People {
+    /// The accounts of a frame with `customer_id` and `account_key`.
+    pub(super) async fn of(night: &Night<'_>, frame: DataFrame) -> Result<Self, StageError> {
+        let count = rows::count(night, &frame).await?;
+        Ok(Self { frame, count, gone: None })
+    }
+
     /// Clean rows of somebody who is nobody tonight are orphans, whose source rows nobody kept.
     ///
     /// # Errors
     /// [`StageError::ReadAll`] when there are such rows and a rule asks for them.
-    pub(super) async fn gone_are_nobodys(&self, night: &Night<'_>, cleaned: &Cleaned) -> Result<(), StageError> {
+    pub(super) async fn gone_are_nobodys(&self, night: &Night<'_>, judge: &Judge) -> Result<(), StageError> {
         let Some(gone) = &self.gone else { return Ok(()) };
-        let entity: Entity = cleaned.entity;
-        let mut after = cleaned.steps.iter().skip_while(|s| !s.asks_known || s.skipped.is_some());
+        let entity = judge.entity;
+        let mut after = judge.steps.iter().skip_while(|s| !s.asks_known || s.skipped.is_some());
         let asked = after.next().is_some();
         if after.any(|s| s.turns_away() && !s.asks_known && s.skipped.is_none()) {
             let why = "customers are gone, and rows of theirs may have left at a rule after the one that asks for them";

@@ -1,14 +1,14 @@
 //! Which rows come to be judged tonight: what a source is read for, what waited, and when all that was found stays.
 
-use datafusion::prelude::DataFrame;
-use tessera_contract::{Entity, Project, Rule, Severity, project::AfterAsOf};
+use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
+use tessera_contract::{Entity, Project, Rule, Severity};
 use tessera_engine::{
     columns::conform,
     formula::{self, Words, quote, text},
-    source::ROW_BITS,
+    source::{RECORD, ROW_BITS},
 };
 
-use super::{Cleaned, Mapping, Step, judge, map, steps};
+use super::{Judge, Mapping, Step};
 use crate::{Night, Outcome, Source, StageError, rows};
 
 /// Whether an expression reads differently on another night.
@@ -49,29 +49,53 @@ pub fn reads_all(project: &Project, entity: Entity) -> Option<String> {
     named.map(|(column, _)| format!("the column {column} asks for the night"))
 }
 
-/// The rows that come to be judged tonight: those of the files to read, and those that waited for it.
-pub(super) async fn arrivals(night: &Night<'_>, source: &Source) -> Result<DataFrame, StageError> {
-    let all = |why: &str| StageError::ReadAll { entity: source.entity, why: why.into() };
-    let Some(before) = source.before else {
-        return source
-            .rows
-            .clone()
-            .ok_or_else(|| StageError::Data(format!("the source of {} has no file", source.entity)));
-    };
-    let waiting = night.kept.get(&waiting(source.entity)).ok_or_else(|| all("nobody kept what waits of them"))?;
-    let names =
-        |frame: &DataFrame| -> Vec<String> { frame.schema().fields().iter().map(|f| f.name().clone()).collect() };
-    let Some(rows) = &source.rows else { return Ok(waiting.frame.clone()) };
-    let (mut mine, mut theirs) = (names(rows), names(&waiting.frame));
-    let columns: String = mine.iter().filter(|n| *n != "_locator").map(|n| format!("{}, ", quote(n))).collect();
-    mine.sort();
-    theirs.sort();
-    if mine != theirs {
-        return Err(all("their columns are not those of the files before"));
+/// Rows with the columns of a source: those of the files to read or, where there are none, those that wait.
+pub(super) fn any(night: &Night<'_>, source: &Source) -> Result<DataFrame, StageError> {
+    match (&source.rows, night.kept.get(&waiting(source.entity))) {
+        (Some(rows), _) => Ok(rows.clone()),
+        (None, Some(kept)) => Ok(kept.frame.clone()),
+        (None, None) if source.before.is_some() => Err(nobody_kept(source.entity)),
+        (None, None) => Err(StageError::Data(format!("the source of {} has no file", source.entity))),
     }
-    let shifted = format!("SELECT {columns} _locator + {} AS _locator FROM rows", before << ROW_BITS);
-    let query = format!("{shifted} UNION ALL SELECT {columns} _locator FROM waiting");
-    night.over(&query, &[("rows", rows), ("waiting", &waiting.frame)]).await
+}
+
+fn nobody_kept(entity: Entity) -> StageError {
+    StageError::ReadAll { entity, why: "nobody kept what waits of them".into() }
+}
+
+/// The rows that come to be judged tonight: those of the files to read, and those that waited for it. Of the owner's columns stand
+/// by themselves only those that the mapping computes with.
+pub(super) async fn arrivals(night: &Night<'_>, source: &Source, mapping: &Mapping) -> Result<DataFrame, StageError> {
+    let used: String = mapping.used.iter().map(|name| format!(", {}", quote(name))).collect();
+    let read = match &source.rows {
+        Some(rows) => {
+            let shift = source.before.unwrap_or(0) << ROW_BITS;
+            let query = format!("SELECT _locator + {shift} AS _locator, _defect, _record{used} FROM rows");
+            Some(night.over(&query, &[("rows", rows)]).await?)
+        }
+        None => None,
+    };
+    let waited = match source.before {
+        Some(_) => {
+            let kept = night.kept.get(&waiting(source.entity)).ok_or_else(|| nobody_kept(source.entity))?;
+            let record = kept.frame.schema().field_with_unqualified_name(RECORD)?.data_type();
+            if *record != DataType::Struct(mapping.owners.fields().clone()) {
+                let why = "their columns are not those of the files before".into();
+                return Err(StageError::ReadAll { entity: source.entity, why });
+            }
+            let field = |name: &String| format!(", _record[{}] AS {}", text(name), quote(name));
+            let fields: String = mapping.used.iter().map(field).collect();
+            let query = format!("SELECT _locator, _defect, _record{fields} FROM waiting");
+            Some(night.over(&query, &[("waiting", &kept.frame)]).await?)
+        }
+        None => None,
+    };
+    match (read, waited) {
+        (Some(read), Some(waited)) => Ok(read.union(waited)?),
+        (one, other) => {
+            one.or(other).ok_or_else(|| StageError::Data(format!("the source of {} has no file", source.entity)))
+        }
+    }
 }
 
 /// The name under which it is kept how a source was judged that is judged as a whole.
@@ -88,45 +112,38 @@ pub(super) fn stay(entity: Entity, outcome: &mut Outcome) {
 
 /// A source that is judged as a whole, if its files are those of the parent night and no row of it is judged differently
 /// tonight: how it is judged, and the count of its files.
-pub(super) async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Option<(Cleaned, DataFrame)>, StageError> {
+pub(super) async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Option<(Judge, DataFrame)>, StageError> {
     let entity = source.entity;
     let (Some(parent), Some(inputs)) = (night.parent, night.previous.get("inputs")) else { return Ok(None) };
-    let (Some(rows), true, true) = (&source.rows, source.unchanged, entity == Entity::Customers) else {
+    if source.rows.is_none() || !source.unchanged || entity != Entity::Customers {
         return Ok(None);
-    };
-    let mapping = map(night, entity, rows).await?;
-    let steps = steps(night.project, entity, &mapping, false)?;
-    let stamp = stamp(night, entity, &mapping, &steps);
-    if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != stamp) {
+    }
+    let judge = Judge::of(night, source).await?;
+    if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != judge.stamp) {
         return Ok(None);
     }
     let prefers = |step: &Step| step.rule.as_ref().and_then(|r| r.prefer.as_deref()).is_some_and(names_the_night);
     let names = |step: &&Step| step.skipped.is_none() && (names_the_night(&step.expression) || prefers(step));
     let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
-    if named || steps.iter().filter(names).any(|s| !s.checks()) {
+    if named || judge.steps.iter().filter(names).any(|s| !s.checks()) {
         return Ok(None);
     }
     let then = Words::new(parent, &night.project.project.timezone);
-    let mut differs = Vec::new();
-    for step in steps.iter().filter(names) {
+    let after = formula::bind(entity.after(), &then)?;
+    let mut differs = vec![format!("coalesce({after}, false) <> after")];
+    for step in judge.steps.iter().filter(names) {
         differs.push(format!("({}) IS DISTINCT FROM ({})", formula::bind(&step.expression, &then)?, step.expression));
     }
-    if night.project.quality.events_after_as_of == AfterAsOf::SetAside {
-        let later = entity.after();
-        differs.push(format!("coalesce({}, false) <> coalesce({later}, false)", formula::bind(later, &then)?));
-    }
-    let judged = judge(night, entity, mapping, steps, rows).await?;
-    if !differs.is_empty() {
-        let query = format!("SELECT count(*) AS n FROM rows WHERE {}", differs.join(" OR "));
-        let counted = rows::collect(night.over(&query, &[("rows", &judged.all)]).await?).await?;
-        if rows::integers(&counted, "n")?.first() != Some(&Some(0)) {
-            return Ok(None);
-        }
+    let rows = judge.judged(night, &arrivals(night, source, &judge.mapping).await?).await?;
+    let query = format!("SELECT count(*) AS n FROM rows WHERE {}", differs.join(" OR "));
+    let counted = rows::collect(night.over(&query, &[("rows", &rows)]).await?).await?;
+    if rows::integers(&counted, "n")?.first() != Some(&Some(0)) {
+        return Ok(None);
     }
     let query = format!("SELECT * FROM inputs WHERE source = {}", text(entity.name()));
     let counted = rows::collect(night.over(&query, &[("inputs", inputs)]).await?).await?;
     let counted = conform(night.engine.session().read_batch(counted)?, &night.table("inputs")?)?;
-    Ok(Some((Cleaned { stamp, ..judged }, counted)))
+    Ok(Some((judge, counted)))
 }
 
 /// The name under which the rows of an entity that wait are kept.

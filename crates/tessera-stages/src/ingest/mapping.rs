@@ -3,17 +3,23 @@
 //! Every canonical column becomes an expression of its kind that is null where the source's value does not fit; a
 //! second expression says where that happened, so that the row can be set aside with its reason.
 
-use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
+use std::{collections::BTreeSet, sync::Arc};
+
+use datafusion::{
+    arrow::datatypes::{DataType, Schema},
+    logical_expr::Expr,
+    prelude::DataFrame,
+};
 use tessera_contract::{
     Entity, Project,
     table::{Column, Kind},
 };
-use tessera_engine::formula::{quote, text};
+use tessera_engine::{
+    formula::{quote, text},
+    source::RECORD,
+};
 
 use crate::{Night, StageError};
-
-/// The prefix of the owner's columns once canonical ones stand beside them.
-pub(crate) const RAW: &str = "source.";
 
 /// How one canonical column is made.
 #[derive(Debug, Clone)]
@@ -24,7 +30,9 @@ pub(crate) struct Mapped {
     pub expression: String,
     /// SQL that is true where a value is there but does not fit the kind; absent where that cannot be.
     pub unparsable: Option<String>,
-    /// Whether the source gives it.
+    /// SQL over the canonical columns where the source has nothing for it, but its absence says something.
+    pub absent: Option<String>,
+    /// Whether it has values: the source gives it, or its absence says something.
     pub available: bool,
 }
 
@@ -32,12 +40,14 @@ pub(crate) struct Mapped {
 #[derive(Debug, Clone)]
 pub struct Mapping {
     pub(crate) columns: Vec<Mapped>,
-    /// The owner's columns.
-    pub(crate) raw: Vec<String>,
+    /// The owner's columns, with their types.
+    pub(crate) owners: Arc<Schema>,
+    /// The names of those that expressions compute with.
+    pub(crate) used: BTreeSet<String>,
 }
 
 impl Mapping {
-    /// Whether the source gives the column.
+    /// Whether the column has values.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.columns.iter().any(|m| m.column.name == name && m.available)
@@ -52,21 +62,25 @@ impl Mapping {
             .map(|m| {
                 let name = &m.column.name;
                 let from = given.and_then(|c| c.get(name)).unwrap_or(name);
-                (name.clone(), m.available.then(|| from.clone()))
+                (name.clone(), m.available.then(|| m.absent.clone().unwrap_or_else(|| from.clone())))
             })
             .collect()
     }
 }
 
-/// The mapping of a source's columns.
+/// The mapping of the columns of a source's rows.
 ///
 /// # Errors
 /// When a required column is missing or an expression does not fit the source's columns.
 pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<Mapping, StageError> {
     let settings = &night.project.sources[entity.name()];
-    let schema = rows.schema().as_arrow().clone();
-    let raw: Vec<String> =
-        schema.fields().iter().map(|f| f.name().clone()).filter(|n| n != "_locator" && n != "_defect").collect();
+    let DataType::Struct(owners) = rows.schema().field_with_unqualified_name(RECORD)?.data_type() else {
+        return Err(StageError::Data(format!("the rows of {entity} have no records")));
+    };
+    let owners = Arc::new(Schema::new(owners.clone()));
+    let raw: Vec<String> = owners.fields().iter().map(|f| f.name().clone()).collect();
+    // To ask what an expression gives, no row is needed.
+    let source = night.engine.none(Arc::clone(&owners))?;
 
     let mut wanted: Vec<Column> = entity.columns().iter().map(|c| Column::new(c.name, c.kind, c.description)).collect();
     if entity == Entity::Customers {
@@ -77,6 +91,7 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
     let zone = settings.timezone.as_deref().unwrap_or(&night.project.project.timezone);
     let formats: String = settings.date_formats.iter().map(|f| format!(", {}", text(f))).collect();
     let mut columns = Vec::new();
+    let mut used = BTreeSet::new();
     for column in wanted {
         let place = format!("sources.{entity}.columns.{}", column.name);
         let given = settings.columns.get(&column.name);
@@ -90,16 +105,21 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
             if entity.column(&column.name).is_some_and(|c| c.required) {
                 return Err(StageError::Expression { place, problem: missing(&column.name, &raw) });
             }
-            // Absent, it means one.
-            let counts = entity == Entity::Interactions && column.name == "count";
-            let value = if counts { "1" } else { "NULL" };
-            let expression = format!("arrow_cast({value}, {})", text(&column.kind.arrow().to_string()));
-            columns.push(Mapped { column, expression, unparsable: None, available: counts });
+            let kind = text(&column.kind.arrow().to_string());
+            let absent = entity.column(&column.name).and_then(|c| c.absent);
+            let absent = absent.map(|value| format!("arrow_cast({value}, {kind})"));
+            let (expression, available) = (format!("arrow_cast(NULL, {kind})"), absent.is_some());
+            columns.push(Mapped { column, expression, unparsable: None, absent, available });
             continue;
         };
-        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", rows)]).await;
+        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", &source)]).await;
         let kind = match probe {
-            Ok(frame) => frame.schema().field(0).data_type().clone(),
+            Ok(frame) => {
+                used.extend(
+                    frame.logical_plan().expressions().iter().flat_map(Expr::column_refs).map(|c| c.name.clone()),
+                );
+                frame.schema().field(0).data_type().clone()
+            }
             Err(error) => {
                 let problem = match is_name(&from) {
                     true => format!("the source has no column {from}; it has {}", list(&raw)),
@@ -110,9 +130,14 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
                 return Err(StageError::Expression { place, problem });
             }
         };
-        columns.push(typed(column, &from, &kind, zone, &formats));
+        let blank = entity.column(&column.name).and_then(|c| c.blank);
+        let mut mapped = typed(column, &from, &kind, zone, &formats);
+        if let Some(value) = blank {
+            mapped.expression = format!("coalesce({}, {value})", mapped.expression);
+        }
+        columns.push(mapped);
     }
-    Ok(Mapping { columns, raw })
+    Ok(Mapping { columns, owners, used })
 }
 
 fn is_name(from: &str) -> bool {
@@ -177,7 +202,7 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
         true => format!("btrim({x}) <> '' AND ({expression}) IS NULL"),
         false => format!("{x} IS NOT NULL AND ({expression}) IS NULL"),
     });
-    Mapped { column, expression, unparsable, available: true }
+    Mapped { column, expression, unparsable, absent: None, available: true }
 }
 
 fn sql_type(kind: Kind) -> &'static str {

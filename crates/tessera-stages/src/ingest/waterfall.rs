@@ -39,6 +39,12 @@ impl Step {
         matches!(self.severity, Severity::Quarantine | Severity::Fail | Severity::Warn)
     }
 
+    /// Whether the step changes a value.
+    #[must_use]
+    pub fn repairs(&self) -> bool {
+        self.skipped.is_none() && self.severity == Severity::Repair
+    }
+
     /// Whether rows leave at the step.
     #[must_use]
     pub fn turns_away(&self) -> bool {
@@ -74,7 +80,7 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
         let place = || format!("quality.rules.{name}.expression");
         let names = formula::names(&rule.expression)
             .map_err(|e| StageError::Expression { place: place(), problem: e.to_string() })?;
-        let absent = mapping.columns.iter().map(|m| &m.column.name).find(|c| names.contains(*c) && !given(mapping, c));
+        let absent = mapping.columns.iter().map(|m| &m.column.name).find(|c| names.contains(*c) && !mapping.has(c));
         let skipped = match absent {
             Some(column) => Some(format!("the source gives no {column}")),
             None if names.contains("customer_known") && !orphans => Some("no customers are given".to_owned()),
@@ -96,9 +102,47 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
     Ok(steps)
 }
 
-/// Whether a rule may use the column: the source gives it, or the engine derives it.
-fn given(mapping: &Mapping, name: &str) -> bool {
-    mapping.has(name) || name == "is_return"
+/// A step that compares rows with one another.
+pub(crate) struct Compare<'a> {
+    /// Its place among the steps.
+    pub bit: usize,
+    /// The step's name.
+    pub name: &'a str,
+    /// The step's rule.
+    pub rule: &'a Rule,
+    /// The column that holds the hash of what is compared.
+    pub hash: String,
+    /// What that hash is of, as SQL.
+    pub hashed: Vec<String>,
+    /// What rows agree in, as SQL over judged rows.
+    pub by: Vec<String>,
+}
+
+/// The steps that compare rows.
+///
+/// # Errors
+/// When one compares a column that the source does not give.
+pub(crate) fn compares<'a>(steps: &'a [Step], mapping: &Mapping) -> Result<Vec<Compare<'a>>, StageError> {
+    let mut found = Vec::new();
+    for (bit, step) in steps.iter().enumerate().filter(|(_, s)| s.compares()) {
+        let Some(rule) = &step.rule else { continue };
+        let hash = format!("hash.{bit}");
+        if rule.by.iter().any(|by| by == "*") {
+            // A hash has the last word on nothing.
+            let by = vec![formula::quote(&hash), "row_json(_record)".to_owned()];
+            found.push(Compare { bit, name: &step.name, rule, hash, hashed: vec!["_record".to_owned()], by });
+            continue;
+        }
+        if let Some(name) = rule.by.iter().find(|name| !mapping.has(name)) {
+            return Err(StageError::Expression {
+                place: format!("quality.rules.{}.by", step.name),
+                problem: format!("the source gives no column `{name}`"),
+            });
+        }
+        let by: Vec<_> = rule.by.iter().map(|name| formula::quote(name)).collect();
+        found.push(Compare { bit, name: &step.name, rule, hash, hashed: by.clone(), by });
+    }
+    Ok(found)
 }
 
 /// The bits of the steps that `which` accepts.
