@@ -322,7 +322,7 @@ impl<'a> Relation<'a> {
         };
         let newer = night.engine.materialise(newer, &self.newer_name()).await?;
         let all = night.over(&without, &[("v", &values.frame), ("t", &newer), ("n", &newer)]).await?;
-        let many = u64::try_from(crate::rows::count(night, &newer).await?).unwrap_or(0) > values.rows / 4 + 10_000;
+        let many = crate::rows::count(night, &newer).await? > values.rows / 4 + 10_000;
         if many {
             return self.keep(outcome, self.values_name(), all).await;
         }
@@ -346,7 +346,7 @@ impl<'a> Relation<'a> {
         let rows = night.over(&rows_of(self.entity, added), &[("clean", added)]).await?;
         let new = partial.states(rows, &Groups { by: &[ACCOUNT], keep: &[ACCOUNT] }, true, false)?;
         let people = crate::rows::count(night, night.input("accounts")?).await?;
-        let new = match states.rows > u64::try_from(people).unwrap_or(0) / 2 * 3 + 10_000 {
+        let new = match states.rows > people / 2 * 3 + 10_000 {
             // Many states of the same accounts become one each.
             true => {
                 let new = night.engine.materialise(new, &self.states_name()).await?;

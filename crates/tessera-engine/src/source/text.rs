@@ -35,18 +35,18 @@ impl Rows {
         }
     }
 
-    /// The next row of a file: its values by wanted column, and what is wrong with it.
-    fn push<'a>(
-        &mut self,
-        place: &mut Place,
-        mut value: impl FnMut(usize) -> Option<Cow<'a, str>>,
-        defect: Option<&str>,
-    ) {
+    /// The next row of a file: `append` puts the value of a wanted column into its builder; and what is wrong with the row.
+    fn push(&mut self, place: &mut Place, mut append: impl FnMut(usize, &mut StringViewBuilder), defect: Option<&str>) {
         place.row += 1;
         self.len += 1;
         self.locators.append_value(locator(place.file, place.row));
-        self.columns.iter_mut().enumerate().for_each(|(at, column)| column.append_option(value(at)));
+        self.columns.iter_mut().enumerate().for_each(|(at, column)| append(at, column));
         self.defects.append_option(defect);
+    }
+
+    /// The next row of a file, which has nothing but a defect.
+    fn push_defect(&mut self, place: &mut Place, defect: &str) {
+        self.push(place, |_, column| column.append_null(), Some(defect));
     }
 
     /// The texts, the locators and the defects.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use datafusion::arrow::array::StringViewBuilder;
+
 use super::{BOM, LONGEST, Place, Rows, SourceError, SourceFile, SourceFormat, TextEncoding, decode, too_long};
 
 /// Cuts the bytes of a file into records.
@@ -66,7 +68,7 @@ impl Records {
                         None => break,
                     }
                     self.skipping = false;
-                    rows.push(place, |_| None, Some(&too_long()));
+                    rows.push_defect(place, &too_long());
                     start = at;
                 }
                 if at == input.len() && !(last && input.is_empty()) {
@@ -173,7 +175,7 @@ impl Records {
             let bytes = self.positions[at].and_then(|p| fields.get(p))?;
             Some(decode(bytes, self.format.encoding).0)
         };
-        rows.push(place, value, Some(problem));
+        rows.push(place, |at, column| column.append_option(value(at)), Some(problem));
     }
 
     fn record(&mut self, at_end: bool, place: &mut Place, rows: &mut Rows) -> Result<(), SourceError> {
@@ -196,20 +198,34 @@ impl Records {
         if at_end && self.quotes % 2 == 1 {
             defect = Some("a quote is not closed before the end of the file".to_owned());
         }
-        if self.format.encoding == TextEncoding::Utf8
-            && let Err(error) = std::str::from_utf8(&self.output[..self.written])
-        {
+        // The record is looked at as a whole; its fields are pieces of it.
+        let whole = match self.format.encoding {
+            TextEncoding::Utf8 => Some(std::str::from_utf8(&self.output[..self.written])),
+            TextEncoding::Latin1 => None,
+        };
+        if let Some(Err(error)) = whole {
             let at = ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0);
             let start = if at == 0 { 0 } else { ends[at - 1] };
             let name = header.get(at).map_or("?", String::as_str);
             defect = Some(format!("invalid UTF-8 at byte {} of field \"{name}\"", error.valid_up_to() - start + 1));
         }
-        let value = |at: usize| {
-            let bytes = self.positions[at].filter(|p| *p < ends.len()).map(field)?;
-            let text = decode(bytes, self.format.encoding).0;
-            (!self.format.null_values.iter().any(|n| *n == text)).then_some(text)
+        let nulls = &self.format.null_values;
+        let append = |at: usize, column: &mut StringViewBuilder| {
+            let Some(place) = self.positions[at].filter(|p| *p < ends.len()) else { return column.append_null() };
+            let decoded;
+            let text = match whole {
+                Some(Ok(whole)) => &whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]],
+                _ => {
+                    decoded = decode(field(place), self.format.encoding).0;
+                    &*decoded
+                }
+            };
+            match nulls.iter().any(|null| null == text) {
+                true => column.append_null(),
+                false => column.append_value(text),
+            }
         };
-        rows.push(place, value, defect.as_deref());
+        rows.push(place, append, defect.as_deref());
         Ok(())
     }
 }

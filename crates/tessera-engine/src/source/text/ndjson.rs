@@ -48,7 +48,7 @@ impl Records {
     pub(super) fn finish(&mut self, place: &mut Place, rows: &mut Rows) {
         let held = std::mem::take(&mut self.held);
         match std::mem::take(&mut self.skipping) {
-            true => rows.push(place, |_| None, Some(&too_long())),
+            true => rows.push_defect(place, &too_long()),
             false => self.line(&held, place, rows),
         }
     }
@@ -75,7 +75,7 @@ impl Records {
             };
             (!self.format.null_values.iter().any(|n| *n == text)).then_some(text)
         };
-        rows.push(place, value, defect.as_deref());
+        rows.push(place, |at, column| column.append_option(value(at)), defect.as_deref());
     }
 }
 
