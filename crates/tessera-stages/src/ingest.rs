@@ -155,8 +155,7 @@ pub(crate) async fn plan(night: &Night<'_>) -> Result<Availability, StageError> 
     for source in night.sources {
         let judge = Judge::of(night, source).await?;
         let judged = judge.judged(night, &arrivals(night, source, &judge.mapping).await?).await?;
-        let people = judge.asks.then_some(&nobody);
-        Census::of_nothing().decide(night, &judge, &judge.keyed(night, judged, people).await?).await?;
+        Census::of_nothing().decide(night, &judge, &judge.keyed(night, judged, Some(&nobody)).await?).await?;
         given.entities.insert(source.entity.name().to_owned(), judge.given());
     }
     Ok(given)

@@ -1,7 +1,7 @@
 //! Which rows come to be judged tonight: what a source is read for, what waited, and when all that was found stays.
 
 use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
-use tessera_contract::{Entity, Project, Rule, Severity};
+use tessera_contract::{Entity, Project, Rule, Severity, project::AfterAsOf};
 use tessera_engine::{
     columns::conform,
     formula::{self, Words, quote, text},
@@ -130,15 +130,29 @@ pub(super) async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Opti
     }
     let then = Words::new(parent, &night.project.project.timezone);
     let after = formula::bind(entity.after(), &then)?;
-    let mut differs = vec![format!("coalesce({after}, false) <> after")];
+    let flips = format!("coalesce({after}, false) <> after");
+    let mut differs = Vec::new();
+    if night.project.quality.events_after_as_of == AfterAsOf::SetAside {
+        differs.push(flips.clone());
+    }
     for step in judge.steps.iter().filter(names) {
         differs.push(format!("({}) IS DISTINCT FROM ({})", formula::bind(&step.expression, &then)?, step.expression));
     }
     let rows = judge.judged(night, &arrivals(night, source, &judge.mapping).await?).await?;
-    let query = format!("SELECT count(*) AS n FROM rows WHERE {}", differs.join(" OR "));
-    let counted = rows::collect(night.over(&query, &[("rows", &rows)]).await?).await?;
-    if rows::integers(&counted, "n")?.first() != Some(&Some(0)) {
-        return Ok(None);
+    let mut asked = Vec::new();
+    if !differs.is_empty() {
+        asked.push(format!("SELECT 1 FROM rows WHERE {}", differs.join(" OR ")));
+    }
+    // A row that is kept though the night did not know it took nobody's place.
+    for compare in judge.compares()?.iter().filter(|c| c.rule.severity == Severity::Supersede) {
+        let hash = quote(&compare.hash);
+        asked.push(format!("SELECT 1 FROM rows GROUP BY {hash} HAVING count(*) > 1 AND bool_or({flips})"));
+    }
+    for query in asked {
+        let found = night.over(&query, &[("rows", &rows)]).await?;
+        if rows::count(night, &found).await? > 0 {
+            return Ok(None);
+        }
     }
     let query = format!("SELECT * FROM inputs WHERE source = {}", text(entity.name()));
     let counted = rows::collect(night.over(&query, &[("inputs", inputs)]).await?).await?;

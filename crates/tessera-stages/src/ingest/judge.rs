@@ -150,14 +150,21 @@ impl Judge {
         Ok(columns)
     }
 
-    /// The same rows with the key of their customer, which is null where nobody knows them.
+    /// The same rows with the key of their customer, which is null where nobody knows them; of a source that names the customers, with
+    /// that of everybody whom it names.
     pub(super) async fn keyed(
         &self,
         night: &Night<'_>,
         judged: DataFrame,
         people: Option<&People>,
     ) -> Result<DataFrame, StageError> {
-        let Some(people) = people.filter(|_| self.entity.has_customer()) else { return Ok(judged) };
+        if !self.entity.has_customer() {
+            return Ok(judged);
+        }
+        let Some(people) = people else {
+            let query = "SELECT *, customer_key(customer_id) AS account_key FROM judged";
+            return night.over(query, &[("judged", &judged)]).await;
+        };
         let table = (people.frame.clone(), people.count);
         Ok(night.engine.look_up(judged, "customer_id", table, "account_key").await?)
     }

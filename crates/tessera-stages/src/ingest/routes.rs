@@ -45,10 +45,9 @@ pub(super) async fn routes(
     };
     let warned = waterfall::bits(&judge.steps, |s| s.severity == Severity::Warn);
     let repairs: String = judge.repairs.iter().map(|n| format!(", {}", text(n))).collect();
-    let key = match (rows.schema().has_column_with_unqualified_name("account_key"), judge.asks) {
-        (true, true) => "account_key",
-        (true, false) => "coalesce(account_key, customer_key(customer_id))",
-        (false, _) => "customer_key(customer_id)",
+    let key = match naming || judge.asks {
+        true => "account_key",
+        false => "coalesce(account_key, customer_key(customer_id))",
     };
     let clean_columns = |c: &Column| match c.name.as_str() {
         "repaired_by" if judge.repairs.is_empty() => "NULL".to_owned(),
