@@ -96,7 +96,7 @@ pub struct Owner<'a> {
     chance: Chance,
     /// The day, counted from 2025-01-01.
     pub day: u64,
-    /// Customer number → row of the customers' dump.
+    /// Customer number → rows of the customers' dump.
     pub customers: BTreeMap<u64, String>,
     /// Lines of order files that were written, to be repeated.
     lines: Vec<String>,
@@ -140,9 +140,14 @@ impl<'a> Owner<'a> {
     }
 
     pub fn sign_up(&mut self, number: u64) {
-        let at = date(self.chance.below(self.day));
-        let consent = !self.chance.one_in(12);
-        self.customers.insert(number, format!("c{number:03},c{number}@example.com,DE,{at},{consent}"));
+        // Some in the days to come, and some twice.
+        let mut rows = Vec::new();
+        for place in 0..1 + u64::from(self.chance.one_in(6)) {
+            let at = date(self.chance.below(self.day + 4));
+            let consent = !self.chance.one_in(12);
+            rows.push(format!("c{number:03},c{number}.{place}@example.com,DE,{at},{consent}"));
+        }
+        self.customers.insert(number, rows.join("\n"));
     }
 
     /// One file with lines of the last `span` days and, now and then, of days to come.
