@@ -23,7 +23,6 @@ pub mod write;
 
 pub use codec::Codec;
 pub use files::StoredFile;
-pub use planner::query_planner;
 pub use progress::Progress;
 pub use secret::Secret;
 pub use session::{Engine, Settings};

@@ -15,8 +15,7 @@ use datafusion::{
 use crate::{lookup::LookupPlanner, write::WritePlanner};
 
 /// The planner of queries that may write and look up.
-#[must_use]
-pub fn query_planner() -> Arc<dyn QueryPlanner + Send + Sync> {
+pub(crate) fn query_planner() -> Arc<dyn QueryPlanner + Send + Sync> {
     Arc::new(OurPlanner)
 }
 

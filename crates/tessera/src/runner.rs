@@ -402,11 +402,15 @@ impl<'a> Run<'a> {
         format!("_tessera/state/{}/{}", self.as_of, self.plan[at].stage.name)
     }
 
+    /// Whether a table holds what is known, to which a night adds.
+    fn grows(&self, name: &str) -> bool {
+        tables::find(&self.context.project, name).is_some_and(|table| table.grows)
+    }
+
     /// The folders of what a stage writes.
     fn folders(&self, at: usize) -> Folders {
         let lake = |folder: &str| self.context.lake.path(folder).to_string();
-        let grows = |name: &str| tables::find(&self.context.project, name).is_some_and(|t| t.grows);
-        let tables = self.plan[at].stage.writes.iter().map(|name| match grows(name) {
+        let tables = self.plan[at].stage.writes.iter().map(|name| match self.grows(name) {
             true => ((*name).to_owned(), lake(name)),
             false => ((*name).to_owned(), lake(&format!("{name}/as_of={}", self.as_of))),
         });
@@ -427,11 +431,10 @@ impl<'a> Run<'a> {
             outcome.written.extend(output.write(engine, &folders).await?.0);
         }
         let night = self.as_of.to_string();
-        let grows = |name: &str| tables::find(&self.context.project, name).is_some_and(|t| t.grows);
         for written in outcome.written {
             let name = written.name;
             if let Some(table) = record.tables.get_mut(&name) {
-                let as_of = (!grows(&name)).then(|| night.clone());
+                let as_of = (!self.grows(&name)).then(|| night.clone());
                 table.files.extend(written.files.into_iter().map(|file| self.data_file(file, as_of.clone())));
                 continue;
             }
