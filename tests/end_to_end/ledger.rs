@@ -57,6 +57,8 @@ fn a_waterfall_to_the_penny() {
     │ unparsable_ordered_at        11        1             1        0       0      10          -6.81 │
     │ unparsable_quantity          10        1             1        0       0       9          -6.81 │
     │ unparsable_unit_price         9        0             0        0       0       9          -6.81 │
+    │ lossy_quantity                9        0             0        0       0       9          -6.81 │
+    │ lossy_unit_price              9        0             0        0       0       9          -6.81 │
     │ amount_out_of_range           9        0             0        0       0       9          -6.81 │
     │ missing_customer              9        2             2        0       0       7          43.94 │
     │ missing_order                 7        0             0        0       0       7          43.94 │

@@ -198,3 +198,24 @@ fn a_night_published_by_half_and_made_anew_is_whole() {
     assert_ne!(project.sql("SELECT count(*) FROM kpis").trim(), "0");
     assert_ne!(project.sql("SELECT count(*) FROM clean_transactions").trim(), "0");
 }
+
+/// A registry whose last rows are gone is a chain that holds: only who noted a hash can tell.
+#[test]
+fn a_cut_registry_is_not_the_one_that_was_noted() {
+    let project = Project::shop();
+    let noted = |lake: &str| {
+        let said = project.ok(&["snapshots", "verify", "--lake", lake]);
+        let hash = said.split([' ', ',', ';']).find(|word| word.len() == 64).expect("a hash").to_owned();
+        hash
+    };
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    let first = noted("lake");
+    let copy = std::process::Command::new("cp").arg("-r").args([project.path("lake"), project.path("cut")]).status();
+    assert!(copy.expect("cp starts").success());
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let second = noted("lake");
+    project.ok(&["snapshots", "verify", "--expect", &first]);
+    project.ok(&["snapshots", "verify", "--expect", &second]);
+    let done = project.tessera(&["snapshots", "verify", "--lake", "cut", "--expect", &second]);
+    assert!(done.code == 1 && done.stderr.contains("rows are gone, or this is another lake"), "{done:?}");
+}

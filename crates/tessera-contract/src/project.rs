@@ -204,6 +204,12 @@ pub struct Privacy {
     pub k: u64,
 }
 
+/// Whether a URL has a password before its host.
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    authority.and_then(|a| a.rsplit_once('@')).is_some_and(|(user, _)| user.contains(':'))
+}
+
 impl Project {
     /// Reads a project: `text` is the project file (its name in `file` is for messages), `overrides` come from `--set`.
     ///
@@ -281,6 +287,14 @@ impl Project {
         let fail = |path: &str, problem: String| Err((path.to_owned(), problem));
         if let Err(error) = as_of::zone(&self.project.timezone) {
             return fail("project.timezone", error.to_string());
+        }
+        let urls = self.sources.iter().map(|(name, source)| (format!("sources.{name}.url"), &source.url));
+        for (path, url) in urls.chain([("lake.url".to_owned(), &self.lake.url)]) {
+            if has_password(url) {
+                let problem = "the URL carries a password, which would stand in every snapshot; leave it out, and give the \
+                               credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AZURE_STORAGE_ACCOUNT_KEY …)";
+                return fail(&path, problem.to_owned());
+            }
         }
         for (name, source) in &self.sources {
             let Some(entity) = Entity::parse(name) else {
@@ -400,6 +414,20 @@ mod tests {
         let project = Project::load("tessera.toml", text, &[]).expect("valid");
         assert_eq!(project.features["frequency"].expression, "count(*) FILTER (WHERE purchase)");
         assert_eq!(project.features["frequency"].unit, "orders");
+    }
+
+    #[test]
+    fn passwords_in_urls_are_refused_and_not_repeated() {
+        for text in [
+            "[lake]\nurl = \"s3://key:hunter2@bucket/lake\"\n",
+            "[sources.customers]\nurl = \"https://u:hunter2@shop.example/customers.csv\"\n",
+        ] {
+            let told = problem(text);
+            assert!(told.contains("carries a password") && !told.contains("hunter2"), "{told}");
+        }
+        for url in ["abfss://box@account.dfs.core.windows.net/lake", "data/a:b@c.csv", "s3://bucket/a:b@c.csv"] {
+            assert!(!has_password(url), "{url}");
+        }
     }
 
     #[test]

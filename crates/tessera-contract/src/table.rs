@@ -118,8 +118,8 @@ pub struct Table {
     pub name: String,
     /// One row per what, and what for.
     pub description: String,
-    /// Whether it holds personal data.
-    pub restricted: bool,
+    /// Who may read it.
+    pub class: Class,
     /// Whether it is what is known, which grows by what is new and which a night names a version of. Otherwise it is what a
     /// night says, partitioned by `as_of`.
     pub grows: bool,
@@ -127,7 +127,36 @@ pub struct Table {
     pub columns: Vec<Column>,
 }
 
+/// What a table tells of people, and so who may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Figures of the project's fewest people at least, and counts of rows and files: for everybody in the house.
+    Aggregate,
+    /// A row per person or event under a key that only the owner of the secret can make: for analysts.
+    Pseudonymous,
+    /// Personal data: for those who may see customers.
+    Personal,
+}
+
+impl Class {
+    /// What to tell of it in documentation.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Aggregate => "aggregate: figures of privacy.k people at least, counts of rows and files",
+            Self::Pseudonymous => "pseudonymous: rows of single customers under their keys",
+            Self::Personal => "personal data: `tessera sql` shows it with --restricted only",
+        }
+    }
+}
+
 impl Table {
+    /// Whether it holds personal data.
+    #[must_use]
+    pub fn restricted(&self) -> bool {
+        self.class == Class::Personal
+    }
+
     /// The schema of its data files: every column but the partition column `as_of`.
     #[must_use]
     pub fn file_schema(&self) -> SchemaRef {

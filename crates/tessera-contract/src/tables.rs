@@ -2,7 +2,7 @@
 
 use crate::{
     Entity, Project,
-    table::{Column, Kind, Table},
+    table::{Class, Column, Kind, Table},
 };
 
 /// Every table that a night of this project writes, in the order of the stages.
@@ -31,7 +31,7 @@ pub fn find(project: &Project, name: &str) -> Option<Table> {
 }
 
 fn table(name: &str, description: &str, columns: Vec<Column>) -> Table {
-    Table { name: name.to_owned(), description: description.to_owned(), restricted: false, grows: false, columns }
+    Table { name: name.to_owned(), description: description.to_owned(), class: Class::Aggregate, grows: false, columns }
 }
 
 /// The same of what is known.
@@ -40,7 +40,11 @@ fn grows(table: Table) -> Table {
 }
 
 fn restricted(name: &str, description: &str, columns: Vec<Column>) -> Table {
-    Table { restricted: true, ..table(name, description, columns) }
+    Table { class: Class::Personal, ..table(name, description, columns) }
+}
+
+fn pseudonymous(table: Table) -> Table {
+    Table { class: Class::Pseudonymous, ..table }
 }
 
 fn column(name: &str, kind: Kind, description: &str) -> Column {
@@ -56,7 +60,12 @@ fn clean(entity: Entity, project: &Project) -> Table {
         columns.extend(attributes.map(|name| column(name, Kind::Text, "Attribute mapped by the project")));
     }
     let description = format!("One row per clean row of {entity} that happened before the night");
-    Table { restricted: entity.is_personal(), ..grows(table(&entity.clean_table(), &description, columns)) }
+    let class = match (entity.is_personal(), entity.has_customer()) {
+        (true, _) => Class::Personal,
+        (false, true) => Class::Pseudonymous,
+        (false, false) => Class::Aggregate,
+    };
+    Table { class, ..grows(table(&entity.clean_table(), &description, columns)) }
 }
 
 fn quarantine() -> Table {
@@ -108,14 +117,14 @@ fn identity() -> Table {
 }
 
 fn accounts() -> Table {
-    grows(table(
+    pseudonymous(grows(table(
         "accounts",
         "One row per account: to which customer it belongs",
         vec![
             column("account_key", Kind::Text, "Account: the pseudonym of one source customer id"),
             column("customer_key", Kind::Text, "Customer"),
         ],
-    ))
+    )))
 }
 
 fn inputs() -> Table {
@@ -182,11 +191,11 @@ fn features(project: &Project) -> Table {
             .enabled_features()
             .map(|(name, f)| column(name, f.value_type.kind(), &format!("{} [{}]", f.description, f.unit))),
     );
-    table(
+    pseudonymous(table(
         "features",
         "One row per customer with at least one purchase before the night; one column per feature",
         columns,
-    )
+    ))
 }
 
 fn model_candidates() -> Table {
@@ -232,7 +241,7 @@ fn model() -> Table {
 }
 
 fn segments() -> Table {
-    table(
+    pseudonymous(table(
         "segments",
         "One row per customer",
         vec![
@@ -243,21 +252,33 @@ fn segments() -> Table {
             column("margin", Kind::Float, "(d2 − d1) / d2 of the two nearest centroids"),
             column("borderline", Kind::Boolean, "Whether the margin is below the project's threshold"),
         ],
-    )
+    ))
 }
 
 fn segment_profiles() -> Table {
     table(
         "segment_profiles",
-        "One row per segment and feature",
+        "One row per segment and feature; what stands for fewer than privacy.k people is null",
         vec![
             column("segment_id", Kind::Small, "Segment"),
             column("feature", Kind::Text, "Feature"),
             column("customers", Kind::Integer, "Members for whom the feature is known"),
             column("mean", Kind::Float, "Mean over all members"),
-            column("median", Kind::Float, "Median over the members in the sample"),
-            column("p10", Kind::Float, "10 % quantile over the members in the sample"),
-            column("p90", Kind::Float, "90 % quantile over the members in the sample"),
+            column(
+                "median",
+                Kind::Float,
+                "Median over the members in the sample; null unless privacy.k of them lie on either side",
+            ),
+            column(
+                "p10",
+                Kind::Float,
+                "10 % quantile over the members in the sample; null unless privacy.k of them lie below",
+            ),
+            column(
+                "p90",
+                Kind::Float,
+                "90 % quantile over the members in the sample; null unless privacy.k of them lie above",
+            ),
             column("population_mean", Kind::Float, "Mean over all customers"),
             column(
                 "effect_size",
@@ -303,7 +324,11 @@ fn kpis() -> Table {
             column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
             column("previous", Kind::Float, "The value of the last published night before this one"),
             column("baseline", Kind::Float, "The value of the declared baseline night"),
-            column("state", Kind::Text, "ok, low_n, suppressed, not_available or not_identifiable"),
+            column(
+                "state",
+                Kind::Text,
+                "ok, low_n, suppressed (fewer than privacy.k people, or what would give these away), not_available or not_identifiable",
+            ),
         ],
     )
 }

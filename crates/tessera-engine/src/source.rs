@@ -21,7 +21,7 @@ use tessera_contract::project::{Format, TextEncoding};
 
 pub use error::SourceError;
 pub(crate) use exec::{SourceScanExec, SourceScanSpec};
-pub use files::list;
+pub use files::{Listed, list};
 pub use table::{SourceTable, open};
 
 /// The column that says where a row stands.

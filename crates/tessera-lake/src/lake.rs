@@ -39,6 +39,11 @@ impl Lake {
         let refuse = |problem: String| LakeError::Url { url: url.to_owned(), problem };
         let parsed = if url.contains("://") {
             let mut parsed = Url::parse(url).map_err(|e| refuse(e.to_string()))?;
+            if parsed.password().is_some() {
+                let (url, problem) =
+                    (parsed.host_str().unwrap_or_default().to_owned(), "its URL carries a password".into());
+                return Err(LakeError::Url { url, problem });
+            }
             if !parsed.path().ends_with('/') {
                 parsed.set_path(&format!("{}/", parsed.path()));
             }

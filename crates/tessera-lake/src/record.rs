@@ -94,6 +94,9 @@ pub struct TableRecord {
     pub bytes: u64,
     /// The list of the files, see [`crate::digest`].
     pub digest: String,
+    /// SHA-256 of the version's commit in the Delta log; none for a run that was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
 }
 
 impl TableRecord {
@@ -106,6 +109,7 @@ impl TableRecord {
             files: files.len() as u64,
             bytes: files.iter().map(|f| f.bytes).sum(),
             digest: crate::digest(files),
+            commit: None,
         }
     }
 }

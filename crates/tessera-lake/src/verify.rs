@@ -116,7 +116,19 @@ impl Lake {
                 record.files, record.rows
             )));
         }
-        Ok(table)
+        // Of what a commit says beside the files, readers believe more: which of them they may skip.
+        match (&record.commit, self.commit_checksum(name, version).await?) {
+            (Some(expected), Some(found)) if *expected != found => {
+                Err(refuse(format!("the commit of version {version} is another one than was made")))
+            }
+            _ => Ok(table),
+        }
+    }
+
+    /// SHA-256 of a table's commit; none when it is not there, which it need not be where a checkpoint holds what it said.
+    pub async fn commit_checksum(&self, table: &str, version: i64) -> Result<Option<String>, LakeError> {
+        let found = self.checksum(&format!("{table}/_delta_log/{version:020}.json")).await?;
+        Ok(found.map(|checksum| checksum.sha256))
     }
 
     async fn verify_file(&self, file: &DataFile) -> Result<Option<FileFinding>, LakeError> {

@@ -14,13 +14,15 @@
 //!
 //! What the parent night had of clean and set-aside rows stays. Where that does not suffice ([`reads_all`],
 //! [`StageError::ReadAll`]), the source is read as a whole, and the answer is the same: what a rule says of a row never
-//! depends on the night on which it came. (Customers are always judged as a whole, since the row of a customer that counts is
-//! chosen among all; where their files are those of the parent night and no verdict depends on the night, what it left stays.) Therefore rules that ask for other rows (who is known, what repeats) are asked
-//! only of rows that no rule before them turned away.
+//! depends on the night on which it came. Therefore rules that ask for other rows (who is known, what repeats) are asked only
+//! of rows that no rule before them turned away. Customers are always judged as a whole, since the row of a customer that
+//! counts is chosen among all; but where their files are those of the parent night, what it found stays, and only the rows that
+//! waited are judged (`again`).
 //!
 //! To add a rule, add an entry under `[quality.rules]`. To add an entity, add it to the contract.
 
 mod accounts;
+mod again;
 mod arrivals;
 mod inputs;
 mod judge;
@@ -40,7 +42,8 @@ use tessera_engine::write::{Lifetime, Route};
 
 use self::{
     accounts::People,
-    arrivals::{arrivals, seen, stay, unchanged, verdicts, waiting},
+    again::{again, verdicts},
+    arrivals::{arrivals, keeps_waiting, seen, waiting},
     judge::Judge,
     rivals::{CONTESTED, Census, census},
     routes::NAMED,
@@ -96,17 +99,20 @@ async fn ingest(night: &Night<'_>) -> Result<Outcome, StageError> {
     // The customers first, or, where nobody gives them, what names them.
     let naming = customers.or_else(|| source(Entity::Transactions));
     let naming = naming.ok_or_else(|| StageError::Data("no source of transactions is given".into()))?;
-    let (judge, people) = match unchanged(night, naming).await? {
-        Some((judge, counted)) => {
-            files.push(counted);
-            stay(naming.entity, &mut outcome);
-            outcome.stamps.insert(verdicts(naming.entity), judge.stamp.clone());
-            (judge, accounts::those_of_the_parent(night, &mut outcome).await?)
+    let (judge, people) = match again(night, naming).await? {
+        Some(again) => {
+            let people = match again.leave(night, naming, &mut outcome).await? {
+                Some(named) => accounts::people(night, naming.entity, Some(named), true, &mut outcome).await?,
+                None => accounts::those_of_the_parent(night, &mut outcome).await?,
+            };
+            files.push(again.files);
+            (again.judge, people)
         }
         None => {
             let cleaned = clean(night, naming, None, &mut outcome).await?;
             files.push(inputs::inputs(night, naming, cleaned.files).await?);
-            (cleaned.judge, accounts::people(night, naming, cleaned.named, &mut outcome).await?)
+            let goes_on = naming.before.is_some();
+            (cleaned.judge, accounts::people(night, naming.entity, cleaned.named, goes_on, &mut outcome).await?)
         }
     };
     given.entities.insert(naming.entity.name().to_owned(), judge.given());
@@ -180,7 +186,6 @@ async fn clean(
 ) -> Result<Cleaned, StageError> {
     let entity = source.entity;
     let judge = Judge::of(night, source).await?;
-    let goes_on = reads_all(night.project, entity).is_none();
     let merges = routes::repeats(&judge)?.is_some();
     let mut before = None;
     if source.before.is_some() {
@@ -197,11 +202,11 @@ async fn clean(
         }
     }
     outcome.stamps.insert(verdicts(entity), judge.stamp.clone());
-    if goes_on {
+    if keeps_waiting(night.project, entity) {
         outcome.stamps.insert(waiting(entity), judge.stamp.clone());
-        if merges {
-            outcome.stamps.insert(seen(entity), judge.stamp.clone());
-        }
+    }
+    if merges && reads_all(night.project, entity).is_none() {
+        outcome.stamps.insert(seen(entity), judge.stamp.clone());
     }
 
     let rows = arrivals(night, source, &judge.mapping).await?;

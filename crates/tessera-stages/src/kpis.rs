@@ -2,12 +2,16 @@
 //!
 //! Reads `features`, `segments` and what accounts say of customers. Writes `kpis`. A KPI is a sum, or a ratio of two sums, of values
 //! per customer, so the segments' numerators and denominators add up to the population's exactly. Intervals: Wilson for
-//! shares, the delta method for ratios, with the customer as the unit. Aggregates over fewer people than the project's
-//! threshold are suppressed, and one more where the total would give a single one away.
+//! shares, the delta method for ratios, with the customer as the unit. What stands for fewer people than the project's
+//! threshold is not told (see [`crate::suppress`]): a row is, if all its sums are. Sums of one expression are hidden together, in
+//! whichever KPIs they stand.
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -15,7 +19,7 @@ use tessera_algo::interval;
 use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
-use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows};
+use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows, suppress};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -65,11 +69,11 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         .map(|f| format!(", c.{0} AS {0}", quote(f.name())))
         .collect();
 
-    let mut columns = String::new();
+    // To the digits that the table has, before anything is added up: so the segments' sums are that of everybody.
+    let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 6))");
+    let (mut columns, mut summed) = (String::new(), BTreeSet::new());
     for (name, kpi) in &kpis {
         let (x, y) = (&kpi.numerator, kpi.denominator.as_deref().unwrap_or("1"));
-        // To the digits that the table has, before anything is added up: so the segments' sums are that of everybody.
-        let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 6))");
         columns.push_str(&format!(
             ", moments({}, {}) AS {}, count(*) FILTER (WHERE ({y}) <> 0) AS {}",
             exact(x),
@@ -77,6 +81,10 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             quote(name),
             quote(&format!("{name} n"))
         ));
+        summed.extend([x, y]);
+    }
+    for sum in &summed {
+        columns.push_str(&format!(", count(*) FILTER (WHERE {} <> 0) AS {}", exact(sum), quote(&people(sum))));
     }
     let joined = format!(
         "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
@@ -105,6 +113,10 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let batch = rows::collect(result).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let previous = previous(night).await?;
+    let mut hidden = BTreeMap::new();
+    for sum in summed {
+        hidden.insert(sum, few(&rows::integers(&batch, &people(sum))?, &segments, night.project.privacy.k));
+    }
 
     let mut table: Vec<Row> = Vec::new();
     for (name, kpi) in &kpis {
@@ -117,26 +129,27 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
         let [n, var_x, var_y, cov] = spread;
         let (n, var_x, var_y, cov) = (n?, var_x?, var_y?, cov?);
-        let mut rows: Vec<Row> = (0..batch.num_rows())
-            .map(|i| {
-                let sums = Sums {
-                    customers: n[i].unwrap_or(0.0),
-                    x: x[i].unwrap_or(0),
-                    y: y[i].unwrap_or(0),
-                    var_x: var_x[i].unwrap_or(0.0),
-                    var_y: var_y[i].unwrap_or(0.0),
-                    cov: cov[i].unwrap_or(0.0),
-                    observed: observed[i].unwrap_or(0),
-                };
-                let segment = segments[i].and_then(|s| i32::try_from(s).ok());
-                let mut row = row(name, kpi, segment, &sums, available);
-                if segment.is_none() {
-                    row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
-                }
-                row
-            })
-            .collect();
-        suppress(&mut rows, i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX));
+        let of = [kpi.numerator.as_str(), kpi.denominator.as_deref().unwrap_or("1")];
+        let rows = (0..batch.num_rows()).map(|i| {
+            let sums = Sums {
+                customers: n[i].unwrap_or(0.0),
+                x: x[i].unwrap_or(0),
+                y: y[i].unwrap_or(0),
+                var_x: var_x[i].unwrap_or(0.0),
+                var_y: var_y[i].unwrap_or(0.0),
+                cov: cov[i].unwrap_or(0.0),
+                observed: observed[i].unwrap_or(0),
+            };
+            let segment = segments[i].and_then(|s| i32::try_from(s).ok());
+            if available && of.iter().any(|sum| hidden[sum][i]) {
+                return Row { segment, kpi: (*name).to_owned(), state: "suppressed", ..Row::default() };
+            }
+            let mut row = row(name, kpi, segment, &sums, available);
+            if segment.is_none() {
+                row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
+            }
+            row
+        });
         table.extend(rows);
     }
     Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?].into())
@@ -185,24 +198,19 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool
     }
 }
 
-/// Suppresses what fewer than `k` people stand behind; where that is one segment alone, the next smallest too, because
-/// the total less the others would give it away.
-fn suppress(rows: &mut [Row], k: i64) {
-    let hide = |row: &mut Row| {
-        *row = Row { segment: row.segment, kpi: std::mem::take(&mut row.kpi), state: "suppressed", ..Row::default() };
-    };
-    // Nobody at all discloses nobody.
-    let small = |row: &Row| row.n.is_some_and(|n| n > 0 && n < k);
-    let hidden = rows.iter().filter(|r| r.segment.is_some() && small(r)).count();
-    rows.iter_mut().filter(|r| small(r)).for_each(hide);
-    if hidden == 1
-        && let Some(next) = rows
-            .iter_mut()
-            .filter(|r| r.segment.is_some() && r.n.is_some_and(|n| n > 0))
-            .min_by_key(|r| (r.n, r.segment))
-    {
-        hide(next);
-    }
+/// The column that counts the people behind a sum.
+fn people(sum: &str) -> String {
+    format!("people of {sum}")
+}
+
+/// Which rows of a sum are hidden: those of segments, and that of everybody.
+fn few(people: &[Option<i64>], segments: &[Option<i64>], k: u64) -> Vec<bool> {
+    let of_segments: Vec<usize> = (0..people.len()).filter(|i| segments[*i].is_some()).collect();
+    let counts: Vec<i64> = of_segments.iter().map(|i| people[*i].unwrap_or(0)).collect();
+    let found = suppress::hidden(&counts, k);
+    let mut rows = vec![found.total; people.len()];
+    of_segments.into_iter().zip(found.groups).for_each(|(i, hidden)| rows[i] = hidden);
+    rows
 }
 
 /// The population's values of the last published night.
@@ -242,35 +250,6 @@ mod tests {
     use super::*;
     use crate::testing::{self, Given};
 
-    fn rows(ns: &[(Option<i32>, i64)]) -> Vec<Row> {
-        ns.iter()
-            .map(|(segment, n)| Row { segment: *segment, n: Some(*n), value: Some(1.0), state: "ok", ..Row::default() })
-            .collect()
-    }
-
-    fn states(ns: &[(Option<i32>, i64)]) -> Vec<&'static str> {
-        let mut rows = rows(ns);
-        suppress(&mut rows, 5);
-        rows.iter().map(|r| r.state).collect()
-    }
-
-    #[test]
-    fn one_small_segment_takes_a_second_with_it() {
-        let states = states(&[(None, 100), (Some(0), 60), (Some(1), 37), (Some(2), 3)]);
-        assert_eq!(states, ["ok", "ok", "suppressed", "suppressed"]);
-    }
-
-    #[test]
-    fn two_small_segments_hide_one_another() {
-        let states = states(&[(None, 100), (Some(0), 93), (Some(1), 4), (Some(2), 3)]);
-        assert_eq!(states, ["ok", "ok", "suppressed", "suppressed"]);
-    }
-
-    #[test]
-    fn an_empty_segment_discloses_nobody() {
-        assert_eq!(states(&[(None, 90), (Some(0), 90), (Some(1), 0)]), ["ok", "ok", "ok"]);
-    }
-
     /// Two segments whose numerators add up to those of everybody; one is too small to be told, and so the other is not told.
     #[tokio::test]
     async fn segments_add_up_and_the_few_are_not_told() {
@@ -308,16 +287,16 @@ mod tests {
         1          | revenue             | 7.25      | 7.250000  |             | 2 |          | low_n
         ");
         insta::assert_snapshot!(kpis(halves, 3).await, @r"
-        segment_id | kpi                 | value    | numerator | denominator | n | previous | state
-                   | average_order_value | 13.9375  | 55.750000 | 4.000000    | 3 |          | low_n
-                   | retention_rate      | 0.666667 | 2.000000  | 3.000000    | 3 |          | low_n
-                   | revenue             | 55.75    | 55.750000 |             | 4 | 50       | low_n
-        0          | average_order_value |          |           |             |   |          | suppressed
-        0          | retention_rate      |          |           |             |   |          | suppressed
-        0          | revenue             |          |           |             |   |          | suppressed
-        1          | average_order_value |          |           |             |   |          | suppressed
-        1          | retention_rate      |          |           |             |   |          | suppressed
-        1          | revenue             |          |           |             |   |          | suppressed
+        segment_id | kpi                 | value   | numerator | denominator | n | previous | state
+                   | average_order_value | 13.9375 | 55.750000 | 4.000000    | 3 |          | low_n
+                   | retention_rate      |         |           |             |   |          | suppressed
+                   | revenue             | 55.75   | 55.750000 |             | 4 | 50       | low_n
+        0          | average_order_value |         |           |             |   |          | suppressed
+        0          | retention_rate      |         |           |             |   |          | suppressed
+        0          | revenue             |         |           |             |   |          | suppressed
+        1          | average_order_value |         |           |             |   |          | suppressed
+        1          | retention_rate      |         |           |             |   |          | suppressed
+        1          | revenue             |         |           |             |   |          | suppressed
         ");
     }
 }

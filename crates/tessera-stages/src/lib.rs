@@ -11,6 +11,7 @@ pub mod reconcile;
 mod rows;
 pub mod scaled;
 pub mod segment;
+mod suppress;
 #[cfg(test)]
 mod testing;
 pub mod validate;

@@ -392,18 +392,20 @@ mod tests {
         step | rule                  | rows_in | rows_clean | rows_quarantined | rows_merged | rows_after_as_of | rows_clean_change | amount_in | amount_clean
         0    | total                 | 5       | 2          | 1                | 1           | 1                | 2                 | 39.980000 | 19.990000
         1    | after_as_of           | 5       | 4          | 0                | 0           | 1                | 4                 | 39.980000 | 29.990000
-        10   | bad_quantity          | 4       | 3          | 1                | 0           | 0                | 3                 | 29.990000 | 29.990000
-        11   | bad_price             | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
-        12   | exact_duplicate       | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
-        13   | duplicate_of          | 3       | 2          | 0                | 1           | 0                | 2                 | 29.990000 | 19.990000
+        10   | missing_order         | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        11   | missing_date          | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        12   | bad_quantity          | 4       | 3          | 1                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        13   | bad_price             | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        14   | exact_duplicate       | 3       | 3          | 0                | 0           | 0                | 3                 | 29.990000 | 29.990000
+        15   | duplicate_of          | 3       | 2          | 0                | 1           | 0                | 2                 | 29.990000 | 19.990000
         2    | malformed             | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
         3    | unparsable_ordered_at | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
         4    | unparsable_quantity   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
         5    | unparsable_unit_price | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
-        6    | amount_out_of_range   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
-        7    | missing_customer      | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
-        8    | missing_order         | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
-        9    | missing_date          | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        6    | lossy_quantity        | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        7    | lossy_unit_price      | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        8    | amount_out_of_range   | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
+        9    | missing_customer      | 4       | 4          | 0                | 0           | 0                | 4                 | 29.990000 | 29.990000
         ");
         insta::assert_snapshot!(ledger("39.97", &[]).await, @r"
         error: the ledger of transactions does not balance: the files hold 5 rows and 39.97, clean, quarantined, merged, superseded and later rows make 5 rows and 39.98

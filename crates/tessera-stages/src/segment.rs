@@ -33,6 +33,7 @@ use tessera_engine::{
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
+    suppress,
 };
 
 /// The entry of the list of stages.
@@ -43,7 +44,7 @@ pub const STAGE: Stage = Stage {
     reads: &["features"],
     reads_previous: &[],
     writes: &["model_candidates", "model", "segments", "segment_profiles"],
-    settings: &["segmentation"],
+    settings: &["segmentation", "privacy"],
     run,
 };
 
@@ -334,8 +335,9 @@ async fn profile(
     for (name, scaling) in &numeric {
         let x = quote(name);
         sums.push_str(&format!(
-            ", count({x}) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
+            ", count({x}) AS {}, count(*) FILTER (WHERE {x} <> 0) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
             quote(&format!("{name} n")),
+            quote(&format!("{name} people")),
             quote(&format!("{name} sum")),
             scaled::transformed(name, *scaling),
             quote(&format!("{name} scaled"))
@@ -347,24 +349,31 @@ async fn profile(
     let sampled = rows::collect(night.over(&query, &[("assigned", &assigned)]).await?).await?;
 
     let segments = rows::integers(&totals, "segment_id")?;
+    let k = night.project.privacy.k;
     let mut table = Profile::default();
     for (name, _) in &numeric {
         let n = rows::integers(&totals, &format!("{name} n"))?;
         let sum = rows::floats(&totals, &format!("{name} sum"))?;
         let on_scale = rows::floats(&totals, &format!("{name} scaled"))?;
-        let quantiles = quantiles(&sampled, name, &segments)?;
+        let people = rows::integers(&totals, &format!("{name} people"))?;
+        let quantiles = quantiles(&sampled, name, &segments, k)?;
+        let counts = |n: &[Option<i64>]| n.iter().map(|n| n.unwrap_or(0)).collect::<Vec<_>>();
+        // A mean of zeros but for a few is what these few have.
+        let (few, fewer) = (suppress::hidden(&counts(&n), k), suppress::hidden(&counts(&people), k));
         let known: i64 = n.iter().flatten().sum();
         let everybody: f64 = sum.iter().flatten().sum::<f64>();
         let axis = all.iter().find(|a| a.feature == *name);
         for (i, segment) in segments.iter().enumerate() {
             let members = n[i].unwrap_or(0);
-            let mean = |sum: Option<f64>| sum.filter(|_| members > 0).map(|s| s / members as f64);
+            let told = !few.groups[i] && !fewer.groups[i];
+            let mean = |sum: Option<f64>| sum.filter(|_| members > 0 && told).map(|s| s / members as f64);
             table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
             table.feature.push((*name).to_owned());
-            table.customers.push(members);
+            table.customers.push((!few.groups[i]).then_some(members));
             table.mean.push(mean(sum[i]));
             table.quantiles.push(quantiles[i]);
-            table.population.push((known > 0).then(|| everybody / known as f64));
+            let all_told = known > 0 && !few.total && !fewer.total;
+            table.population.push(all_told.then(|| everybody / known as f64));
             table.effect.push(mean(on_scale[i]).zip(axis).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
         }
     }
@@ -375,7 +384,7 @@ async fn profile(
 struct Profile {
     segment: Vec<Option<i32>>,
     feature: Vec<String>,
-    customers: Vec<i64>,
+    customers: Vec<Option<i64>>,
     mean: Vec<Option<f64>>,
     quantiles: Vec<[Option<f64>; 3]>,
     population: Vec<Option<f64>>,
@@ -403,12 +412,15 @@ impl Profile {
     }
 }
 
-/// The 10 %, 50 % and 90 % quantiles per segment (linear between order statistics, type 7 of Hyndman & Fan 1996).
+/// The 10 %, 50 % and 90 % quantiles per segment (linear between order statistics, type 7 of Hyndman & Fan 1996), if `k` members at
+/// least lie on either side of it.
 fn quantiles(
     sampled: &RecordBatch,
     feature: &str,
     segments: &[Option<i64>],
+    k: u64,
 ) -> Result<Vec<[Option<f64>; 3]>, StageError> {
+    let enough = |members: &[f64], p: f64| members.len() as f64 * p.min(1.0 - p) >= k as f64;
     let ids = rows::integers(sampled, "segment_id")?;
     let values = rows::floats(sampled, feature)?;
     Ok(segments
@@ -417,7 +429,7 @@ fn quantiles(
             let mut members: Vec<f64> =
                 ids.iter().zip(&values).filter(|(id, _)| *id == segment).filter_map(|(_, v)| *v).collect();
             members.sort_unstable_by(f64::total_cmp);
-            [0.1, 0.5, 0.9].map(|p| quantile(&members, p))
+            [0.1, 0.5, 0.9].map(|p| quantile(&members, p).filter(|_| enough(&members, p)))
         })
         .collect())
 }

@@ -112,7 +112,7 @@ fn engine(base: &Url, store: &Arc<dyn ObjectStore>) -> Engine {
 async fn opened(engine: &Engine, base: &Url, store: &Arc<dyn ObjectStore>, entity: Entity, text: &str) -> Source {
     let location = format!("{entity}.csv");
     store.put(&location.as_str().into(), text.to_owned().into()).await.expect("writes");
-    let files = source::list(store, base, &location).await.expect("lists");
+    let files = source::list(store, base, &location, None).await.expect("lists").files;
     let format = source::SourceFormat {
         kind: Format::Csv,
         delimiter: None,

@@ -90,8 +90,10 @@ pub enum Log {
 pub enum Rows {
     /// Aligned columns.
     Table,
-    /// Comma-separated, with a header.
+    /// Comma-separated, with a header; texts as they are, whatever they contain.
     Csv,
+    /// The same with an apostrophe before texts that a spreadsheet would compute.
+    Spreadsheet,
     /// One object a line.
     Json,
     /// A Parquet file on standard output.
@@ -325,7 +327,11 @@ pub enum Snapshots {
         json: bool,
     },
     /// Checks the chain of the registry, and of every snapshot the Delta logs, the checksum of every file and the stage records.
-    Verify,
+    Verify {
+        /// Also that the registry has a row of this hash, as an earlier `verify` printed it: a cut tail passes for whole otherwise.
+        #[arg(long, value_name = "HASH")]
+        expect: Option<String>,
+    },
     /// Says which nights are retained: all others expire, and `vacuum` removes what only they need.
     #[command(after_help = "Example: tessera snapshots expire --keep 35 --keep-months 24")]
     Expire {

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use datafusion::prelude::DataFrame;
 use tessera_cluster::{Cluster, Guards, InProcess, Vocabulary};
-use tessera_contract::{AsOf, Project, project::parse_bytes};
+use tessera_contract::{AsOf, Project, project::parse_bytes, table::Class, tables};
 use tessera_engine::{
     Codec, Engine, Secret, Settings, Stores,
     session::{self, Scratch},
@@ -89,6 +89,27 @@ impl Context {
     /// Whether the lake is a folder of this machine.
     pub fn local_lake(&self) -> bool {
         self.lake.url().scheme() == "file"
+    }
+
+    /// Makes the folders of tables with rows of single people, and that of runs, for this user alone; those that are there already are their
+    /// owner's to open. In an object store, who reads what is the bucket's to say.
+    pub fn keep_private(&self) -> Result<()> {
+        let lake = self.lake.url().to_file_path();
+        let Some(lake) = lake.ok().filter(|_| self.local_lake()) else { return Ok(()) };
+        let tables = tables::all(&self.project).into_iter().filter(|t| t.class != Class::Aggregate).map(|t| t.name);
+        std::fs::create_dir_all(&lake).with_context(|| format!("the folder {} cannot be made", lake.display()))?;
+        for folder in tables.chain(["_tessera".to_owned()]).map(|name| lake.join(name)) {
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            match builder.create(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("the folder {} cannot be made", folder.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The secret.

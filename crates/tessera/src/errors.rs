@@ -9,6 +9,8 @@ use tessera_engine::source::SourceError;
 use tessera_lake::LakeError;
 use tessera_stages::StageError;
 
+use crate::show;
+
 /// Usage or project file.
 pub const USAGE: u8 = 2;
 /// A gate held the run.
@@ -40,9 +42,9 @@ pub struct Changed(pub String);
 
 /// Prints the error with what to do about it; the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {}", message(error));
+    eprintln!("error: {}", show::printable(&message(error)));
     if let Some(hint) = hint(error) {
-        eprintln!("  hint: {hint}");
+        eprintln!("  hint: {}", show::printable(&hint));
     }
     ExitCode::from(code(error))
 }

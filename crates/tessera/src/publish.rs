@@ -53,7 +53,12 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
             }
             _ => None,
         };
-        anyhow::Ok((name.to_owned(), TableRecord::new(version, written.fingerprint()?.to_string(), &files)))
+        let commit = match version {
+            Some(version) => lake.commit_checksum(name, version).await?,
+            None => None,
+        };
+        let record = TableRecord::new(version, written.fingerprint()?.to_string(), &files);
+        anyhow::Ok((name.to_owned(), TableRecord { commit, ..record }))
     };
     let commits: Vec<_> = run.records().flat_map(|r| &r.tables).map(|(name, written)| one(name, written)).collect();
     let committed = futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;

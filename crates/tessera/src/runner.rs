@@ -77,6 +77,7 @@ pub struct Ask {
 impl<'a> Run<'a> {
     /// A run that is to be done, under a lease: whoever has it ends it with [`Run::end`].
     pub async fn begin(context: &'a Context, as_of: AsOf, ask: Ask) -> Result<Self> {
+        context.keep_private()?;
         // Before hours of work rather than after.
         context.lake.probe().await?;
         let lease = Lease::take(&context.lake, Work::Night(as_of.to_string())).await?;

@@ -1,9 +1,9 @@
 //! Results on standard output.
 
-use std::{collections::HashMap, io::Write};
+use std::{borrow::Cow, collections::HashMap, io::Write};
 
 use anyhow::Result;
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use datafusion::{
     arrow::{
@@ -31,12 +31,13 @@ pub async fn rows(frame: DataFrame, format: Rows) -> Result<()> {
     let mut batches = frame.execute_stream().await?;
     let schema = batches.schema();
     match format {
-        Rows::Table | Rows::Csv => {
+        Rows::Table | Rows::Csv | Rows::Spreadsheet => {
+            let safe = if format == Rows::Spreadsheet { no_formulas } else { Ok };
             let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut out);
             // The header stands there even when no row does.
             writer.write(&flat(&RecordBatch::new_empty(schema))?)?;
             while let Some(batch) = batches.try_next().await? {
-                writer.write(&flat(&batch)?)?;
+                writer.write(&safe(flat(&batch)?)?)?;
             }
         }
         Rows::Json => {
@@ -59,7 +60,6 @@ pub async fn rows(frame: DataFrame, format: Rows) -> Result<()> {
 
 /// CSV has no lists: they are written as their text.
 fn flat(batch: &RecordBatch) -> Result<RecordBatch> {
-    use datafusion::arrow::array::{ArrayRef, StringArray};
     let options = FormatOptions::default();
     let columns = batch
         .schema()
@@ -79,10 +79,43 @@ fn flat(batch: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }
 
+/// Texts that a spreadsheet would compute stand behind an apostrophe (OWASP, CSV injection).
+fn no_formulas(batch: RecordBatch) -> Result<RecordBatch> {
+    let computed = |text: &str| text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        if !field.data_type().is_string() {
+            return Ok((field.name().clone(), column.clone(), true));
+        }
+        let texts = arrow::compute::cast(column, &DataType::Utf8)?;
+        let texts: StringArray = texts
+            .as_string::<i32>()
+            .iter()
+            .map(|text| text.map(|text| if computed(text) { format!("'{text}") } else { text.to_owned() }))
+            .collect();
+        Ok((field.name().clone(), std::sync::Arc::new(texts) as ArrayRef, true))
+    });
+    Ok(RecordBatch::try_from_iter_with_nullable(columns.collect::<Result<Vec<_>>>()?)?)
+}
+
+/// A text for a terminal: signs that would command it (escape sequences, changes of the writing direction) are written out.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    match text.contains(commands) {
+        false => Cow::Borrowed(text),
+        true => Cow::Owned(
+            text.chars().map(|c| if commands(c) { c.escape_default().to_string() } else { c.to_string() }).collect(),
+        ),
+    }
+}
+
 /// Aligned columns: numbers to the right, doubles at a readable precision.
 pub fn table(batches: &[RecordBatch], header: &[&str]) -> Result<Table> {
     let mut table = plain();
-    table.set_header(header);
+    table.set_header(header.iter().map(|name| printable(name)));
     let options = FormatOptions::default().with_null("");
     for batch in batches {
         let columns = batch.columns();
@@ -93,7 +126,7 @@ pub fn table(batches: &[RecordBatch], header: &[&str]) -> Result<Table> {
                 match column.data_type() {
                     DataType::Float64 | DataType::Float32 => number(&text),
                     DataType::Decimal128(_, scale) if *scale > 2 => money(&text),
-                    _ => text,
+                    _ => printable(&text).into_owned(),
                 }
             });
             table.add_row(cells);
@@ -231,6 +264,22 @@ fn money(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_command_a_terminal_is_written_out() {
+        assert_eq!(printable("Zoë\nB"), "Zoë\nB");
+        assert_eq!(printable("a\x1b[2J\u{202e}b\u{9b}\r"), "a\\u{1b}[2J\\u{202e}b\\u{9b}\\r");
+    }
+
+    #[test]
+    fn a_spreadsheet_computes_nothing() {
+        let texts: ArrayRef =
+            std::sync::Arc::new(StringArray::from(vec![Some("=1+1"), Some("-2.5"), Some("@x"), Some("a"), None]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("t", texts, true)]).expect("one column");
+        let safe = no_formulas(batch).expect("texts");
+        let safe: Vec<_> = safe.column(0).as_string::<i32>().iter().collect();
+        assert_eq!(safe, [Some("'=1+1"), Some("-2.5"), Some("'@x"), Some("a"), None]);
+    }
 
     #[test]
     fn numbers_for_people() {

@@ -1,6 +1,10 @@
 //! Opens the sources of a project for the stages that read them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use object_store::ObjectStore;
@@ -47,8 +51,20 @@ pub async fn find(context: &Context) -> Result<Vec<Found>> {
 
 async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Result<Found> {
     let url = resolve(&context.folder, &settings.url);
-    let (base, pattern, store) = place(&url)?;
-    let files = source::list(&store, &base, &pattern).await?;
+    let Place { store, base, path, pattern, odd } = place(&url)?;
+    let source::Listed { mut files, mut passed_over } = source::list(&store, &base, &path, pattern.as_deref()).await?;
+    files.retain(|file| !odd.contains(&file.location));
+    passed_over.extend(odd);
+    if !passed_over.is_empty() {
+        tracing::warn!(
+            "{entity}: {} of {url} not read, as no file of a known format (.csv, .ndjson, .parquet …): {}",
+            passed_over.len(),
+            in_short(&passed_over)
+        );
+    }
+    if files.is_empty() {
+        return Err(Usage(format!("{url} has no file that can be read")).into());
+    }
     let kind = match settings.format {
         Some(format) => format,
         None => source::format_of(&files.first().map(|f| f.location.clone()).unwrap_or_default()).ok_or_else(|| {
@@ -67,23 +83,85 @@ async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Res
     Ok(Found { entity, files, store, base, format })
 }
 
-/// The store of a path or URL, and the path (or glob) in it.
-fn place(url: &str) -> Result<(Url, String, Arc<dyn ObjectStore>)> {
+/// Where a source lies.
+struct Place {
+    store: Arc<dyn ObjectStore>,
+    base: Url,
+    /// The path of a file or folder in the store.
+    path: String,
+    /// Which of the folder's files, relative to it.
+    pattern: Option<String>,
+    /// What stands below the path and is neither a file nor a folder, by its path in the store.
+    odd: Vec<String>,
+}
+
+/// Names in a message.
+const SHOWN: usize = 5;
+
+fn in_short(names: &[String]) -> String {
+    let more = if names.len() > SHOWN { " …" } else { "" };
+    format!("{}{more}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}
+
+/// The place of a path or URL. A name that exists is taken as it stands, even if it has the signs of a pattern.
+fn place(url: &str) -> Result<Place> {
     if !url.contains("://") {
-        let path = std::path::absolute(url).with_context(|| format!("{url} is no path"))?;
-        let base = Url::parse("file:///")?;
-        let store = object_store::local::LocalFileSystem::new();
-        return Ok((base, path.display().to_string().trim_start_matches('/').to_owned(), Arc::new(store)));
+        let absolute = std::path::absolute(url).with_context(|| format!("{url} is no path"))?;
+        let (mut path, mut pattern) = (PathBuf::new(), Vec::new());
+        for part in absolute.components() {
+            let name = part.as_os_str().to_string_lossy();
+            match part {
+                Component::ParentDir if pattern.is_empty() => {
+                    path.pop();
+                }
+                _ if pattern.is_empty() && (!name.contains(WILD) || path.join(part).exists()) => path.push(part),
+                _ => pattern.push(name.into_owned()),
+            }
+        }
+        if std::fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+            return Err(Usage(format!("{url} is neither a file nor a folder, but a pipe or a device")).into());
+        }
+        let mut odd = Vec::new();
+        neither(&path, &mut odd);
+        let inner = |path: &Path| path.display().to_string().trim_start_matches('/').to_owned();
+        return Ok(Place {
+            store: Arc::new(object_store::local::LocalFileSystem::new()),
+            base: Url::parse("file:///")?,
+            path: inner(&path),
+            pattern: (!pattern.is_empty()).then(|| pattern.join("/")),
+            odd: odd.iter().map(|path| inner(path)).collect(),
+        });
     }
     let parsed = Url::parse(url).with_context(|| format!("{url} is no URL"))?;
     let (_, path) = object_store::ObjectStoreScheme::parse(&parsed)?;
     let store = store::open(&parsed)?;
     let mut base = parsed.clone();
     base.set_path("/");
-    // A glob is no object path: take it as it was written.
+    // A pattern is no object path: take it as it was written.
     let written = url.splitn(4, '/').nth(3).unwrap_or_default();
-    let pattern = if written.contains(['*', '?', '[']) { written.to_owned() } else { path.to_string() };
-    Ok((base, pattern, store))
+    let (path, pattern) = match written.find(WILD) {
+        Some(at) => {
+            let folder = written[..at].rfind('/');
+            (written[..folder.unwrap_or(0)].to_owned(), Some(written[folder.map_or(0, |at| at + 1)..].to_owned()))
+        }
+        None => (path.to_string(), None),
+    };
+    Ok(Place { store, base, path, pattern, odd: Vec::new() })
+}
+
+/// The signs of a pattern.
+const WILD: [char; 3] = ['*', '?', '['];
+
+/// What stands below a folder and cannot be read: pipes and devices, which would be waited for, and links to nowhere.
+fn neither(folder: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        match std::fs::metadata(&path) {
+            Ok(known) if known.is_dir() => neither(&path, found),
+            Ok(known) if known.is_file() => {}
+            _ => found.push(path),
+        }
+    }
 }
 
 /// Opens what is to be read of what was found: headers and footers are read, rows are not.

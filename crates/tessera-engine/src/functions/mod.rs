@@ -9,6 +9,7 @@ mod grouped;
 mod is_weekend;
 mod line_amount;
 mod lloyd_pass;
+mod loses_digits;
 mod moments;
 mod order_stats;
 mod repeated;
@@ -43,6 +44,7 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         is_weekend::udf(),
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
+        loses_digits::udf(),
         row_hash::udf(),
         row_json::udf(),
         rule_names::udf(),

@@ -12,81 +12,101 @@ use super::{SourceError, SourceFile, format_of};
 /// Most names of neighbours in a message.
 const NEARBY: usize = 8;
 
-/// The files that `pattern` (a path in the store) stands for, by name: a file, all files of known formats below a folder, or
-/// what a pattern with `*`, `**`, `?` and `[…]` matches. Names that begin with `_` or `.` are passed over. `base` is the
-/// store's URL, for messages.
+/// What stands at a place.
+pub struct Listed {
+    /// The files to read, by name.
+    pub files: Vec<SourceFile>,
+    /// The names of those that stand there too, but whose extension says no format that is read.
+    pub passed_over: Vec<String>,
+}
+
+/// The files at `path` in the store: the file of this name, or all files of known formats below the folder of this name; with a
+/// `pattern`, what of the folder's files it matches, of any extension (`*`, `**`, `?` and `[…]`, relative to the folder).
+/// Names that begin with `_` or `.` are passed over. `base` is the store's URL, for messages.
 ///
 /// # Errors
 /// When nothing matches, or the store refuses.
-pub async fn list(store: &Arc<dyn ObjectStore>, base: &Url, pattern: &str) -> Result<Vec<SourceFile>, SourceError> {
+pub async fn list(
+    store: &Arc<dyn ObjectStore>,
+    base: &Url,
+    path: &str,
+    pattern: Option<&str>,
+) -> Result<Listed, SourceError> {
     let url = |path: &str| format!("{}{path}", base.as_str().replace("file:///", "/"));
-    let refused = |source| SourceError::Store { file: url(pattern), source };
-    let found: Vec<ObjectMeta> = match pattern.find(['*', '?', '[']) {
-        Some(meta) => {
-            let problem =
-                |e: &dyn std::fmt::Display| SourceError::Pattern { pattern: url(pattern), problem: e.to_string() };
-            let glob = Pattern::new(pattern).map_err(|e| problem(&e))?;
-            let options = MatchOptions {
-                require_literal_separator: true,
-                require_literal_leading_dot: true,
-                case_sensitive: true,
-            };
-            let folder = pattern[..meta].rsplit_once('/').map_or("", |(folder, _)| folder);
-            let folder = Path::parse(folder).map_err(|e| problem(&e))?;
-            let all: Vec<ObjectMeta> = store.list(Some(&folder)).try_collect().await.map_err(refused)?;
-            all.into_iter()
-                .filter(|f| glob.matches_with(f.location.as_ref(), options) && !hidden(f, folder.as_ref()))
-                .collect()
-        }
-        None => {
-            let path = Path::parse(pattern)
-                .map_err(|e| SourceError::Pattern { pattern: url(pattern), problem: e.to_string() })?;
-            match store.head(&path).await {
-                Ok(file) => vec![file],
-                Err(object_store::Error::NotFound { .. }) => {
-                    let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(refused)?;
-                    let known = |f: &ObjectMeta| format_of(f.location.as_ref()).is_some();
-                    all.into_iter().filter(|f| known(f) && !hidden(f, path.as_ref())).collect()
-                }
-                // A local folder is no object, which some stores say in their own way.
-                Err(error) => {
-                    let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(refused)?;
-                    if all.is_empty() {
-                        return Err(refused(error));
-                    }
-                    let known = |f: &ObjectMeta| format_of(f.location.as_ref()).is_some();
-                    all.into_iter().filter(|f| known(f) && !hidden(f, path.as_ref())).collect()
-                }
-            }
-        }
+    let whole = url(&[path, pattern.unwrap_or_default()].join(if pattern.is_some() { "/" } else { "" }));
+    let refused = |source| SourceError::Store { file: whole.clone(), source };
+    let problem = |e: &dyn std::fmt::Display| SourceError::Pattern { pattern: whole.clone(), problem: e.to_string() };
+    let folder = Path::parse(path).map_err(|e| problem(&e))?;
+    let glob = pattern.map(Pattern::new).transpose().map_err(|e| problem(&e))?;
+    let below = async || store.list(Some(&folder)).try_collect::<Vec<ObjectMeta>>().await;
+    let found = match pattern {
+        Some(_) => below().await.map_err(refused)?,
+        None => match store.head(&folder).await {
+            Ok(file) => return Ok(Listed { files: vec![source_file(file, &url)], passed_over: Vec::new() }),
+            Err(object_store::Error::NotFound { .. }) => below().await.map_err(refused)?,
+            // A local folder is no object, which some stores say in their own way.
+            Err(error) => match below().await.map_err(refused)? {
+                all if all.is_empty() => return Err(refused(error)),
+                all => all,
+            },
+        },
     };
-    if found.is_empty() {
-        return Err(SourceError::NoFiles { pattern: url(pattern), nearby: nearby(store, pattern).await });
+    let inner = |f: &ObjectMeta| {
+        f.location.as_ref().strip_prefix(folder.as_ref()).map(|p| p.trim_start_matches('/').to_owned())
+    };
+    let (mut wanted, mut passed_over) = (Vec::new(), Vec::new());
+    for file in found {
+        let Some(name) = inner(&file).filter(|name| !hidden(name)) else { continue };
+        let known = match &glob {
+            Some(glob) if !glob.matches_with(&name, OPTIONS) => continue,
+            Some(_) => true,
+            None => format_of(&name).is_some(),
+        };
+        match known {
+            true => wanted.push(source_file(file, &url)),
+            false => passed_over.push(name),
+        }
     }
-    let mut files: Vec<_> = found
-        .into_iter()
-        .map(|f| SourceFile {
-            url: url(f.location.as_ref()),
-            location: f.location.to_string(),
-            bytes: f.size,
-            etag: f.e_tag,
-        })
-        .collect();
-    files.sort_by(|a, b| a.location.cmp(&b.location));
-    Ok(files)
+    if wanted.is_empty() {
+        let nearby = nearby(store, path, pattern).await;
+        return Err(SourceError::NoFiles { pattern: whole, nearby });
+    }
+    wanted.sort_by(|a, b| a.location.cmp(&b.location));
+    passed_over.sort();
+    Ok(Listed { files: wanted, passed_over })
 }
 
-fn hidden(file: &ObjectMeta, folder: &str) -> bool {
-    let below = file.location.as_ref().strip_prefix(folder).unwrap_or(file.location.as_ref());
-    below.split('/').any(|part| part.starts_with(['_', '.']))
+const OPTIONS: MatchOptions =
+    MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, case_sensitive: true };
+
+fn source_file(file: ObjectMeta, url: &impl Fn(&str) -> String) -> SourceFile {
+    SourceFile {
+        url: url(file.location.as_ref()),
+        location: file.location.to_string(),
+        bytes: file.size,
+        etag: file.e_tag,
+    }
 }
 
-async fn nearby(store: &Arc<dyn ObjectStore>, pattern: &str) -> Vec<String> {
-    let fixed = pattern.find(['*', '?', '[']).map_or(pattern, |at| &pattern[..at]);
-    let folder = fixed.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let Ok(folder) = Path::parse(folder) else { return Vec::new() };
-    let Ok(found) = store.list_with_delimiter(Some(&folder)).await else { return Vec::new() };
-    let names =
-        found.objects.iter().map(|f| f.location.filename()).chain(found.common_prefixes.iter().map(Path::filename));
-    names.flatten().take(NEARBY).map(str::to_owned).collect()
+fn hidden(name: &str) -> bool {
+    name.split('/').any(|part| part.starts_with(['_', '.']))
+}
+
+/// Names that stand where something was looked for.
+async fn nearby(store: &Arc<dyn ObjectStore>, path: &str, pattern: Option<&str>) -> Vec<String> {
+    let names = async |folder: &str| {
+        let folder = Path::parse(folder).ok()?;
+        let found = store.list_with_delimiter(Some(&folder)).await.ok()?;
+        let names =
+            found.objects.iter().map(|f| f.location.filename()).chain(found.common_prefixes.iter().map(Path::filename));
+        let names: Vec<String> = names.flatten().take(NEARBY).map(str::to_owned).collect();
+        (!names.is_empty()).then_some(names)
+    };
+    let above = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let fixed = pattern.and_then(|p| p[..p.find(['*', '?', '['])?].rsplit_once('/')).map(|(inner, _)| inner);
+    let inner = fixed.map_or(path.to_owned(), |inner| format!("{path}/{inner}"));
+    match names(&inner).await {
+        Some(names) => names,
+        None => names(above).await.unwrap_or_default(),
+    }
 }

@@ -22,6 +22,7 @@ fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
                 files: 1,
                 bytes: 99,
                 digest: "d".into(),
+                commit: None,
             },
         )]),
         stages: BTreeMap::from([("ingest".into(), "stages/ingest-1.json".into())]),
@@ -218,7 +219,10 @@ async fn files_of_a_snapshot_are_verified() {
         files.push(written(&lake, "2026-11-01", name, 3).await);
     }
     let version = lake.commit("segments", &schema(), Some("2026-11-01"), &files, "r1").await.unwrap();
-    run.tables = BTreeMap::from([("segments".into(), TableRecord::new(Some(version), "f".into(), &files))]);
+    let record = TableRecord::new(Some(version), "f".into(), &files);
+    let commit = lake.commit_checksum("segments", version).await.unwrap();
+    assert!(commit.is_some());
+    run.tables = BTreeMap::from([("segments".into(), TableRecord { commit, ..record })]);
     let snapshot = lake.registry().append(&run).await.unwrap();
     let named = lake.files_of(&snapshot, "segments", true).await.unwrap().files;
     assert_eq!(named, files);
@@ -238,9 +242,12 @@ async fn files_of_a_snapshot_are_verified() {
     assert_eq!(findings[1].problem, FileProblem::Missing);
     assert!(matches!(findings[2].problem, FileProblem::Size { found: 1, .. }));
 
-    // A log that somebody wrote anew: other files, or other rows of the same.
+    // A log that somebody wrote anew: something else beside the same files, other files, or other rows of the same.
     let log = lake.path(&format!("segments/_delta_log/{version:020}.json"));
     let text = String::from_utf8(store.get(&log).await.unwrap().bytes().await.unwrap().to_vec()).unwrap();
+    store.put(&log, format!("{text}\n").into()).await.unwrap();
+    let error = lake.files_of(&snapshot, "segments", true).await.unwrap_err();
+    assert!(error.to_string().contains("another one than was made"), "{error}");
     store.put(&log, text.replace("{\\\"numRecords\\\":3}", "{\\\"numRecords\\\":4}").into()).await.unwrap();
     let error = lake.files_of(&snapshot, "segments", true).await.unwrap_err();
     assert!(matches!(error, LakeError::Log { .. }), "{error}");

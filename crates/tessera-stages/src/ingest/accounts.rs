@@ -7,7 +7,7 @@ use datafusion::prelude::DataFrame;
 use tessera_contract::Entity;
 
 use super::Judge;
-use crate::{Night, Outcome, Output, Source, StageError, rows};
+use crate::{Night, Outcome, Output, StageError, rows};
 
 /// The accounts of the night.
 pub(super) struct People {
@@ -19,21 +19,22 @@ pub(super) struct People {
     gone: Option<DataFrame>,
 }
 
-/// The people whom the clean rows of `naming` name (`named`: `customer_id`, `account_key`); leaves `identity` and `accounts`, and
-/// where nobody gives customers, `clean_customers` too.
+/// The people whom the clean rows of a source name (`named`: `customer_id`, `account_key`), beside those of the parent night where
+/// the source `goes_on`; leaves `identity` and `accounts`, and where nobody gives customers, `clean_customers` too.
 ///
 /// # Errors
 /// When two clean rows of customers are of one id.
 pub(super) async fn people(
     night: &Night<'_>,
-    naming: &Source,
+    naming: Entity,
     named: Option<DataFrame>,
+    goes_on: bool,
     outcome: &mut Outcome,
 ) -> Result<People, StageError> {
-    let customers = naming.entity == Entity::Customers;
-    let previous = night.previous.get("identity").filter(|_| night.sources.iter().any(|s| s.before.is_some()));
-    let goes_on = naming.before.is_some();
-    let rows = named.ok_or_else(|| StageError::Data(format!("{} name nobody", naming.entity)))?;
+    let customers = naming == Entity::Customers;
+    let chained = goes_on || night.sources.iter().any(|s| s.before.is_some());
+    let previous = night.previous.get("identity").filter(|_| chained);
+    let rows = named.ok_or_else(|| StageError::Data(format!("{naming} name nobody")))?;
     let named = night.over("SELECT DISTINCT customer_id, account_key FROM named", &[("named", &rows)]).await?;
     let named = night.engine.materialise(named, "people").await?;
     if customers {

@@ -1,18 +1,17 @@
-//! Which rows come to be judged tonight: what a source is read for, what waited, and when all that was found stays.
+//! Which rows come to be judged tonight: what a source is read for, and what waited.
 
 use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
-use tessera_contract::{Entity, Project, Rule, Severity, project::AfterAsOf};
+use tessera_contract::{Entity, Project, Rule, Severity};
 use tessera_engine::{
-    columns::conform,
-    formula::{self, Words, quote, text},
+    formula::{self, quote, text},
     source::{RECORD, ROW_BITS},
 };
 
-use super::{Judge, Mapping, Step};
-use crate::{Night, Outcome, Source, StageError, rows};
+use super::{Mapping, Step};
+use crate::{Night, Source, StageError};
 
 /// Whether an expression reads differently on another night.
-fn names_the_night(expression: &str) -> bool {
+pub(super) fn names_the_night(expression: &str) -> bool {
     formula::names(expression).is_ok_and(|names| names.contains("as_of") || names.contains("as_of_date"))
 }
 
@@ -76,18 +75,7 @@ pub(super) async fn arrivals(night: &Night<'_>, source: &Source, mapping: &Mappi
         None => None,
     };
     let waited = match source.before {
-        Some(_) => {
-            let kept = night.kept.get(&waiting(source.entity)).ok_or_else(|| nobody_kept(source.entity))?;
-            let record = kept.frame.schema().field_with_unqualified_name(RECORD)?.data_type();
-            if *record != DataType::Struct(mapping.owners.fields().clone()) {
-                let why = "their columns are not those of the files before".into();
-                return Err(StageError::ReadAll { entity: source.entity, why });
-            }
-            let field = |name: &String| format!(", _record[{}] AS {}", text(name), quote(name));
-            let fields: String = mapping.used.iter().map(field).collect();
-            let query = format!("SELECT _locator, _defect, _record{fields} FROM waiting");
-            Some(night.over(&query, &[("waiting", &kept.frame)]).await?)
-        }
+        Some(_) => Some(waited(night, source.entity, mapping).await?),
         None => None,
     };
     match (read, waited) {
@@ -98,66 +86,24 @@ pub(super) async fn arrivals(night: &Night<'_>, source: &Source, mapping: &Mappi
     }
 }
 
-/// The name under which it is kept how a source was judged that is judged as a whole.
-pub(super) fn verdicts(entity: Entity) -> String {
-    format!("verdicts_{entity}")
+/// The rows that waited for the night, as the columns of [`arrivals`].
+///
+/// # Errors
+/// [`StageError::ReadAll`] when nobody kept them, or they have other columns.
+pub(super) async fn waited(night: &Night<'_>, entity: Entity, mapping: &Mapping) -> Result<DataFrame, StageError> {
+    let kept = night.kept.get(&waiting(entity)).ok_or_else(|| nobody_kept(entity))?;
+    let record = kept.frame.schema().field_with_unqualified_name(RECORD)?.data_type();
+    if *record != DataType::Struct(mapping.owners.fields().clone()) {
+        return Err(StageError::ReadAll { entity, why: "their columns are not those of the files before".into() });
+    }
+    let field = |name: &String| format!(", _record[{}] AS {}", text(name), quote(name));
+    let fields: String = mapping.used.iter().map(field).collect();
+    night.over(&format!("SELECT _locator, _defect, _record{fields} FROM waiting"), &[("waiting", &kept.frame)]).await
 }
 
-/// All that the parent night left of an entity stays.
-pub(super) fn stay(entity: Entity, outcome: &mut Outcome) {
-    outcome.stays(&entity.clean_table(), "");
-    outcome.stays("quarantine", entity.name());
-    outcome.stays("quarantine", &format!("{entity}/waiting"));
-}
-
-/// A source that is judged as a whole, if its files are those of the parent night and no row of it is judged differently
-/// tonight: how it is judged, and the count of its files.
-pub(super) async fn unchanged(night: &Night<'_>, source: &Source) -> Result<Option<(Judge, DataFrame)>, StageError> {
-    let entity = source.entity;
-    let (Some(parent), Some(inputs)) = (night.parent, night.previous.get("inputs")) else { return Ok(None) };
-    if source.rows.is_none() || !source.unchanged || entity != Entity::Customers {
-        return Ok(None);
-    }
-    let judge = Judge::of(night, source).await?;
-    if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != judge.stamp) {
-        return Ok(None);
-    }
-    let prefers = |step: &Step| step.rule.as_ref().and_then(|r| r.prefer.as_deref()).is_some_and(names_the_night);
-    let names = |step: &&Step| step.skipped.is_none() && (names_the_night(&step.expression) || prefers(step));
-    let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
-    if named || judge.steps.iter().filter(names).any(|s| !s.checks()) {
-        return Ok(None);
-    }
-    let then = Words::new(parent, &night.project.project.timezone);
-    let after = formula::bind(entity.after(), &then)?;
-    let flips = format!("coalesce({after}, false) <> after");
-    let mut differs = Vec::new();
-    if night.project.quality.events_after_as_of == AfterAsOf::SetAside {
-        differs.push(flips.clone());
-    }
-    for step in judge.steps.iter().filter(names) {
-        differs.push(format!("({}) IS DISTINCT FROM ({})", formula::bind(&step.expression, &then)?, step.expression));
-    }
-    let rows = judge.judged(night, &arrivals(night, source, &judge.mapping).await?).await?;
-    let mut asked = Vec::new();
-    if !differs.is_empty() {
-        asked.push(format!("SELECT 1 FROM rows WHERE {}", differs.join(" OR ")));
-    }
-    // A row that is kept though the night did not know it took nobody's place.
-    for compare in judge.compares()?.iter().filter(|c| c.rule.severity == Severity::Supersede) {
-        let hash = quote(&compare.hash);
-        asked.push(format!("SELECT 1 FROM rows GROUP BY {hash} HAVING count(*) > 1 AND bool_or({flips})"));
-    }
-    for query in asked {
-        let found = night.over(&query, &[("rows", &rows)]).await?;
-        if rows::count(night, &found).await? > 0 {
-            return Ok(None);
-        }
-    }
-    let query = format!("SELECT * FROM inputs WHERE source = {}", text(entity.name()));
-    let counted = rows::collect(night.over(&query, &[("inputs", inputs)]).await?).await?;
-    let counted = conform(night.engine.session().read_batch(counted)?, &night.table("inputs")?)?;
-    Ok(Some((judge, counted)))
+/// Whether the rows of an entity that wait are kept as they stand in the source.
+pub(super) fn keeps_waiting(project: &Project, entity: Entity) -> bool {
+    entity == Entity::Customers || reads_all(project, entity).is_none()
 }
 
 /// The name under which the rows of an entity that wait are kept.

@@ -9,7 +9,12 @@ use datafusion::{
     },
     prelude::DataFrame,
 };
-use tessera_engine::{columns::conform, formula::text, source::SourceFile};
+use tessera_contract::Entity;
+use tessera_engine::{
+    columns::conform,
+    formula::text,
+    source::{ROW_BITS, SourceFile},
+};
 
 use crate::{Night, Source, StageError, rows};
 
@@ -62,20 +67,38 @@ pub(super) async fn inputs(night: &Night<'_>, source: &Source, counts: RecordBat
             ("first_seen", Arc::new(tonight)),
         ],
     )?;
-    let table = night.table("inputs")?;
-    let frame = conform(frame, &table)?;
+    let frame = conform(frame, &night.table("inputs")?)?;
     let (Some(before), Some(previous)) = (source.before, night.previous.get("inputs")) else { return Ok(frame) };
-    // What was after that night may be before this one.
+    let counts = night.engine.session().read_batch(counts)?;
+    Ok(known(night, entity, previous, Some(before), counts).await?.union(frame)?)
+}
+
+/// The files of a source that the parent night counted, those of its inputs (`previous`) below an id. What was after that night
+/// may be before this one: what is not stands in `counts` (`file`, `rows_later`, `amount_later`).
+pub(super) async fn known(
+    night: &Night<'_>,
+    entity: Entity,
+    previous: &DataFrame,
+    below: Option<i64>,
+    counts: DataFrame,
+) -> Result<DataFrame, StageError> {
+    let below = below.map_or(String::new(), |id| format!(" AND p.file_id < {id}"));
     let query = format!(
         "SELECT p.source, p.file_id, p.file, p.etag, p.bytes, p.rows, p.amount, coalesce(c.rows_later, 0) AS \
          rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.first_seen \
-         FROM previous AS p LEFT JOIN counts AS c ON p.file_id = c.file \
-         WHERE p.source = {} AND p.file_id < {before}",
+         FROM previous AS p LEFT JOIN counts AS c ON p.file_id = c.file WHERE p.source = {}{below}",
         text(entity.name())
     );
-    let counts = night.engine.session().read_batch(counts)?;
-    let known = night.over(&query, &[("previous", previous), ("counts", &counts)]).await?;
-    let known = rows::collect(known).await?;
-    let known = conform(night.engine.session().read_batch(known)?, &table)?;
-    Ok(known.union(frame)?)
+    let known = rows::collect(night.over(&query, &[("previous", previous), ("counts", &counts)]).await?).await?;
+    Ok(conform(night.engine.session().read_batch(known)?, &night.table("inputs")?)?)
+}
+
+/// Rows and money of judged rows that are not before the night's instant, by file.
+pub(super) async fn later(night: &Night<'_>, entity: Entity, judged: &DataFrame) -> Result<DataFrame, StageError> {
+    let query = format!(
+        "SELECT _locator >> {ROW_BITS} AS file, count(*) AS rows_later, coalesce(sum({}), 0) AS amount_later \
+         FROM rows WHERE later GROUP BY 1",
+        entity.amount().unwrap_or("arrow_cast(0, 'Decimal128(38, 6)')")
+    );
+    night.over(&query, &[("rows", judged)]).await
 }

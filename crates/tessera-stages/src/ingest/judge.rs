@@ -67,6 +67,11 @@ impl Judge {
                 typed.push(format!("coalesce({unparsable}, false) AS {name}"));
                 columns.push(name);
             }
+            if let Some(lossy) = &m.lossy {
+                let name = quote(&waterfall::lossy(&m.column.name));
+                typed.push(format!("coalesce({lossy}, false) AS {name}"));
+                columns.push(name);
+            }
         }
         let mut query = format!("SELECT {} FROM source", typed.join(", "));
         for m in mapping.columns.iter().filter(|m| m.absent.is_some()) {

@@ -3,12 +3,17 @@
 //! Every canonical column becomes an expression of its kind that is null where the source's value does not fit; a
 //! second expression says where that happened, so that the row can be set aside with its reason.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use datafusion::{
     arrow::datatypes::{DataType, Schema},
     logical_expr::Expr,
     prelude::DataFrame,
+    sql::sqlparser::{
+        ast::{CastKind, Expr as Expression, visit_expressions},
+        dialect::GenericDialect,
+        parser::Parser,
+    },
 };
 use tessera_contract::{
     Entity, Project,
@@ -30,6 +35,9 @@ pub(crate) struct Mapped {
     pub expression: String,
     /// SQL that is true where a value is there but does not fit the kind; absent where that cannot be.
     pub unparsable: Option<String>,
+    /// SQL that is true where the value is not all that the source says: digits that the kind does not keep, or what a `TRY_CAST` of the
+    /// mapping gave up; absent where that cannot be.
+    pub lossy: Option<String>,
     /// SQL over the canonical columns where the source has nothing for it, but its absence says something.
     pub absent: Option<String>,
     /// Whether it has values: the source gives it, or its absence says something.
@@ -109,7 +117,7 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
             let absent = entity.column(&column.name).and_then(|c| c.absent);
             let absent = absent.map(|value| format!("arrow_cast({value}, {kind})"));
             let (expression, available) = (format!("arrow_cast(NULL, {kind})"), absent.is_some());
-            columns.push(Mapped { column, expression, unparsable: None, absent, available });
+            columns.push(Mapped { column, expression, unparsable: None, lossy: None, absent, available });
             continue;
         };
         let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", &source)]).await;
@@ -144,12 +152,25 @@ fn is_name(from: &str) -> bool {
     from.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ' ' || c == '"')
 }
 
+/// What the engine says, without its list of columns: that may be a line of somebody's data.
 fn inner(error: &StageError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let end = ["Valid fields are", "Did you mean"].iter().filter_map(|word| line.find(word)).min();
+    line[..end.unwrap_or(line.len())].trim_end().trim_end_matches('.').to_owned()
 }
 
+/// Columns by their names; not if one looks like a value, since the first line of a file without a header is somebody's data.
 fn list(names: &[String]) -> String {
-    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    let digits = |name: &str| name.chars().filter(char::is_ascii_digit).count();
+    let value = |name: &String| name.contains('@') || name.len() > 64 || digits(name) * 2 > name.chars().count();
+    match names.iter().any(value) {
+        true => format!(
+            "{} that are not shown, because they look like values; does the file begin with a header?",
+            names.len()
+        ),
+        false => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn missing(name: &str, raw: &[String]) -> String {
@@ -202,7 +223,52 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
         true => format!("btrim({x}) <> '' AND ({expression}) IS NULL"),
         false => format!("{x} IS NOT NULL AND ({expression}) IS NULL"),
     });
-    Mapped { column, expression, unparsable, absent: None, available: true }
+    let lossy = [digits_lost(column.kind, &x, kind, &expression), given_up(from)];
+    let lossy: Vec<_> = lossy.into_iter().flatten().collect();
+    let lossy = (!lossy.is_empty()).then(|| lossy.join(" OR "));
+    Mapped { column, expression, unparsable, lossy, absent: None, available: true }
+}
+
+/// SQL that is true where a number of the source has digits that the kind does not keep, if there can be such.
+fn digits_lost(kind: Kind, x: &str, from: &DataType, typed: &str) -> Option<String> {
+    let scale = match kind.arrow() {
+        DataType::Decimal128(_, scale) => scale,
+        DataType::Int64 | DataType::Int32 => 0,
+        _ => return None,
+    };
+    match from {
+        // What is no whole number is unparsable as one.
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            (scale > 0).then(|| format!("loses_digits({x}, {scale})"))
+        }
+        // The last digits of a binary fraction are nobody's.
+        DataType::Float16 | DataType::Float32 => Some(format!("abs(CAST({typed} AS DOUBLE) - {x}) > 1e-6 * abs({x})")),
+        DataType::Float64 => Some(format!("abs(CAST({typed} AS DOUBLE) - {x}) > 1e-12 * abs({x})")),
+        DataType::Decimal32(_, s)
+        | DataType::Decimal64(_, s)
+        | DataType::Decimal128(_, s)
+        | DataType::Decimal256(_, s)
+            if *s > scale =>
+        {
+            Some(format!("{x} <> {typed}"))
+        }
+        _ => None,
+    }
+}
+
+/// SQL that is true where a `TRY_CAST` of an expression gave up a value.
+fn given_up(expression: &str) -> Option<String> {
+    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(expression).ok()?;
+    let parsed = parser.parse_expr().ok()?;
+    let mut found = Vec::new();
+    let _: ControlFlow<()> = visit_expressions(&parsed, |e| {
+        if let Expression::Cast { kind: CastKind::TryCast, expr, .. } = e {
+            let lost = format!("{expr} IS NOT NULL AND btrim(CAST({expr} AS VARCHAR)) <> '' AND {e} IS NULL");
+            found.push(lost);
+        }
+        ControlFlow::Continue(())
+    });
+    (!found.is_empty()).then(|| found.join(" OR "))
 }
 
 fn sql_type(kind: Kind) -> &'static str {
@@ -217,5 +283,31 @@ fn sql_type(kind: Kind) -> &'static str {
         Kind::Fraction => "DECIMAL(9,6)",
         Kind::Date => "DATE",
         Kind::Text | Kind::TextList | Kind::Instant => "VARCHAR",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobodys_data_is_shown_as_names() {
+        let list = |names: &[&str]| list(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!(list(&["cust_no", "e-mail 2"]), "`cust_no`, `e-mail 2`");
+        for value in ["ann@example.com", "2025-01-02", "00123"] {
+            assert!(!list(&["Ann", value]).contains("Ann"), "{value}");
+        }
+        let error = StageError::Data("No field named x. Valid fields are source.\"ann@example.com\".".into());
+        assert_eq!(inner(&error), "No field named x");
+    }
+
+    #[test]
+    fn what_a_cast_gives_up_is_found() {
+        assert_eq!(given_up("cust_no"), None);
+        assert_eq!(given_up("CAST(a AS DOUBLE)"), None);
+        assert_eq!(
+            given_up("TRY_CAST(pct AS DOUBLE) / 100").as_deref(),
+            Some("pct IS NOT NULL AND btrim(CAST(pct AS VARCHAR)) <> '' AND TRY_CAST(pct AS DOUBLE) IS NULL")
+        );
     }
 }

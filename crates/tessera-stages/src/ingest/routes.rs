@@ -12,7 +12,7 @@ use tessera_engine::{
 
 use super::{
     Judge,
-    arrivals::{seen, waiting},
+    arrivals::{keeps_waiting, reads_all, seen, waiting},
     judge::FIRST,
     waterfall::{self, Compare, Step},
 };
@@ -94,10 +94,12 @@ pub(super) async fn routes(
         Route { folder: entity.name().to_owned(), ..for_good },
         Route { folder: format!("{entity}/waiting"), ..for_now },
     ];
-    if super::reads_all(night.project, entity).is_none() {
+    if keeps_waiting(night.project, entity) {
         let columns = ["_locator", "_defect", "_record"].map(ident).into();
         let filter = Some(parse("waits")?);
         all.push(Route { filter, ..Route::other(&waiting(entity), columns, Lifetime::Kept) });
+    }
+    if reads_all(night.project, entity).is_none() {
         if let Some(repeats) = repeats(judge)? {
             let columns = vec![ident(&repeats.hash).alias("h"), ident(entity.event_time()).alias("at")];
             // Whatever was still there when repeats were looked for.

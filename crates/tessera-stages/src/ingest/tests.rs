@@ -140,3 +140,40 @@ async fn rules_that_compare_take_their_turn() {
     transactions | 6   | one_line            | [one_line]            | {"order_id":"O2","customer_id":"C9","ordered_at":"2025-03-01","quantity":"1","unit_price":"5.00","note":"a"}
     "#);
 }
+
+/// Digits beyond those of the column, in every type in which a source may write them, and what a `TRY_CAST` gives up: the row stays and
+/// says so, and a rule may turn it away.
+#[tokio::test]
+async fn what_a_cast_loses_is_told() {
+    let project = "[sources.transactions]\nurl = \"transactions.csv\"\n[sources.transactions.columns]\n\
+                   discount = \"TRY_CAST(pct AS DOUBLE) / 100\"\n";
+    let orders = "order_id,customer_id,ordered_at,quantity,unit_price,pct\n\
+                  O1,C1,2025-03-01,1.00004,5.00,\nO2,C1,2025-03-01,1,0.00005,7\nO3,C1,2025-03-01,1.500,5.0000,5%\n\
+                  O4,C1,2025-03-01,2,1e-5,33.33\nO5,C1,2025-03-01,2,5,0.00001\n";
+    let sources = [("transactions", orders)];
+    let looks_at =
+        [("clean_transactions", "order_id quantity unit_price discount warned_by"), ("quarantine", "row rule")];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(project, &sources, &looks_at)).await, @r"
+    clean_transactions
+    order_id | quantity | unit_price | discount | warned_by
+    O1       | 1.000    | 5.0000     |          | [lossy_quantity]
+    O2       | 1.000    | 0.0001     | 0.070000 | [lossy_unit_price]
+    O3       | 1.500    | 5.0000     |          | [lossy_discount]
+    O5       | 2.000    | 5.0000     | 0.000000 | [lossy_discount]
+
+    quarantine
+    row | rule
+    4   | unparsable_unit_price
+    ");
+    let project = format!(
+        "{project}[quality.rules.whole_prices]\nentity = \"transactions\"\nseverity = \"quarantine\"\norder = 100\n\
+         expression = \"NOT lossy_unit_price\"\ndescription = \"Prices have four digits\"\n"
+    );
+    let looks_at = [("quarantine", "row rule")];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(&project, &sources, &looks_at)).await, @r"
+    quarantine
+    row | rule
+    2   | whole_prices
+    4   | unparsable_unit_price
+    ");
+}

@@ -52,8 +52,13 @@ impl Step {
     }
 }
 
+/// The name of the step, and of the column of judged rows, that says of a column's value that it is not all of what the source says.
+pub(super) fn lossy(column: &str) -> String {
+    format!("lossy_{column}")
+}
+
 /// The waterfall of a source: what every source has first (a line that cannot be read, a value that does not fit its
-/// column), then the project's rules in their order. Rules over columns that the source does not give are skipped.
+/// column, one that lost something on the way, which is only told), then the project's rules in their order. Rules over columns that the source does not give are skipped.
 ///
 /// # Errors
 /// When a rule is not SQL, or there are too many.
@@ -73,6 +78,11 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
             steps.push(check(&name, &format!("NOT {}", formula::quote(&name))));
         }
     }
+    for mapped in mapping.columns.iter().filter(|m| m.lossy.is_some()) {
+        let name = lossy(&mapped.column.name);
+        let expression = format!("NOT {}", formula::quote(&name));
+        steps.push(Step { severity: Severity::Warn, ..check(&name, &expression) });
+    }
     if entity == Entity::Transactions {
         steps.push(check("amount_out_of_range", "quantity IS NULL OR unit_price IS NULL OR amount IS NOT NULL"));
     }
@@ -81,7 +91,10 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
         let names = formula::names(&rule.expression)
             .map_err(|e| StageError::Expression { place: place(), problem: e.to_string() })?;
         let absent = mapping.columns.iter().map(|m| &m.column.name).find(|c| names.contains(*c) && !mapping.has(c));
+        let exact = mapping.columns.iter().filter(|m| m.lossy.is_none()).map(|m| &m.column.name);
+        let exact = exact.into_iter().find(|c| names.contains(&lossy(c)));
         let skipped = match absent {
+            None if exact.is_some() => Some("the source's values are taken as they are".to_owned()),
             Some(column) => Some(format!("the source gives no {column}")),
             None if names.contains("customer_known") && !orphans => Some("no customers are given".to_owned()),
             None => rule.column.as_ref().filter(|c| !mapping.has(c)).map(|c| format!("the source gives no {c}")),

@@ -30,7 +30,7 @@ pub async fn check(context: &Context) -> Result<()> {
         for (name, from) in mapping.describe(project, entity) {
             match from {
                 Some(from) => {
-                    table.add_row([name, from]);
+                    table.add_row([name.as_str(), &show::printable(&from)]);
                 }
                 None => missing.push(name),
             }

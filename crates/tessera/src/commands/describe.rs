@@ -58,9 +58,9 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
         line("Columns marked ° say where something was found, and are left out of the content fingerprint.\n".into());
     }
     for table in all.iter().filter(|t| name.is_none_or(|n| n == t.name)) {
-        let restricted = if table.restricted { " Restricted: holds personal data." } else { "" };
+        let class = table.class.describe();
         line(format!(
-            "### {}\n\n{}.{restricted}\n\n| column | kind | meaning |\n|---|---|---|",
+            "### {}\n\n{}. Class: {class}.\n\n| column | kind | meaning |\n|---|---|---|",
             table.name, table.description
         ));
         if !table.grows {

@@ -6,7 +6,7 @@ use datafusion::{
     common::ScalarValue,
     prelude::{DataFrame, lit},
 };
-use tessera_contract::tables;
+use tessera_contract::{table::Table, tables};
 use tessera_engine::{Engine, StoredFile, formula::Words};
 use tessera_lake::{DataFile, SnapshotRecord};
 
@@ -29,7 +29,7 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     let frame = engine.sql(query, &named, &Words::none()).await.map_err(|error| {
         let hidden: Vec<_> =
-            tables::all(&context.project).into_iter().filter(|t| t.restricted).map(|t| t.name).collect();
+            tables::all(&context.project).into_iter().filter(Table::restricted).map(|t| t.name).collect();
         let text = error.to_string();
         if text.contains(tessera_engine::session::ONLY_READS) {
             let what = text.rsplit_once(": ").map_or(text.as_str(), |(_, what)| what);
@@ -51,7 +51,7 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
 /// The tables by name, as far as they may be seen.
 fn frames(context: &Context, engine: &Engine, found: Vec<Found>, restricted: bool) -> Result<Vec<(String, DataFrame)>> {
     let known = tables::all(&context.project);
-    let visible = |name: &str| restricted || !known.iter().any(|t| t.name == name && t.restricted);
+    let visible = |name: &str| restricted || !known.iter().any(|t| t.name == name && t.restricted());
     found
         .into_iter()
         .filter(|table| visible(&table.name))

@@ -122,7 +122,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
         Snapshots::Expire { keep, keep_months, dry_run } => {
             expire(context, Keep { nights: keep.get(), months: keep_months }, dry_run).await?;
         }
-        Snapshots::Verify => verify(context).await?,
+        Snapshots::Verify { expect } => verify(context, expect.as_deref()).await?,
     }
     Ok(())
 }
@@ -177,7 +177,7 @@ async fn expire(context: &Context, keep: Keep, dry_run: bool) -> Result<()> {
 }
 
 /// Everything that a published night claims: its place in the chain, its Delta logs, its files, the records of its stages.
-async fn verify(context: &Context) -> Result<()> {
+async fn verify(context: &Context, expect: Option<&str>) -> Result<()> {
     let lake = &context.lake;
     let mut findings: Vec<String> =
         lake.registry().verify_chain().await?.into_iter().map(|f| format!("{}: {}", f.place, f.problem)).collect();
@@ -185,6 +185,9 @@ async fn verify(context: &Context) -> Result<()> {
     let records = history.records();
     if records.is_empty() && findings.is_empty() {
         bail!("{} holds no registry with a snapshot: nothing was proven", lake.url());
+    }
+    if let Some(hash) = expect.filter(|hash| !records.iter().any(|r| r.hash == **hash)) {
+        findings.push(format!("no row of the registry has the hash {hash}: rows are gone, or this is another lake"));
     }
     let mut files: BTreeMap<String, DataFile> = BTreeMap::new();
     let mut logs = 0;

@@ -198,23 +198,26 @@ impl Records {
         if at_end && self.quotes % 2 == 1 {
             defect = Some("a quote is not closed before the end of the file".to_owned());
         }
-        // The record is looked at as a whole; its fields are pieces of it.
+        // The record is looked at as a whole; its fields are pieces of it, and a character's bytes may not lie in two of them.
         let whole = match self.format.encoding {
-            TextEncoding::Utf8 => Some(std::str::from_utf8(&self.output[..self.written])),
+            TextEncoding::Utf8 => std::str::from_utf8(&self.output[..self.written])
+                .ok()
+                .filter(|whole| ends.iter().all(|end| whole.is_char_boundary(*end))),
             TextEncoding::Latin1 => None,
         };
-        if let Some(Err(error)) = whole {
-            let at = ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0);
-            let start = if at == 0 { 0 } else { ends[at - 1] };
-            let name = header.get(at).map_or("?", String::as_str);
-            defect = Some(format!("invalid UTF-8 at byte {} of field \"{name}\"", error.valid_up_to() - start + 1));
+        if whole.is_none() && matches!(self.format.encoding, TextEncoding::Utf8) {
+            let problem = |at: usize| Some((at, decode(field(at), self.format.encoding).1?));
+            if let Some((at, problem)) = (0..ends.len()).find_map(problem) {
+                let name = header.get(at).map_or("?", String::as_str);
+                defect = Some(format!("{problem} of field \"{name}\""));
+            }
         }
         let nulls = &self.format.null_values;
         let append = |at: usize, column: &mut StringViewBuilder| {
             let Some(place) = self.positions[at].filter(|p| *p < ends.len()) else { return column.append_null() };
             let decoded;
             let text = match whole {
-                Some(Ok(whole)) => &whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]],
+                Some(whole) => &whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]],
                 _ => {
                     decoded = decode(field(place), self.format.encoding).0;
                     &*decoded
