@@ -64,13 +64,6 @@ impl AsOf {
         Ok(Self { date, micros: start.timestamp().as_microsecond() })
     }
 
-    /// A night that is not this one: a day later, as if days had 24 hours.
-    #[must_use]
-    pub fn tomorrow(&self) -> Self {
-        let date = self.date.tomorrow().or_else(|_| self.date.yesterday()).unwrap_or(self.date);
-        Self { date, micros: self.micros + 86_400_000_000 }
-    }
-
     /// The calendar date.
     #[must_use]
     pub fn date(&self) -> Date {

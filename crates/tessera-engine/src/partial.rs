@@ -4,7 +4,8 @@
 //! An expression is split into its aggregate calls and the formula over them. A call is worth as much of the past as it asks
 //! for ([`Reach`]): one that does not name the night is a lifetime state, to which a night adds what is new; one whose filter
 //! keeps event times from some instant on is computed from the rows of that window; anything else, and whatever cannot be
-//! merged exactly, asks for all rows, and the reason is said. States are plain columns made by plain aggregates, so that any
+//! merged exactly, asks for all rows, and the reason is said. Of two nights, the windows of a customer differ only if a row came
+//! into one of them or left it ([`Partial::moved`]). States are plain columns made by plain aggregates, so that any
 //! engine can compute them and any reader can look at them.
 
 use std::{fmt, sync::Arc};
@@ -61,23 +62,29 @@ struct State {
 struct Call {
     /// The call as it was written.
     whole: Expr,
-    /// Its name as a column: follows from its text.
+    /// Its name as a column: follows from its text, and is the same on every night.
     name: String,
     states: Vec<State>,
     /// The call's value over its merged states.
     result: Expr,
     reach: Reach,
+    /// Of a window: whether nothing but its filter depends on the night.
+    follows: bool,
+    /// Of such a window: from when on rows can have moved since the night before, and which have.
+    moved: Option<(i64, Expr)>,
 }
 
-/// An expression under its name, as it reads on this night and as it would on another.
+/// An expression under its name, as it reads on this night and on others.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Its name.
     pub name: String,
     /// SQL with the words of this night.
     pub tonight: String,
-    /// The same with those of another night: where they differ, the night is asked for.
-    pub another: String,
+    /// The same with those of a night that never is: where they differ, the night is asked for.
+    pub never: String,
+    /// The same with those of the night before, if there is one.
+    pub before: Option<String>,
 }
 
 /// The split of a list of expressions.
@@ -126,17 +133,25 @@ impl Partial {
         entry: &Entry,
     ) -> Result<()> {
         let tonight = session.parse_sql_expr(&entry.tonight, schema)?;
-        let another = session.parse_sql_expr(&entry.another, schema)?;
+        let never = session.parse_sql_expr(&entry.never, schema)?;
+        let before = entry.before.as_ref().map(|before| session.parse_sql_expr(before, schema)).transpose()?;
         let calls = utils::find_aggregate_exprs([&tonight]);
-        let others = utils::find_aggregate_exprs([&another]);
+        let others = utils::find_aggregate_exprs([&never]);
+        let befores = utils::find_aggregate_exprs(before.iter());
         let mut used = Vec::new();
         for (number, call) in calls.iter().enumerate() {
             let at = match self.calls.iter().position(|known| known.whole == *call) {
                 Some(at) => at,
                 None => {
                     let moves = call.column_refs().iter().any(|c| moving.contains(&c.name.as_str()));
-                    let same = others.get(number) == Some(call) && !moves;
-                    self.calls.push(understand(session, schema, event, call, same)?);
+                    let other = others.get(number).unwrap_or(call);
+                    let name = format!("a{:016x}", xxh3_64(other.to_string().as_bytes()));
+                    let understood = understand(session, schema, event, call, name, other == call && !moves)?;
+                    let follows =
+                        matches!(understood.reach, Reach::Since(_)) && !moves && filters(call, other).is_some();
+                    let moved = befores.get(number).filter(|_| follows);
+                    let moved = moved.and_then(|before| moved_since(session, event, call, before));
+                    self.calls.push(Call { follows, moved, ..understood });
                     self.calls.len() - 1
                 }
             };
@@ -173,6 +188,27 @@ impl Partial {
             _ => None,
         });
         instants.min()
+    }
+
+    /// Whether nothing but the filters of windows depends on the night: then who has no row that moved has the same windows as before.
+    #[must_use]
+    pub fn windows_follow(&self) -> bool {
+        self.calls.iter().all(|c| c.follows || !matches!(c.reach, Reach::Since(_)))
+    }
+
+    /// From which instant on rows can have moved into a window or out of one since the night before, and which have; none if that
+    /// cannot be told of every window.
+    #[must_use]
+    pub fn moved(&self) -> Option<(i64, Expr)> {
+        let mut all: Option<(i64, Expr)> = None;
+        for call in self.calls.iter().filter(|c| matches!(c.reach, Reach::Since(_))) {
+            let (since, moved) = call.moved.clone()?;
+            all = Some(match all {
+                Some((first, others)) => (first.min(since), others.or(moved)),
+                None => (since, moved),
+            });
+        }
+        all
     }
 
     /// The names of the columns in which lifetime states are kept.
@@ -280,6 +316,14 @@ impl Partial {
         self.calls.iter().filter(|c| c.reach == Reach::Lifetime).map(|c| c.name.as_str()).collect()
     }
 
+    /// The names of those columns of [`Partial::values`] that are worth keeping: of lifetime values, and of windows if they follow.
+    #[must_use]
+    pub fn kept_values(&self) -> Vec<&str> {
+        let follow = self.windows_follow();
+        let wanted = |c: &&Call| c.reach == Reach::Lifetime || (c.follows && follow);
+        self.calls.iter().filter(wanted).map(|c| c.name.as_str()).collect()
+    }
+
     /// Values of lifetime states with those of windows beside them. Who has no row in a window has the value of no rows.
     ///
     /// # Errors
@@ -342,9 +386,31 @@ fn aggregate(frame: DataFrame, by: Vec<Expr>, calls: Vec<Expr>) -> Result<DataFr
     Ok(DataFrame::new(state, LogicalPlanBuilder::from(plan).aggregate(by, calls)?.build()?))
 }
 
+/// The filters of two calls that differ in nothing else.
+fn filters<'a>(call: &'a Expr, other: &'a Expr) -> Option<(&'a Expr, &'a Expr)> {
+    let (Expr::AggregateFunction(one), Expr::AggregateFunction(two)) = (call, other) else { return None };
+    let mut like = one.clone();
+    like.params.filter.clone_from(&two.params.filter);
+    (like == *two).then_some((one.params.filter.as_deref()?, two.params.filter.as_deref()?))
+}
+
+/// From when on rows can have moved into the window of a call or out of it since the night before, on which it read otherwise, and
+/// which have.
+fn moved_since(session: &SessionContext, event: &str, call: &Expr, before: &Expr) -> Option<(i64, Expr)> {
+    let (now, then) = filters(call, before)?;
+    let since = from(session, event, now)?.min(from(session, event, then)?);
+    Some((since, now.clone().is_true().not_eq(then.clone().is_true())))
+}
+
 /// Splits a call. `same`: it reads the same on every night.
-fn understand(session: &SessionContext, schema: &DFSchema, event: &str, call: &Expr, same: bool) -> Result<Call> {
-    let name = format!("a{:016x}", xxh3_64(call.to_string().as_bytes()));
+fn understand(
+    session: &SessionContext,
+    schema: &DFSchema,
+    event: &str,
+    call: &Expr,
+    name: String,
+    same: bool,
+) -> Result<Call> {
     let whole = call.clone();
     let all = |why: String| Call {
         whole: whole.clone(),
@@ -352,6 +418,8 @@ fn understand(session: &SessionContext, schema: &DFSchema, event: &str, call: &E
         states: Vec::new(),
         result: ident(&name),
         reach: Reach::Everything(why),
+        follows: false,
+        moved: None,
     };
     let Expr::AggregateFunction(aggregate) = call else {
         return Ok(all(format!("`{call}` is no aggregate")));
@@ -365,7 +433,7 @@ fn understand(session: &SessionContext, schema: &DFSchema, event: &str, call: &E
         (false, None) => return Ok(all(format!("it depends on the night, and not by a filter of {event}"))),
     };
     match parts(session, schema, &name, aggregate, call.get_type(schema)?)? {
-        Ok((states, result)) => Ok(Call { whole, name, states, result, reach }),
+        Ok((states, result)) => Ok(Call { whole, name, states, result, reach, follows: false, moved: None }),
         Err(why) => Ok(all(why)),
     }
 }

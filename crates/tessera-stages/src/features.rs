@@ -4,14 +4,18 @@
 //! formulas over features follow in the order of the catalogue. Customers who object to profiling are left out.
 //!
 //! What an aggregate needs of the past follows from its expression ([`tessera_engine::partial`]). The lifetime states of every
-//! account are kept from night to night, and so are their values per customer: the states of added rows are put beside the
-//! others, and only the customers of such rows are summed anew. Windows are computed from the rows of the window. Where
+//! account are kept from night to night, and so are the values of every customer: the states of added rows are put beside the
+//! others, and only the customers of such rows, and of rows that came into a window or left it, are computed anew. Where
 //! something that was kept is missing, as on the first night or after a new expression, all rows are read, and the answer is
 //! the same.
 //!
 //! To add a feature, add an entry under `[features]`.
 
-use datafusion::{common::DFSchema, prelude::DataFrame};
+use datafusion::{
+    common::DFSchema,
+    logical_expr::ident,
+    prelude::{DataFrame, Expr},
+};
 use futures::FutureExt;
 use tessera_contract::{AsOf, Entity, Feature, Project, project::AfterAsOf, table::Kind};
 use tessera_engine::{
@@ -45,6 +49,9 @@ pub const STAGE: Stage = Stage {
 /// The entities that features are aggregated over; transactions first, since they make the population.
 const RELATIONS: [Entity; 4] =
     [Entity::Transactions, Entity::Interactions, Entity::CampaignContacts, Entity::SurveyResponses];
+
+/// A night that never is.
+const NEVER: jiff::civil::Date = jiff::civil::Date::constant(1900, 1, 1);
 
 /// How many lines a customer has: who has none is not in the relation.
 const LINES: &str = "tessera.lines";
@@ -154,6 +161,7 @@ fn split(
     project: &Project,
     engine: &Engine,
     as_of: AsOf,
+    parent: Option<AsOf>,
     entity: Entity,
     over: &[(&str, &Feature)],
     absent: &[&str],
@@ -161,10 +169,15 @@ fn split(
 ) -> Result<Partial, StageError> {
     let place = |name: &str| format!("features.{name}.expression");
     let bound = |text: &str, as_of: AsOf| formula::bind(text, &Words::new(as_of, &project.project.timezone));
-    let another = as_of.tomorrow();
+    let never = AsOf::new(NEVER, &project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
     let mut entries = Vec::new();
     let purchases = if entity == Entity::Transactions { "count(*) FILTER (WHERE purchase)" } else { "count(*)" };
-    entries.push(Entry { name: LINES.to_owned(), tonight: purchases.to_owned(), another: purchases.to_owned() });
+    entries.push(Entry {
+        name: LINES.to_owned(),
+        tonight: purchases.to_owned(),
+        never: purchases.to_owned(),
+        before: parent.map(|_| purchases.to_owned()),
+    });
     for (name, feature) in over {
         let wrong = |e: &dyn std::fmt::Display| StageError::Expression {
             place: place(name),
@@ -178,7 +191,12 @@ fn split(
             false => typed(feature, &value(feature, true, &format!("({})", feature.expression))),
         };
         let text = |as_of| bound(&whole, as_of).map_err(|e| wrong(&e));
-        entries.push(Entry { name: (*name).to_owned(), tonight: text(as_of)?, another: text(another)? });
+        entries.push(Entry {
+            name: (*name).to_owned(),
+            tonight: text(as_of)?,
+            never: text(never)?,
+            before: parent.map(text).transpose()?,
+        });
     }
     let columns = entity.columns().iter().map(|c| c.name);
     let moving: Vec<_> = columns.filter(|name| later(entity, name).is_some()).collect();
@@ -205,7 +223,7 @@ async fn aggregate(
     let clean = night.input(&entity.clean_table())?;
     let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
     let absent = night.availability.absent(entity);
-    let partial = split(night.project, night.engine, night.as_of, entity, over, &absent, rows.schema())?;
+    let partial = split(night.project, night.engine, night.as_of, night.parent, entity, over, &absent, rows.schema())?;
     let relation = Relation { night, entity, rows, partial };
     let values = match relation.goes_on() {
         Some((states, values, added)) => relation.chained(states, values, added, outcome).await?,
@@ -226,6 +244,7 @@ async fn aggregate(
 
 const ACCOUNT: &str = "account_key";
 const CUSTOMER: &str = "customer_key";
+const MINE: &str = "tessera.mine";
 
 /// What is kept is of this version of the code alone.
 const STAMP: &str = env!("CARGO_PKG_VERSION");
@@ -263,7 +282,8 @@ impl<'a> Relation<'a> {
         let kept = |name: &str, columns: Vec<&str>| {
             let has = |column: &&str, kept: &Kept| kept.frame.schema().has_column_with_unqualified_name(column);
             let kept = self.night.kept.get(name)?;
-            (kept.stamp == STAMP && columns.iter().all(|c| has(c, kept))).then_some(kept)
+            let ours = kept.stamp.split(' ').next() == Some(STAMP);
+            (ours && columns.iter().all(|c| has(c, kept))).then_some(kept)
         };
         let states = kept(&self.states_name(), self.partial.kept())?;
         let values = kept(&self.values_name(), self.partial.lifetime_values())?;
@@ -271,6 +291,26 @@ impl<'a> Relation<'a> {
             kept(&self.newer_name(), self.partial.lifetime_values())?;
         }
         Some((states, values, added))
+    }
+
+    /// What values of windows are kept under: those of another night than the parent are none to go on from.
+    fn stamp_of_values(&self, night: AsOf) -> String {
+        match self.partial.since().is_some() && self.partial.windows_follow() {
+            true => format!("{STAMP} {night}"),
+            false => STAMP.to_owned(),
+        }
+    }
+
+    /// Whether the windows of the parent night are known: from which instant on rows moved since, and which did.
+    fn windows_go_on(&self, values: &Kept) -> Option<(i64, Expr)> {
+        let moved = self.partial.moved()?;
+        let stamp = self.stamp_of_values(self.night.parent?);
+        let has = |kept: &Kept| {
+            let columns = self.partial.kept_values();
+            kept.stamp == stamp && columns.iter().all(|c| kept.frame.schema().has_column_with_unqualified_name(c))
+        };
+        let newer = self.night.kept.get(&self.newer_name());
+        (has(values) && newer.is_none_or(has)).then_some(moved)
     }
 
     /// The groups of rows whose states are made in one go. Of a table in buckets, one bucket's accounts are in memory at a time.
@@ -287,22 +327,27 @@ impl<'a> Relation<'a> {
     /// The calls' values per customer from all rows; lifetime states and values are kept.
     async fn whole(&self, outcome: &mut Outcome) -> Result<DataFrame, StageError> {
         let states = self.partial.states(self.rows.clone(), &self.groups(), true, true)?;
-        let states = self.keep(outcome, self.states_name(), states).await?;
+        let states = self.keep(outcome, self.states_name(), STAMP.to_owned(), states).await?;
         let parts = self.to_customers(states).await?;
         let values = self.partial.values(parts, CUSTOMER, true, true)?;
-        self.keep(outcome, self.values_name(), values).await
+        self.keep(outcome, self.values_name(), self.stamp_of_values(self.night.as_of), values).await
     }
 
-    async fn keep(&self, outcome: &mut Outcome, name: String, frame: DataFrame) -> Result<DataFrame, StageError> {
+    async fn keep(
+        &self,
+        outcome: &mut Outcome,
+        name: String,
+        stamp: String,
+        frame: DataFrame,
+    ) -> Result<DataFrame, StageError> {
         if self.holds_later_rows() {
             return Ok(frame);
         }
-        outcome.stamps.insert(name.clone(), STAMP.to_owned());
+        outcome.stamps.insert(name.clone(), stamp);
         self.night.keep(outcome, &name, frame).await
     }
 
-    /// The lifetime values of all customers, those of `touched` being `anew`. They are put among the newer values until these
-    /// are many.
+    /// The values of all customers, those of `touched` being `anew`. They are put among the newer values until these are many.
     async fn replaced(
         &self,
         values: &Kept,
@@ -311,29 +356,43 @@ impl<'a> Relation<'a> {
         outcome: &mut Outcome,
     ) -> Result<DataFrame, StageError> {
         let night = self.night;
-        let columns: String = self.partial.lifetime_values().iter().map(|c| format!(", {}", quote(c))).collect();
+        let columns: String = self.partial.kept_values().iter().map(|c| format!(", {}", quote(c))).collect();
+        let (all, newer) = self.merged(values, touched, &anew, &columns).await?;
+        let stamp = self.stamp_of_values(night.as_of);
+        if crate::rows::count(night, &newer).await? > values.rows / 4 + 10_000 {
+            return self.keep(outcome, self.values_name(), stamp, all).await;
+        }
+        outcome.stamps.insert(self.values_name(), stamp.clone());
+        outcome.stays(&self.values_name(), "");
+        self.keep(outcome, self.newer_name(), stamp, newer).await?;
+        Ok(all)
+    }
+
+    /// The kept values of all customers but the `touched`, and those of these `anew`; and those of them that are not in the table of the
+    /// older ones.
+    async fn merged(
+        &self,
+        values: &Kept,
+        touched: &DataFrame,
+        anew: &DataFrame,
+        columns: &str,
+    ) -> Result<(DataFrame, DataFrame), StageError> {
+        let night = self.night;
         let without = format!(
             "SELECT v.customer_key{columns} FROM v LEFT ANTI JOIN t ON v.customer_key = t.customer_key \
              UNION ALL SELECT customer_key{columns} FROM n"
         );
         let newer = match night.kept.get(&self.newer_name()) {
-            Some(newer) => night.over(&without, &[("v", &newer.frame), ("t", touched), ("n", &anew)]).await?,
-            None => night.over(&format!("SELECT customer_key{columns} FROM n"), &[("n", &anew)]).await?,
+            Some(newer) => night.over(&without, &[("v", &newer.frame), ("t", touched), ("n", anew)]).await?,
+            None => night.over(&format!("SELECT customer_key{columns} FROM n"), &[("n", anew)]).await?,
         };
         let newer = night.engine.materialise(newer, &self.newer_name()).await?;
         let all = night.over(&without, &[("v", &values.frame), ("t", &newer), ("n", &newer)]).await?;
-        let many = crate::rows::count(night, &newer).await? > values.rows / 4 + 10_000;
-        if many {
-            return self.keep(outcome, self.values_name(), all).await;
-        }
-        outcome.stamps.insert(self.values_name(), STAMP.to_owned());
-        outcome.stays(&self.values_name(), "");
-        self.keep(outcome, self.newer_name(), newer).await?;
-        Ok(all)
+        Ok((all, newer))
     }
 
     /// The same from what the parent night kept: only customers of added rows are summed anew, from the states of their
-    /// accounts; windows are computed from their rows.
+    /// accounts, and with those of rows that moved their windows from the rows of these.
     async fn chained(
         &self,
         states: &Kept,
@@ -352,38 +411,71 @@ impl<'a> Relation<'a> {
                 let new = night.engine.materialise(new, &self.states_name()).await?;
                 let all = partial.together(vec![states.frame.clone(), new.clone()], ACCOUNT)?;
                 let folded = partial.fold(night.engine.session(), all, ACCOUNT)?;
-                self.keep(outcome, self.states_name(), folded).await?;
+                self.keep(outcome, self.states_name(), STAMP.to_owned(), folded).await?;
                 new
             }
             false => {
                 outcome.stays(&self.states_name(), "");
-                self.keep(outcome, self.states_name(), new).await?
+                self.keep(outcome, self.states_name(), STAMP.to_owned(), new).await?
             }
         };
 
         // Of an account that is born tonight, rows may have come before it was one.
         let accounts = night.given("accounts")?;
         let born = accounts.added.as_ref().unwrap_or(&accounts.frame);
-        let touched = "SELECT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key \
-                       UNION SELECT customer_key FROM born";
-        let tables = [("new", &new), ("accounts", &accounts.frame), ("born", born)];
-        let touched = night.over(touched, &tables).await?;
+        let query = "SELECT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key \
+                     UNION SELECT customer_key FROM born";
+        let touched = night.over(query, &[("new", &new), ("accounts", &accounts.frame), ("born", born)]).await?;
         let touched = night.engine.materialise(touched, &format!("{}_touched", self.entity)).await?;
-        let theirs = "SELECT s.* FROM (SELECT a.account_key FROM touched AS t JOIN accounts AS a ON t.customer_key = \
-                      a.customer_key) AS mine JOIN states AS s ON mine.account_key = s.account_key";
-        let tables = [("touched", &touched), ("states", &states.frame), tables[1]];
-        let theirs = night.over(theirs, &tables).await?;
+        let mut moved = None;
+        if let Some((since, which)) = self.windows_go_on(values) {
+            let rows = self.since(since).await?.filter(which)?;
+            let query = "SELECT a.customer_key FROM (SELECT DISTINCT account_key FROM rows) AS r \
+                         JOIN accounts AS a ON r.account_key = a.account_key UNION SELECT customer_key FROM touched";
+            let tables = [("rows", &rows), ("accounts", &accounts.frame), ("touched", &touched)];
+            let all =
+                night.engine.materialise(night.over(query, &tables).await?, &format!("{}_moved", self.entity)).await?;
+            // Of so many, all rows of the windows are read sooner than theirs are found.
+            moved = (crate::rows::count(night, &all).await? < people / 3).then_some(all);
+        }
+        let anew = moved.as_ref().unwrap_or(&touched);
+        let mine = "SELECT a.account_key FROM touched AS t JOIN accounts AS a ON t.customer_key = a.customer_key";
+        let mine = night.over(mine, &[("touched", anew), ("accounts", &accounts.frame)]).await?;
+        let theirs = "SELECT s.* FROM mine JOIN states AS s ON mine.account_key = s.account_key";
+        let theirs = night.over(theirs, &[("mine", &mine), ("states", &states.frame)]).await?;
         let parts = self.to_customers(partial.together(vec![theirs, new], ACCOUNT)?).await?;
-        let anew = partial.values(parts, CUSTOMER, true, false)?;
-        let lifetime = self.replaced(values, &touched, anew, outcome).await?;
+        let lifetime = partial.values(parts, CUSTOMER, true, false)?;
 
-        let Some(since) = partial.since() else { return Ok(lifetime) };
-        let from = format!("arrow_cast({since}, 'Timestamp(µs, \"UTC\")')");
-        let query = format!("SELECT * FROM rows WHERE {} >= {from}", self.entity.event_time());
-        let window = night.over(&query, &[("rows", &self.rows)]).await?;
+        let Some(since) = partial.since() else { return self.replaced(values, &touched, lifetime, outcome).await };
+        let window = self.since(since).await?;
+        if let Some(moved) = &moved {
+            let mine = night.over("SELECT account_key, true AS mine FROM mine", &[("mine", &mine)]).await?;
+            let mine = night.engine.materialise(mine, &format!("{}_mine", self.entity)).await?;
+            let count = crate::rows::count(night, &mine).await?;
+            let window = night.engine.look_up(window, ACCOUNT, (mine, count), MINE).await?;
+            let window = window.filter(ident(MINE).is_not_null())?;
+            let parts = self.to_customers(partial.states(window, &self.groups(), false, true)?).await?;
+            let windows = partial.values(parts, CUSTOMER, false, true)?;
+            let values_anew = partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?;
+            return self.replaced(values, moved, values_anew, outcome).await;
+        }
         let parts = self.to_customers(partial.states(window, &self.groups(), false, true)?).await?;
         let windows = partial.values(parts, CUSTOMER, false, true)?;
-        Ok(partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?)
+        if !partial.windows_follow() {
+            let lifetime = self.replaced(values, &touched, lifetime, outcome).await?;
+            return Ok(partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?);
+        }
+        let columns: String = partial.lifetime_values().iter().map(|c| format!(", {}", quote(c))).collect();
+        let (lifetime, _) = self.merged(values, &touched, &lifetime, &columns).await?;
+        let all = partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?;
+        self.keep(outcome, self.values_name(), self.stamp_of_values(night.as_of), all).await
+    }
+
+    /// The rows from an instant on.
+    async fn since(&self, instant: i64) -> Result<DataFrame, StageError> {
+        let from = format!("arrow_cast({instant}, 'Timestamp(µs, \"UTC\")')");
+        let query = format!("SELECT * FROM rows WHERE {} >= {from}", self.entity.event_time());
+        self.night.over(&query, &[("rows", &self.rows)]).await
     }
 }
 
@@ -398,7 +490,7 @@ pub async fn needs(night: &Night<'_>) -> Result<Vec<(String, Entity, Reach)>, St
         let Some(table) = tessera_contract::tables::find(night.project, &entity.clean_table()) else { continue };
         let clean = night.engine.none(table.file_schema())?;
         let rows = night.over(&rows_of(entity, &clean), &[("clean", &clean)]).await?;
-        let partial = split(night.project, night.engine, night.as_of, entity, &over, &[], rows.schema())?;
+        let partial = split(night.project, night.engine, night.as_of, None, entity, &over, &[], rows.schema())?;
         let needs = partial.needs().filter(|(name, _)| *name != LINES);
         all.extend(needs.map(|(name, reach)| (name.to_owned(), entity, reach.clone())));
     }

@@ -45,12 +45,18 @@ const EXPRESSIONS: [(&str, &str); 12] = [
 ];
 
 fn split(session: &SessionContext, schema: &DFSchema) -> Partial {
-    let night = AsOf::parse("2026-03-02", "UTC").expect("a date");
-    let words = |night| Words::new(night, "UTC");
+    split_on(session, schema, "2026-03-02", None)
+}
+
+fn split_on(session: &SessionContext, schema: &DFSchema, night: &str, before: Option<&str>) -> Partial {
+    let on = |text: &str, night: &str| {
+        bind(text, &Words::new(AsOf::parse(night, "UTC").expect("a date"), "UTC")).expect("SQL")
+    };
     let entry = |(name, text): &(&str, &str)| Entry {
         name: (*name).to_owned(),
-        tonight: bind(text, &words(night)).expect("SQL"),
-        another: bind(text, &words(night.tomorrow())).expect("SQL"),
+        tonight: on(text, night),
+        never: on(text, "1900-01-01"),
+        before: before.map(|before| on(text, before)),
     };
     let entries: Vec<_> = EXPRESSIONS.iter().map(entry).collect();
     Partial::split(session, schema, "at", &["weight"], &entries).expect("expressions")
@@ -126,4 +132,46 @@ async fn parts_give_what_the_whole_gives() {
     let plain = engine.sql(&query, &[("lines", &all)], &Words::new(night, "UTC")).await.expect("planned");
     let plain = pretty_format_batches(&plain.collect().await.expect("rows")).expect("a table").to_string();
     assert_eq!(whole, plain);
+}
+
+/// The values of the night before are tonight's, but for those of whom a row came or moved: these are computed anew.
+#[tokio::test]
+async fn only_who_moved_has_other_windows() {
+    let engine = engine();
+    let session = engine.session();
+    let all = lines(session, &format!("{OLD}, {NEW}")).await;
+    let by_account = Groups { by: &["account_key"], keep: &["account_key"] };
+    let values = async |partial: &Partial, rows: &DataFrame| {
+        let known = rows.clone().filter(ident("at").lt(lit("2026-03-02T00:00:00Z"))).expect("a filter");
+        let states = partial.states(known, &by_account, true, true).expect("states");
+        let values = partial.values(states, "account_key", true, true).expect("values");
+        let rows = values.collect().await.expect("rows");
+        let text = pretty_format_batches(&rows).expect("a table").to_string();
+        text.lines().filter(|l| l.contains("| ")).skip(1).map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    for (before, expect) in [("2026-03-01", "c"), ("2026-02-19", "a b c d"), ("2026-03-02", "")] {
+        let tonight = split_on(session, all.schema(), "2026-03-02", Some(before));
+        let (_, moved) = tonight.moved().expect("windows that move");
+        let moved = all.clone().filter(moved).expect("a filter");
+        let moved = moved.aggregate(vec![ident("account_key")], Vec::new()).expect("accounts");
+        let moved: std::collections::BTreeSet<String> = pretty_format_batches(&moved.collect().await.expect("rows"))
+            .expect("a table")
+            .to_string()
+            .lines()
+            .filter_map(|l| l.trim_matches(['|', ' ']).chars().next())
+            .filter(|c| "abcd".contains(*c))
+            .map(String::from)
+            .collect();
+        let then = split_on(session, all.schema(), before, None);
+        assert_eq!(then.kept_values(), tonight.kept_values(), "the names are those of every night");
+        let (then, tonight) = (values(&then, &all).await, values(&tonight, &all).await);
+        for row in tonight.difference(&then) {
+            let account = row.trim_matches(['|', ' ']).chars().next().expect("a key");
+            assert!(moved.contains(&account.to_string()), "{before}: {row}");
+        }
+        assert!(
+            moved.iter().all(|m| "abcd".contains(m.as_str())) && (expect.is_empty() == moved.is_empty()),
+            "{before}: {moved:?}"
+        );
+    }
 }

@@ -38,16 +38,16 @@ pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<A
     }
     let judge = Judge::of(night, source).await?;
     if night.kept.get(&verdicts(entity)).is_none_or(|kept| kept.stamp != judge.stamp) {
-        return Ok(None);
+        return anew(entity, "their rules, their columns or the program changed");
     }
     let prefers = |step: &Step| step.rule.as_ref().and_then(|r| r.prefer.as_deref()).is_some_and(names_the_night);
     let names = |step: &&Step| step.skipped.is_none() && (names_the_night(&step.expression) || prefers(step));
     let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
     if named || judge.steps.iter().filter(names).any(|s| !s.checks()) {
-        return Ok(None);
+        return anew(entity, "a column or a rule that is no check asks for the night");
     }
     let waited = match waited(night, entity, &judge.mapping).await {
-        Err(StageError::ReadAll { .. }) => return Ok(None),
+        Err(StageError::ReadAll { why, .. }) => return anew(entity, &why),
         waited => judge.judged(night, &waited?).await?,
     };
     let come = night.over("SELECT * FROM waited WHERE NOT later", &[("waited", &waited)]).await?;
@@ -90,7 +90,10 @@ pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<A
     for query in asked {
         let found = night.over(&query, &[("rows", &rows)]).await?;
         if rows::count(night, &found).await? > 0 {
-            return Ok(None);
+            return anew(
+                entity,
+                "a verdict depends on the night, or a row that waited for it has a rival among the others",
+            );
         }
     }
 
@@ -101,12 +104,18 @@ pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<A
         let query = "SELECT 1 FROM come JOIN identity ON come.customer_id = identity.customer_id";
         let found = night.over(query, &[("come", &come), ("identity", identity)]).await?;
         if rows::count(night, &found).await? > 0 {
-            return Ok(None);
+            return anew(entity, "a row that waited for this night is of somebody who was known");
         }
     }
     let keyed = judge.keyed(night, waited, None).await?;
     let come = Some(Census::of_nothing().decide(night, &judge, &keyed).await?);
     Ok(Some(Again { judge, files, come }))
+}
+
+/// All rows of the source are judged, and why.
+fn anew(entity: Entity, why: &str) -> Result<Option<Again>, StageError> {
+    tracing::info!("all {entity} are judged, though their files are the same: {why}");
+    Ok(None)
 }
 
 impl Again {
