@@ -205,8 +205,7 @@ fn a_cut_registry_is_not_the_one_that_was_noted() {
     let project = Project::shop();
     let noted = |lake: &str| {
         let said = project.ok(&["snapshots", "verify", "--lake", lake]);
-        let hash = said.split([' ', ',', ';']).find(|word| word.len() == 64).expect("a hash").to_owned();
-        hash
+        said.split([' ', ',', ';']).find(|word| word.len() == 64).expect("a hash").to_owned()
     };
     project.ok(&["run", "--as-of", "2025-12-01"]);
     let first = noted("lake");

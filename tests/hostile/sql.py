@@ -56,7 +56,7 @@ class Window:
         if r.random() < 0.5:
             # One that fits, so that what is around it is what is tried.
             select = r.choice(FITTING)
-        query = r.choice(STATEMENTS).format(select=select)
+        query = select if r.random() < 0.4 else r.choice(STATEMENTS).format(select=select)
         if r.random() < 0.2 and query:
             text = list(query)
             for _ in range(r.choice([1, 2, 5])):

@@ -17,9 +17,8 @@ use datafusion::{
     prelude::{DataFrame, Expr},
 };
 use futures::FutureExt;
-use tessera_contract::{AsOf, Entity, Feature, Project, project::AfterAsOf, table::Kind};
+use tessera_contract::{AsOf, Entity, Feature, project::AfterAsOf, table::Kind};
 use tessera_engine::{
-    Engine,
     buckets::BUCKET,
     formula::{self, Words, quote},
     partial::{Entry, Groups, Partial, Reach},
@@ -158,15 +157,13 @@ fn rows_of(entity: Entity, frame: &DataFrame) -> String {
 
 /// The expressions over one relation in parts, and how they are called in messages.
 fn split(
-    project: &Project,
-    engine: &Engine,
-    as_of: AsOf,
-    parent: Option<AsOf>,
+    night: &Night<'_>,
     entity: Entity,
     over: &[(&str, &Feature)],
     absent: &[&str],
     schema: &DFSchema,
 ) -> Result<Partial, StageError> {
+    let (project, engine, as_of, parent) = (night.project, night.engine, night.as_of, night.parent);
     let place = |name: &str| format!("features.{name}.expression");
     let bound = |text: &str, as_of: AsOf| formula::bind(text, &Words::new(as_of, &project.project.timezone));
     let never = AsOf::new(NEVER, &project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
@@ -223,7 +220,7 @@ async fn aggregate(
     let clean = night.input(&entity.clean_table())?;
     let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
     let absent = night.availability.absent(entity);
-    let partial = split(night.project, night.engine, night.as_of, night.parent, entity, over, &absent, rows.schema())?;
+    let partial = split(night, entity, over, &absent, rows.schema())?;
     let relation = Relation { night, entity, rows, partial };
     let values = match relation.goes_on() {
         Some((states, values, added)) => relation.chained(states, values, added, outcome).await?,
@@ -490,7 +487,7 @@ pub async fn needs(night: &Night<'_>) -> Result<Vec<(String, Entity, Reach)>, St
         let Some(table) = tessera_contract::tables::find(night.project, &entity.clean_table()) else { continue };
         let clean = night.engine.none(table.file_schema())?;
         let rows = night.over(&rows_of(entity, &clean), &[("clean", &clean)]).await?;
-        let partial = split(night.project, night.engine, night.as_of, None, entity, &over, &[], rows.schema())?;
+        let partial = split(night, entity, &over, &[], rows.schema())?;
         let needs = partial.needs().filter(|(name, _)| *name != LINES);
         all.extend(needs.map(|(name, reach)| (name.to_owned(), entity, reach.clone())));
     }

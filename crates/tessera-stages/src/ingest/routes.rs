@@ -99,14 +99,14 @@ pub(super) async fn routes(
         let filter = Some(parse("waits")?);
         all.push(Route { filter, ..Route::other(&waiting(entity), columns, Lifetime::Kept) });
     }
-    if reads_all(night.project, entity).is_none() {
-        if let Some(repeats) = repeats(judge)? {
-            let columns = vec![ident(&repeats.hash).alias("h"), ident(entity.event_time()).alias("at")];
-            // Whatever was still there when repeats were looked for.
-            let gone = waterfall::bits(&judge.steps[..=repeats.bit], Step::turns_away);
-            let filter = Some(parse(&format!("NOT waits AND mask & {gone} = 0"))?);
-            all.push(Route { filter, ..Route::other(&seen(entity), columns, Lifetime::Kept) });
-        }
+    if reads_all(night.project, entity).is_none()
+        && let Some(repeats) = repeats(judge)?
+    {
+        let columns = vec![ident(&repeats.hash).alias("h"), ident(entity.event_time()).alias("at")];
+        // Whatever was still there when repeats were looked for.
+        let gone = waterfall::bits(&judge.steps[..=repeats.bit], Step::turns_away);
+        let filter = Some(parse(&format!("NOT waits AND mask & {gone} = 0"))?);
+        all.push(Route { filter, ..Route::other(&seen(entity), columns, Lifetime::Kept) });
     }
     if naming {
         let columns = vec![ident("customer_id"), parse(key)?.alias("account_key")];
