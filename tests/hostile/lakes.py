@@ -114,5 +114,6 @@ class Lake:
 
 
 def ignored(name):
-    """What no published night consists of: who is at work, whether the store can create, and what is gone through once."""
-    return name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/"))
+    """What no published night consists of: who is at work, whether the store can create, what is gone through once. Of a stage's record,
+    what it names is verified, and not yet the words beside, of which a changed one may pass."""
+    return name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/", "_tessera/stages/"))
