@@ -51,10 +51,16 @@ pub async fn find(context: &Context) -> Result<Vec<Found>> {
 
 async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Result<Found> {
     let url = resolve(&context.folder, &settings.url);
-    let Place { store, base, path, pattern, odd } = place(&url)?;
+    let Place { store, base, path, pattern } = place(&url)?;
     let source::Listed { mut files, mut passed_over } = source::list(&store, &base, &path, pattern.as_deref()).await?;
-    files.retain(|file| !odd.contains(&file.location));
-    passed_over.extend(odd);
+    if base.scheme() == "file" {
+        // A pipe or a device would be waited for.
+        let odd = files.extract_if(.., |file| !Path::new("/").join(&file.location).is_file());
+        passed_over.extend(odd.map(|file| file.url));
+        if pattern.is_none() {
+            links_to_nowhere(&Path::new("/").join(&path), &mut passed_over);
+        }
+    }
     if !passed_over.is_empty() {
         tracing::warn!(
             "{entity}: {} of {url} not read, as no file of a known format (.csv, .ndjson, .parquet …): {}",
@@ -91,8 +97,6 @@ struct Place {
     path: String,
     /// Which of the folder's files, relative to it.
     pattern: Option<String>,
-    /// What stands below the path and is neither a file nor a folder, by its path in the store.
-    odd: Vec<String>,
 }
 
 /// Names in a message.
@@ -121,15 +125,11 @@ fn place(url: &str) -> Result<Place> {
         if std::fs::metadata(&path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
             return Err(Usage(format!("{url} is neither a file nor a folder, but a pipe or a device")).into());
         }
-        let mut odd = Vec::new();
-        neither(&path, &mut odd);
-        let inner = |path: &Path| path.display().to_string().trim_start_matches('/').to_owned();
         return Ok(Place {
             store: Arc::new(object_store::local::LocalFileSystem::new()),
             base: Url::parse("file:///")?,
-            path: inner(&path),
+            path: path.display().to_string().trim_start_matches('/').to_owned(),
             pattern: (!pattern.is_empty()).then(|| pattern.join("/")),
-            odd: odd.iter().map(|path| inner(path)).collect(),
         });
     }
     let parsed = Url::parse(url).with_context(|| format!("{url} is no URL"))?;
@@ -146,20 +146,19 @@ fn place(url: &str) -> Result<Place> {
         }
         None => (path.to_string(), None),
     };
-    Ok(Place { store, base, path, pattern, odd: Vec::new() })
+    Ok(Place { store, base, path, pattern })
 }
 
 /// The signs of a pattern.
 const WILD: [char; 3] = ['*', '?', '['];
 
-/// What stands below a folder and cannot be read: pipes and devices, which would be waited for, and links to nowhere.
-fn neither(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        match std::fs::metadata(&path) {
-            Ok(known) if known.is_dir() => neither(&path, found),
-            Ok(known) if known.is_file() => {}
-            _ => found.push(path),
+/// Links below a folder whose targets are not there: the store lists none of them. Linked folders are not entered, as they may lead back.
+fn links_to_nowhere(folder: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => links_to_nowhere(&entry.path(), found),
+            Ok(kind) if kind.is_symlink() && !entry.path().exists() => found.push(entry.path().display().to_string()),
+            _ => {}
         }
     }
 }
