@@ -22,6 +22,7 @@ use serde_json::json;
 use crate::lake::concurrently;
 use crate::schema::{CHECKPOINT_INTERVAL, Partitioning, TableShape};
 use crate::table::{FINGERPRINT_TAG, SHA256_TAG, night};
+use crate::verify::commit_path;
 use crate::{AS_OF, DataFile, Lake, LakeError};
 
 /// Of two writers that meet, one always gets through, so that this bounds how many may meet.
@@ -198,7 +199,7 @@ impl Lake {
             Err(source) => return Err(error(source)),
         };
         let version = finished.version;
-        self.settle(&format!("{table}/_delta_log/{version:020}.json")).await?;
+        self.settle(&commit_path(table, version.cast_signed())).await?;
         // A checkpoint only makes reading faster; the commit stands without it.
         if (version + 1).is_multiple_of(CHECKPOINT_INTERVAL)
             && let Err(problem) = finished.await

@@ -19,13 +19,18 @@ pub struct Documents {
 }
 
 impl Documents {
+    /// Where a document lies in the lake.
+    pub fn place(path: &str) -> String {
+        format!("{FOLDER}/{path}")
+    }
+
     pub(crate) fn new(lake: Lake) -> Self {
         Self { lake }
     }
 
     /// Writes a document unless there is one already; says whether it was written.
     pub async fn put_new(&self, path: &str, bytes: impl Into<Bytes>) -> Result<bool, LakeError> {
-        let path = full(path);
+        let path = Self::place(path);
         let put = self.lake.store().put_opts(&self.lake.path(&path), bytes.into().into(), PutMode::Create.into()).await;
         match put {
             Ok(_) => Ok(true),
@@ -36,7 +41,7 @@ impl Documents {
 
     /// Writes a document, over an older one if there is one.
     pub async fn put(&self, path: &str, bytes: impl Into<Bytes>) -> Result<(), LakeError> {
-        let path = full(path);
+        let path = Self::place(path);
         self.lake
             .store()
             .put(&self.lake.path(&path), bytes.into().into())
@@ -47,7 +52,7 @@ impl Documents {
 
     /// The document, if there is one.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>, LakeError> {
-        let path = full(path);
+        let path = Self::place(path);
         let read = async { self.lake.store().get(&self.lake.path(&path)).await?.bytes().await };
         match read.await {
             Ok(bytes) => Ok(Some(bytes)),
@@ -58,7 +63,7 @@ impl Documents {
 
     /// The paths of the documents in a folder and below, sorted. The prefix is a whole folder name.
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, LakeError> {
-        let folder = full(prefix);
+        let folder = Self::place(prefix);
         let base = self.lake.path(FOLDER);
         let mut paths: Vec<String> = self
             .lake
@@ -78,7 +83,7 @@ impl Documents {
 
     /// Deletes the documents in a folder and below; says how many there were.
     pub async fn delete_prefix(&self, prefix: &str) -> Result<usize, LakeError> {
-        let folder = full(prefix);
+        let folder = Self::place(prefix);
         let store = self.lake.store();
         let locations = store.list(Some(&self.lake.path(&folder))).map_ok(|object| object.location).boxed();
         store
@@ -87,10 +92,6 @@ impl Documents {
             .await
             .map_err(|source| self.lake.store_error("delete", &folder, source))
     }
-}
-
-fn full(path: &str) -> String {
-    format!("{FOLDER}/{path}")
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub use objects::Object;
 pub use record::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
 pub use registry::{ChainFinding, Registry};
 pub use table::{AS_OF, DataFile, TableFiles, digest};
-pub use verify::{Checksum, FileFinding, FileProblem};
+pub use verify::{Checksum, FileFinding, FileProblem, commit_path};
 
 #[cfg(test)]
 mod testing;

@@ -71,6 +71,9 @@ pub struct SnapshotContent {
     pub seed: i64,
     /// Every gate that was asked.
     pub gates: Vec<GateRecord>,
+    /// SHA-256 of files that say more than the columns do, by their path in the lake: the tables' Delta commits, the
+    /// documents of the run and its stages, the registry's own commit before; a repeated run may change it.
+    pub evidence: BTreeMap<String, String>,
     /// Why, where somebody had to say it: a retraction, an expiry.
     pub why: String,
     /// Who ran it and where, `user@host`; a repeated run may change it.
@@ -94,9 +97,6 @@ pub struct TableRecord {
     pub bytes: u64,
     /// The list of the files, see [`crate::digest`].
     pub digest: String,
-    /// SHA-256 of the version's commit in the Delta log; none for a run that was held.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<String>,
 }
 
 impl TableRecord {
@@ -109,7 +109,6 @@ impl TableRecord {
             files: files.len() as u64,
             bytes: files.iter().map(|f| f.bytes).sum(),
             digest: crate::digest(files),
-            commit: None,
         }
     }
 }
@@ -148,8 +147,8 @@ pub struct GateRecord {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotRecord {
     /// The night and the first 12 hex digits of the content's SHA-256, `2026-11-01-1a2b3c4d5e6f`.
-    /// The content is everything but `published_at`, `recorded_by` and the place in the chain, so that the id
-    /// follows from what the run did and not from who did it when.
+    /// The content is everything but `published_at`, `recorded_by`, `evidence` and the place in the chain, so that the
+    /// id follows from what the run did and not from who did it when.
     pub snapshot_id: String,
     /// Place in the chain, from 0 without gaps.
     pub sequence: i64,

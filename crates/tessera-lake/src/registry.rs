@@ -4,7 +4,9 @@
 //! `hash = sha256(previous_hash + "\n" + row)`, where `row` is the JSON object of all columns but the
 //! two hashes, keys sorted, no white space, dates as `YYYY-MM-DD`, JSON columns as the text they are.
 //! [`Registry::verify_chain`] finds rows that were changed, removed from the middle, or reordered.
-//! What it cannot see is a tail that was cut off: keep the last hash elsewhere for that.
+//! What it cannot see is a tail that was cut off: keep the last hash elsewhere for that. Each row also names the SHA-256 of
+//! the table's commit before it, so that of the Delta log all but the newest commit is proven as it was written; of the newest
+//! one the rows, that it leads to, are.
 //!
 //! Every append adds one small file, so that a night writes a few kilobytes however long the history
 //! is. When 32 files have gathered, the next append puts all rows into one, in the same
@@ -24,6 +26,7 @@ use crate::lake::concurrently;
 use crate::rows::{self, NO_HASH, Row};
 use crate::schema::{Partitioning, TableShape};
 use crate::table::SHA256_TAG;
+use crate::verify::commit_path;
 use crate::{DataFile, History, Lake, LakeError, SnapshotContent, SnapshotRecord};
 
 /// Name of the table.
@@ -71,13 +74,19 @@ impl Registry {
             let adds = self.files(current.as_ref())?;
             let mut stored = self.rows(&adds).await?;
             let before = stored.len();
+            let own = match &current {
+                Some(current) => self.lake.evidence(vec![commit_path(TABLE, current.version().cast_signed())]).await?,
+                None => BTreeMap::new(),
+            };
             for content in contents {
                 if stored.iter().any(|row| row.text("run_id") == content.run_id) {
                     continue;
                 }
                 let last = stored.last();
                 let (sequence, hash) = last.map_or((0, NO_HASH), |last| (last.sequence + 1, last.text("hash")));
-                stored.push(Row::new(content, sequence, hash)?);
+                let mut content = content.clone();
+                content.evidence.extend(own.clone());
+                stored.push(Row::new(&content, sequence, hash)?);
             }
             let answer = |stored: &[Row]| {
                 let asked = |row: &&Row| contents.iter().any(|c| c.run_id == row.text("run_id"));
@@ -131,12 +140,22 @@ impl Registry {
             if Some(hex::encode(Sha256::digest(&bytes)).as_str()) != sha256(&add) {
                 find("its bytes are not those that were committed".into());
             }
+            if usize::try_from(add.size) != Ok(bytes.len()) {
+                find(format!("it has {} bytes, the Delta log says {}", bytes.len(), add.size));
+            }
             match rows::decode(&place, bytes) {
                 Ok(rows) => stored.extend(rows),
                 Err(e) => find(e.to_string()),
             }
         }
         stored.sort_by_key(|row| row.sequence);
+        for (path, sha256) in stored.iter().filter_map(|row| row.record().ok()).flat_map(|r| r.content.evidence) {
+            if path.starts_with(&format!("{TABLE}/"))
+                && let Some(problem) = self.lake.changed(&path, &sha256).await?
+            {
+                findings.push(ChainFinding { place: path, problem: problem.to_owned() });
+            }
+        }
         findings.extend(check_chain(&stored));
         Ok(findings)
     }

@@ -21,13 +21,13 @@ use crate::commit::parse_date;
 use crate::{AS_OF, LakeError, SnapshotContent, SnapshotRecord, SnapshotState};
 
 /// Version of the row format; a change of columns or of the hash makes a new one.
-const FORMAT: i32 = 2;
+const FORMAT: i32 = 3;
 
 /// What stands before the first row of the chain.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// The columns of the table with their types and comments.
-const COLUMNS: [(&str, DataType, &str); 23] = [
+const COLUMNS: [(&str, DataType, &str); 24] = [
     (AS_OF, DataType::Date32, "the night"),
     ("snapshot_id", DataType::Utf8, "the night and 12 hex digits of the content's SHA-256"),
     ("state", DataType::Utf8, "published, held, retracted or expired"),
@@ -53,6 +53,7 @@ const COLUMNS: [(&str, DataType, &str); 23] = [
     ("secret", DataType::Utf8, "identity of the secret under which keys were made"),
     ("seed", DataType::Int64, "seed of everything random"),
     ("gates", DataType::Utf8, "JSON array of gates: metric, scope, value, threshold, state, required"),
+    ("evidence", DataType::Utf8, "JSON object of Delta commits and documents of the run by their path: SHA-256"),
     ("why", DataType::Utf8, "why a snapshot was retracted or expired"),
     ("recorded_by", DataType::Utf8, "user@host of the runner"),
     ("published_at", DataType::Utf8, "when the run finished, as the runner's clock said"),
@@ -91,6 +92,7 @@ impl Row {
             ("code_commit", content.code_commit.clone()),
             ("secret", content.secret.clone()),
             ("gates", json_text("gates", &content.gates)?),
+            ("evidence", json_text("evidence", &content.evidence)?),
             ("why", content.why.clone()),
             ("recorded_by", content.recorded_by.clone()),
             ("published_at", content.published_at.clone()),
@@ -109,7 +111,7 @@ impl Row {
 
     /// The id that follows from the content.
     pub(crate) fn expected_id(&self) -> String {
-        let place = ["snapshot_id", "sequence", "recorded_by", "published_at", "previous_hash", "hash"];
+        let place = ["snapshot_id", "sequence", "evidence", "recorded_by", "published_at", "previous_hash", "hash"];
         let digest = hex::encode(Sha256::digest(self.canonical(&place)));
         format!("{}-{}", self.night(), &digest[..12])
     }
@@ -171,6 +173,7 @@ impl Row {
                 secret: self.text("secret").to_owned(),
                 seed: self.seed,
                 gates: self.parse("gates")?,
+                evidence: self.parse("evidence")?,
                 why: self.text("why").to_owned(),
                 recorded_by: self.text("recorded_by").to_owned(),
                 published_at: self.text("published_at").to_owned(),

@@ -1,5 +1,6 @@
 //! Checksums of files in the lake, and whether a snapshot's files still are what was published.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use futures::TryStreamExt;
@@ -60,6 +61,11 @@ impl fmt::Display for FileProblem {
     }
 }
 
+/// The commit that made a version of a table.
+pub fn commit_path(table: &str, version: i64) -> String {
+    format!("{table}/_delta_log/{version:020}.json")
+}
+
 impl Lake {
     /// Reads a file and gives its size and hash; none when there is no such file.
     pub async fn checksum(&self, path: &str) -> Result<Option<Checksum>, LakeError> {
@@ -117,18 +123,30 @@ impl Lake {
             )));
         }
         // Of what a commit says beside the files, readers believe more: which of them they may skip.
-        match (&record.commit, self.commit_checksum(name, version).await?) {
-            (Some(expected), Some(found)) if *expected != found => {
-                Err(refuse(format!("the commit of version {version} is another one than was made")))
-            }
-            _ => Ok(table),
+        let commit = commit_path(name, version);
+        if let Some(expected) = snapshot.content.evidence.get(&commit)
+            && let Some(problem) = self.changed(&commit, expected).await?
+        {
+            return Err(refuse(format!("{commit} {problem}")));
         }
+        Ok(table)
     }
 
-    /// SHA-256 of a table's commit; none when it is not there, which it need not be where a checkpoint holds what it said.
-    pub async fn commit_checksum(&self, table: &str, version: i64) -> Result<Option<String>, LakeError> {
-        let found = self.checksum(&format!("{table}/_delta_log/{version:020}.json")).await?;
-        Ok(found.map(|checksum| checksum.sha256))
+    /// SHA-256 of some files that exist, by path.
+    pub async fn evidence(&self, paths: Vec<String>) -> Result<BTreeMap<String, String>, LakeError> {
+        let one = |path: String| async move { Ok(self.checksum(&path).await?.map(|found| (path, found.sha256))) };
+        Ok(concurrently(paths.into_iter().map(one).collect()).await?.into_iter().flatten().collect())
+    }
+
+    /// What is wrong with a file that a row of the registry gives as evidence. A commit may be gone: where a checkpoint holds
+    /// what it said, it need not stay, and where none does, the log cannot be read.
+    pub async fn changed(&self, path: &str, sha256: &str) -> Result<Option<&'static str>, LakeError> {
+        Ok(match self.checksum(path).await? {
+            Some(found) if found.sha256 == sha256 => None,
+            Some(_) => Some("is another one than was written"),
+            None if path.contains("/_delta_log/") => None,
+            None => Some("is missing"),
+        })
     }
 
     async fn verify_file(&self, file: &DataFile) -> Result<Option<FileFinding>, LakeError> {

@@ -1,6 +1,6 @@
 //! The last step: the gates decide, the tables are committed, and the registry remembers.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use arrow::datatypes::{Float64Type, SchemaRef};
@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tessera_contract::{Table, tables};
 use tessera_lake::{
-    DataFile, GateRecord, History, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord,
+    DataFile, Documents, GateRecord, History, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     context::Context,
     errors::Held,
     progress::Phase,
-    record::Written,
+    record::{RunRecord, Written},
     runner::{Run, VERSION},
 };
 
@@ -53,15 +53,14 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
             }
             _ => None,
         };
-        let commit = match version {
-            Some(version) => lake.commit_checksum(name, version).await?,
-            None => None,
-        };
-        let record = TableRecord::new(version, written.fingerprint()?.to_string(), &files);
-        anyhow::Ok((name.to_owned(), TableRecord { commit, ..record }))
+        anyhow::Ok((name.to_owned(), TableRecord::new(version, written.fingerprint()?.to_string(), &files)))
     };
     let commits: Vec<_> = run.records().flat_map(|r| &r.tables).map(|(name, written)| one(name, written)).collect();
-    let committed = futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;
+    let committed: BTreeMap<String, TableRecord> =
+        futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;
+    let made = committed.iter().filter_map(|(name, table)| Some(tessera_lake::commit_path(name, table.version?)));
+    let documents = run.plan.iter().map(|p| p.path.clone()).chain([RunRecord::path(&as_of, &run.id)]);
+    let evidence = made.chain(documents.map(|path| Documents::place(&path))).collect();
     let content = SnapshotContent {
         run_id: run.id.clone(),
         as_of: as_of.clone(),
@@ -78,6 +77,7 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
         secret: run.context.secret()?.identity(),
         seed: i64::try_from(run.context.project.segmentation.seed).unwrap_or(i64::MAX),
         gates,
+        evidence: lake.evidence(evidence).await?,
         why: String::new(),
         recorded_by: recorded_by(),
         published_at: jiff::Timestamp::now().to_string(),
