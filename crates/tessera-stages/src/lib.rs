@@ -141,6 +141,8 @@ pub struct Source {
     pub rows: Option<DataFrame>,
     /// The files to read, in the order in which locators number them.
     pub files: Vec<SourceFile>,
+    /// The rows that the footers of these files say they have, where they have one.
+    pub footers: Vec<Option<u64>>,
     /// Where the parent night has read the source's other files, which are as they were: how many numbers of files are taken.
     pub before: Option<i64>,
     /// Whether the files, all of which are to be read, are those of the parent night.

@@ -114,6 +114,11 @@ impl Before {
                 all.insert(key, Count { rows: rows.unwrap_or(0), amount: amount.unwrap_or(0) });
             }
         }
+        let failed = rows::integers(&batch, "rows_failed")?;
+        for ((source, rule), failed) in sources.into_iter().zip(rules).zip(failed) {
+            let key = (source.unwrap_or_default(), rule.unwrap_or_default(), "failed");
+            all.insert(key, Count { rows: failed.unwrap_or(0), amount: 0 });
+        }
         Ok(Self(all))
     }
 
@@ -162,17 +167,23 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
     {
         left.insert((rule.unwrap_or_default(), disposition.unwrap_or_default()), count);
     }
+    // Which rules rows failed, those that were counted before aside.
+    let quarantine = night.given("quarantine")?;
+    let (clean_asked, gone_asked, failed_before) = match (&clean_table.added, &quarantine.added) {
+        (Some(clean), Some(gone)) if night.previous.contains_key("ledger") => (clean, gone, Some(before)),
+        _ => (&clean_table.frame, &quarantine.frame, None),
+    };
     let mut failed = tally(
         night,
         &format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{name}'"),
-        ("quarantine", night.input("quarantine")?),
+        ("quarantine", gone_asked),
     )
     .await?;
     let list = |column: &str| {
         format!("SELECT unnest({column}) AS rule, {money} AS money FROM clean WHERE {column} IS NOT NULL")
     };
     if given.rules.iter().any(|r| r.severity == Severity::Warn) {
-        for (rule, count) in tally(night, &list("warned_by"), ("clean", &clean_table.frame)).await? {
+        for (rule, count) in tally(night, &list("warned_by"), ("clean", clean_asked)).await? {
             let entry = failed.entry(rule).or_default();
             *entry = *entry + count;
         }
@@ -214,7 +225,8 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
         ..Line::default()
     });
     for (step, number) in given.rules.iter().zip(2..) {
-        let failed = failed.get(&step.name).copied().unwrap_or_default();
+        let failed = failed.get(&step.name).copied().unwrap_or_default()
+            + failed_before.map(|b| b.of(name, &step.name, "failed")).unwrap_or_default();
         if step.severity == Severity::Fail && failed.rows > 0 {
             return Err(StageError::RuleBroken { entity: name.into(), rule: step.name.clone(), rows: failed.rows });
         }

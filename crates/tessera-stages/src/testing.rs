@@ -121,9 +121,9 @@ async fn opened(engine: &Engine, base: &Url, store: &Arc<dyn ObjectStore>, entit
         null_values: vec![String::new()],
     };
     let table = source::open(Arc::clone(store), base, format, files).await.expect("opens");
-    let files = table.files().to_vec();
+    let (files, footers) = (table.files().to_vec(), table.footers().to_vec());
     let rows = Some(engine.session().read_table(Arc::new(table)).expect("a frame"));
-    Source { entity, rows, files, before: None, unchanged: false }
+    Source { entity, rows, files, footers, before: None, unchanged: false }
 }
 
 /// The rows of a table in the columns of its contract.

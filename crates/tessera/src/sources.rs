@@ -171,7 +171,8 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
         let before = reading.before;
         let wanted: Vec<_> = reading.files.iter().filter_map(|i| one.files.get(*i).cloned()).collect();
         if wanted.is_empty() && before.is_some() {
-            sources.push(Source { entity, rows: None, files: Vec::new(), before, unchanged: false });
+            let (files, footers) = (Vec::new(), Vec::new());
+            sources.push(Source { entity, rows: None, files, footers, before, unchanged: false });
             continue;
         }
         engine.register_store(&one.base, Arc::clone(&one.store));
@@ -179,16 +180,17 @@ pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> R
         if before.is_some() && matches!(opened, Err(source::SourceError::Empty { .. })) {
             // Beside the files that were read before, that is no more than a warning.
             tracing::warn!("{entity}: what is new is empty and gives no row");
-            sources.push(Source { entity, rows: None, files: wanted, before, unchanged: false });
+            let (files, footers) = (wanted, Vec::new());
+            sources.push(Source { entity, rows: None, files, footers, before, unchanged: false });
             continue;
         }
         let table = opened.with_context(|| format!("the source of {entity}"))?;
         for warning in table.warnings() {
             tracing::warn!("{entity}: {warning}");
         }
-        let files = table.files().to_vec();
+        let (files, footers) = (table.files().to_vec(), table.footers().to_vec());
         let rows = Some(engine.session().read_table(Arc::new(table))?);
-        sources.push(Source { entity, rows, files, before, unchanged: reading.unchanged });
+        sources.push(Source { entity, rows, files, footers, before, unchanged: reading.unchanged });
     }
     Ok(sources)
 }

@@ -27,6 +27,8 @@ use super::{SourceError, SourceFile};
 /// What a footer says.
 pub(super) struct Footer {
     pub schema: SchemaRef,
+    /// Rows of the file, as it says by itself.
+    pub rows: u64,
     /// Rows and compressed bytes of every row group.
     pub groups: Vec<(u64, u64)>,
 }
@@ -119,6 +121,7 @@ pub(super) async fn footer(store: &Arc<dyn ObjectStore>, file: &SourceFile) -> R
     });
     Ok(Footer {
         schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+        rows: size(metadata.metadata().file_metadata().num_rows()),
         groups: groups.map(|g| (size(g.num_rows()), size(g.compressed_size()))).collect(),
     })
 }

@@ -35,6 +35,7 @@ pub struct SourceTable {
     format: SourceFormat,
     files: Vec<SourceFile>,
     units: Vec<Unit>,
+    footers: Vec<Option<u64>>,
     schema: SchemaRef,
     warnings: Vec<String>,
 }
@@ -52,6 +53,7 @@ pub async fn open(
     let mut fields: Vec<(Field, String)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut units = Vec::new();
+    let mut footers = vec![None; files.len()];
     let mut warnings = Vec::new();
     let mut headers: Vec<HashSet<String>> = Vec::new();
     let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
@@ -65,6 +67,7 @@ pub async fn open(
             Format::Parquet => {
                 let footer = parquet::footer(&store, file).await?;
                 let mut first = 0;
+                footers[number] = Some(footer.rows);
                 for (group, (rows, bytes)) in footer.groups.iter().enumerate() {
                     units.push(Unit { file: number, group, first, rows: Some(*rows), bytes: *bytes, delimiter: 0 });
                     first += rows;
@@ -149,7 +152,7 @@ pub async fn open(
     all.push(Field::new(RECORD, record, false));
     let store_url = ObjectStoreUrl::parse(store_url.as_str())
         .map_err(|e| SourceError::Pattern { pattern: store_url.to_string(), problem: e.to_string() })?;
-    Ok(SourceTable { store: store_url, format, files, units, schema: Arc::new(Schema::new(all)), warnings })
+    Ok(SourceTable { store: store_url, format, files, units, footers, schema: Arc::new(Schema::new(all)), warnings })
 }
 
 fn texts(names: Vec<String>) -> Vec<Field> {
@@ -207,6 +210,12 @@ impl SourceTable {
     #[must_use]
     pub fn files(&self) -> &[SourceFile] {
         &self.files
+    }
+
+    /// The rows that each file's footer says it has, where it has one. They were not counted by reading.
+    #[must_use]
+    pub fn footers(&self) -> &[Option<u64>] {
+        &self.footers
     }
 
     /// What is odd but no error: empty files, columns that some files lack.

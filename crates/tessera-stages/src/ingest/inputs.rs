@@ -34,19 +34,14 @@ pub(super) async fn inputs(night: &Night<'_>, source: &Source, counts: RecordBat
         let values = rows::money(&counts, name)?;
         rows::money_array(at.iter().map(|i| Some(i.and_then(|i| values[i]).unwrap_or(0))).collect())
     };
-    // The reader numbers a file's rows from one.
     let (counted, last) = (rows::integers(&counts, "rows")?, rows::integers(&counts, "last")?);
-    if let Some(i) = (0..counts.num_rows()).find(|i| files[*i] >= Some(before) && counted[*i] != last[*i]) {
-        let number = usize::try_from(files[i].unwrap_or(0) - before).ok();
-        return Err(StageError::Unbalanced {
-            source_name: entity.name().to_owned(),
-            what: format!(
-                "{} has {} rows, of which {} were counted",
-                number.and_then(|n| source.files.get(n)).map_or("a file", |f| &f.url),
-                last[i].unwrap_or(0),
-                counted[i].unwrap_or(0)
-            ),
-        });
+    for (number, file) in source.files.iter().enumerate() {
+        let of = |values: &[Option<i64>]| at[number].and_then(|i| values[i]).unwrap_or(0);
+        let footer = source.footers.get(number).copied().flatten();
+        if let Some(has) = uncounted(of(&counted), of(&last), footer) {
+            let what = format!("{} has {has} rows, of which {} were counted", file.url, of(&counted));
+            return Err(StageError::Unbalanced { source_name: entity.name().to_owned(), what });
+        }
     }
     let texts = |get: &dyn Fn(&SourceFile) -> Option<String>| -> ArrayRef {
         Arc::new(source.files.iter().map(get).collect::<StringArray>())
@@ -71,6 +66,12 @@ pub(super) async fn inputs(night: &Night<'_>, source: &Source, counts: RecordBat
     let (Some(before), Some(previous)) = (source.before, night.previous.get("inputs")) else { return Ok(frame) };
     let counts = night.engine.session().read_batch(counts)?;
     Ok(known(night, entity, previous, Some(before), counts).await?.union(frame)?)
+}
+
+/// The rows of a file, if those that were counted are not all: the reader numbers them from one, and a footer says how many it has.
+fn uncounted(counted: i64, last: i64, footer: Option<u64>) -> Option<i64> {
+    let footer = footer.map_or(last, |rows| i64::try_from(rows).unwrap_or(i64::MAX));
+    [last, footer].into_iter().find(|has| *has != counted)
 }
 
 /// The files of a source that the parent night counted, those of its inputs (`previous`) below an id. What was after that night
@@ -101,4 +102,20 @@ pub(super) async fn later(night: &Night<'_>, entity: Entity, judged: &DataFrame)
         entity.amount().unwrap_or("arrow_cast(0, 'Decimal128(38, 6)')")
     );
     night.over(&query, &[("rows", judged)]).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_counted_by_its_reader_and_by_its_footer() {
+        assert_eq!(uncounted(3, 3, None), None);
+        assert_eq!(uncounted(3, 3, Some(3)), None);
+        assert_eq!(uncounted(0, 0, Some(0)), None);
+        assert_eq!(uncounted(2, 3, None), Some(3));
+        assert_eq!(uncounted(3, 3, Some(4)), Some(4), "a row group that nobody read");
+        assert_eq!(uncounted(0, 0, Some(4)), Some(4));
+        assert_eq!(uncounted(2, 3, Some(2)), Some(3));
+    }
 }
