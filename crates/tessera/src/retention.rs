@@ -37,7 +37,7 @@ mod tests {
             let content = serde_json::json!({
                 "run_id": id, "as_of": as_of, "state": state, "parent": "", "tables": {}, "stages": {}, "inputs": [],
                 "sources": "", "project_hash": "", "project": "", "code_version": "", "code_commit": "", "secret": "",
-                "seed": 0, "gates": [], "why": "", "recorded_by": "", "published_at": ""
+                "seed": 0, "gates": [], "evidence": {}, "why": "", "recorded_by": "", "published_at": ""
             });
             let mut content: SnapshotContent = serde_json::from_value(content).expect("a row");
             if *state == SnapshotState::Expired || *state == SnapshotState::Retracted {
