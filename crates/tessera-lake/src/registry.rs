@@ -6,7 +6,7 @@
 //! [`Registry::verify_chain`] finds rows that were changed, removed from the middle, or reordered.
 //! What it cannot see is a tail that was cut off: keep the last hash elsewhere for that. Each row also names the SHA-256 of
 //! the table's commit before it, so that of the Delta log all but the newest commit is proven as it was written; of the newest
-//! one the rows, that it leads to, are.
+//! one, the rows that it leads to are proven.
 //!
 //! Every append adds one small file, so that a night writes a few kilobytes however long the history
 //! is. When 32 files have gathered, the next append puts all rows into one, in the same

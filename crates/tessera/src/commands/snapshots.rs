@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use tessera_contract::tables;
-use tessera_lake::{DataFile, SnapshotContent, SnapshotRecord, SnapshotState};
+use tessera_lake::{DataFile, Documents, SnapshotContent, SnapshotRecord, SnapshotState};
 
 use crate::{cli::Snapshots, context::Context, errors::Usage, publish, record::StageRecord, retention::Keep, show};
 
@@ -211,8 +211,9 @@ async fn verify(context: &Context, expect: Option<&str>) -> Result<()> {
                         }
                     }
                 }
-                // Missing: said above.
-                Ok(None) => {}
+                // Of what is evidence, that is said above.
+                Ok(None) if record.content.evidence.contains_key(&Documents::place(path)) => {}
+                Ok(None) => findings.push(format!("{id}: {path} is missing")),
                 Err(error) => findings.push(format!("{id}: {error:#}")),
             }
         }
