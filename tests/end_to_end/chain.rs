@@ -123,6 +123,9 @@ fn a_night_reads_and_writes_what_is_new() {
     let project = Project::new(PROJECT);
     let mut owner = Owner::new(&project, 5);
     owner.orders(90, 4_000, "");
+    // Nobody becomes known meanwhile, with all that they did before.
+    (0..40).for_each(|id| drop(owner.customers.insert(id, format!("c{id:03},c{id}@example.com,DE,2025-01-01,,true"))));
+    owner.dump();
     project.ok(&["run", "--as-of", &date(owner.day + 1)]);
     let size = |lake: &str| -> u64 {
         let listed = Command::new("find")
@@ -234,6 +237,65 @@ fn rare_histories_are_full_too() {
                     owner.dump();
                 }
             }
+        }
+    }
+}
+
+/// Rows of customers that were written for a later day: one takes the place of another, one does not, one is of somebody new, one
+/// still waits.
+#[test]
+fn a_customers_row_that_comes_due_takes_its_place() {
+    let second = "[quality.rules.one_address]\nentity = \"customers\"\nseverity = \"supersede\"\norder = 210\n\
+                  by = [\"email\"]\nprefer = \"signup_at DESC\"\ndescription = \"One customer an address\"\n";
+    let by_address = format!("{second}[quality.rules.superseded_customer]\nenabled = false\n");
+    let judged_anew = "all customers are judged, though their files are the same: ";
+    for (rules, anew) in
+        [("", None), (second, Some("more than one rule compares rows")), (&by_address, Some("takes nobody's place"))]
+    {
+        let project = Project::new(&format!("{PROJECT}{rules}"));
+        let mut owner = Owner::new(&project, 12);
+        let (then, soon, later) = (date(owner.day - 20), date(owner.day + 1), date(owner.day + 6));
+        let row = |id: u64, mail: &str, country: &str, signup: &str, updated: &str| {
+            format!("c{id:03},{mail}@example.com,{country},{signup},{updated},true")
+        };
+        owner.customers.clear();
+        for id in 0..40 {
+            owner.customers.insert(id, row(id, &format!("c{id}"), "DE", &then, &then));
+        }
+        owner.customers.insert(101, row(1, "one", "AT", &then, &soon));
+        owner.customers.insert(102, row(2, "two", "FR", &soon, ""));
+        owner.customers.insert(103, row(3, "three", "BE", &then, &later));
+        owner.customers.insert(141, row(41, if anew.is_some() { "c4" } else { "new" }, "NL", &soon, &soon));
+        owner.dump();
+        if rules.is_empty() {
+            // Once more in every column: the one merges with the other, whichever night it is.
+            owner.customers.insert(201, row(1, "one", "AT", &then, &soon));
+            owner.dump();
+        } else if anew == Some("takes nobody's place") {
+            owner.customers.retain(|id, _| *id < 101 || *id == 141);
+            owner.dump();
+        }
+        project.ok(&["run", "--as-of", &date(owner.day + 1)]);
+        owner.day += 3;
+        let night = date(owner.day);
+        copy(&project.path("lake"), &project.path("cluster"));
+        let done = project.tessera(&["run", "--as-of", &night]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+        project.ok(&["run", "--as-of", &night, "--lake", "cluster", "--engine", "in-process"]);
+        assert_eq!(project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "cluster"]));
+        match anew {
+            None => assert!(!done.stderr.contains(judged_anew), "{}", done.stderr),
+            Some(why) => assert!(done.stderr.contains(judged_anew) && done.stderr.contains(why), "{}", done.stderr),
+        }
+        project.ok(&["run", "--as-of", &night, "--lake", "fresh"]);
+        let (a, b) = (project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "fresh"]));
+        let apart = differing(&a, &b, &["ledger", "kpis"]);
+        let rows = rows_apart(&project, &night, ["lake", "fresh"], &apart);
+        assert_eq!(apart, BTreeSet::new(), "{rules}\n{rows}");
+        project.ok(&["snapshots", "verify"]);
+        if rules.is_empty() {
+            let asked = "SELECT email, country FROM clean_customers WHERE country <> 'DE' ORDER BY email";
+            assert_eq!(project.sql(asked).trim(), "new@example.com,NL\none@example.com,AT");
         }
     }
 }

@@ -140,12 +140,19 @@ impl<'a> Owner<'a> {
     }
 
     pub fn sign_up(&mut self, number: u64) {
-        // Some in the days to come, and some twice.
+        // Some in the days to come, and some more than once: written anew since, or on a day to come.
         let mut rows = Vec::new();
-        for place in 0..1 + u64::from(self.chance.one_in(6)) {
-            let at = date(self.chance.below(self.day + 4));
+        let times = if self.chance.one_in(4) { 2 + self.chance.below(2) } else { 1 };
+        for place in 0..times {
+            let at = self.chance.below(self.day + 4);
+            let written = match self.chance.below(3) {
+                0 => String::new(),
+                1 => date(at),
+                _ => date(self.day.saturating_sub(2) + self.chance.below(14)),
+            };
             let consent = !self.chance.one_in(12);
-            rows.push(format!("c{number:03},c{number}.{place}@example.com,DE,{at},{consent}"));
+            let at = date(at);
+            rows.push(format!("c{number:03},c{number}.{place}@example.com,DE,{at},{written},{consent}"));
         }
         self.customers.insert(number, rows.join("\n"));
     }
@@ -170,9 +177,11 @@ impl<'a> Owner<'a> {
             };
             let quantity = if self.chance.one_in(9) { -1 } else { 1 + self.chance.below(4) as i64 };
             let price = if self.chance.one_in(20) { 0 } else { 100 + self.chance.below(9_000) };
+            // More digits than a price keeps: only told, of clean rows and of others.
+            let further = if self.chance.one_in(10) { "004" } else { "" };
             let id = if self.chance.one_in(30) { String::new() } else { format!("c{customer:03}") };
             lines.push(format!(
-                "O{:05},{id},{} {:02}:{:02}:00,P{},{},{quantity},{}.{:02},{}\n",
+                "O{:05},{id},{} {:02}:{:02}:00,P{},{},{quantity},{}.{:02}{further},{}\n",
                 self.orders,
                 date(day),
                 self.chance.below(24),
@@ -214,7 +223,7 @@ impl<'a> Owner<'a> {
     }
 
     pub fn dump(&self) {
-        let mut text = "customer_id,email,country,signup_at,consent_profiling\n".to_owned();
+        let mut text = "customer_id,email,country,signup_at,updated_at,consent_profiling\n".to_owned();
         self.customers.values().for_each(|row| text.push_str(&format!("{row}\n")));
         self.project.write("customers/dump.csv", text);
     }

@@ -17,7 +17,7 @@
 //! depends on the night on which it came. Therefore rules that ask for other rows (who is known, what repeats) are asked only
 //! of rows that no rule before them turned away. Customers are always judged as a whole, since the row of a customer that
 //! counts is chosen among all; but where their files are those of the parent night, what it found stays, and only the rows that
-//! waited are judged (`again`).
+//! waited are judged, with those that they rival (`again`).
 //!
 //! To add a rule, add an entry under `[quality.rules]`. To add an entity, add it to the contract.
 
@@ -64,6 +64,7 @@ pub const STAGE: Stage = Stage {
     reads_previous: &[
         "inputs",
         "identity",
+        "clean_customers",
         "clean_transactions",
         "clean_interactions",
         "clean_campaign_contacts",

@@ -32,7 +32,7 @@ pub const STAGE: Stage = Stage {
         "clean_survey_responses",
         "clean_marketing_costs",
     ],
-    reads_previous: &["ledger"],
+    reads_previous: &["ledger", "quarantine"],
     writes: &["ledger"],
     settings: &[],
     run,
@@ -140,11 +140,9 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
 
     let clean_table = night.given(&entity.clean_table())?;
     // What the parent night had, its ledger counted.
-    let (looked_at, base) = match &clean_table.added {
-        Some(added) if night.previous.contains_key("ledger") => (added, Some(before)),
-        _ => (&clean_table.frame, None),
-    };
-    let base = |rule: &str, part| base.map(|b| b.of(name, rule, part)).unwrap_or_default();
+    let added = clean_table.added.as_ref().filter(|_| night.previous.contains_key("ledger"));
+    let (looked_at, counted_before) = (added.unwrap_or(&clean_table.frame), added.is_some());
+    let base = |rule: &str, part| if counted_before { before.of(name, rule, part) } else { Count::default() };
     let money = entity.amount().map_or("0".to_owned(), |a| format!("coalesce({a}, 0)"));
     // One pass over the clean rows; what rules did to them is looked up only if they did anything.
     let query = format!(
@@ -167,25 +165,23 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
     {
         left.insert((rule.unwrap_or_default(), disposition.unwrap_or_default()), count);
     }
-    // Which rules rows failed, those that were counted before aside.
-    let quarantine = night.given("quarantine")?;
-    let (clean_asked, gone_asked, failed_before) = match (&clean_table.added, &quarantine.added) {
-        (Some(clean), Some(gone)) if night.previous.contains_key("ledger") => (clean, gone, Some(before)),
-        _ => (&clean_table.frame, &quarantine.frame, None),
-    };
-    let mut failed = tally(
-        night,
-        &format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{name}'"),
-        ("quarantine", gone_asked),
-    )
-    .await?;
+    // Which rules rows failed: those that left say it, and those that are clean were warned.
+    let mut failed = failed_of(night, name, night.input("quarantine")?).await?;
     let list = |column: &str| {
         format!("SELECT unnest({column}) AS rule, {money} AS money FROM clean WHERE {column} IS NOT NULL")
     };
-    if given.rules.iter().any(|r| r.severity == Severity::Warn) {
-        for (rule, count) in tally(night, &list("warned_by"), ("clean", clean_asked)).await? {
-            let entry = failed.entry(rule).or_default();
-            *entry = *entry + count;
+    let warns: Vec<_> = given.rules.iter().filter(|r| r.severity == Severity::Warn).collect();
+    if !warns.is_empty() {
+        let warned = tally(night, &list("warned_by"), ("clean", looked_at)).await?;
+        let gone_before = match night.previous.get("quarantine").filter(|_| counted_before) {
+            Some(quarantine) => failed_of(night, name, quarantine).await?,
+            None => HashMap::new(),
+        };
+        let of = |counts: &HashMap<String, Count>, rule: &str| counts.get(rule).copied().unwrap_or_default();
+        for rule in warns.iter().map(|r| &r.name) {
+            let warned_before = base(rule, "failed") - of(&gone_before, rule);
+            let entry = failed.entry(rule.clone()).or_default();
+            *entry = *entry + of(&warned, rule) + warned_before;
         }
     }
     let repairs = match repaired.rows > 0 {
@@ -225,8 +221,7 @@ async fn waterfall(night: &Night<'_>, entity: Entity, given: &Given, before: &Be
         ..Line::default()
     });
     for (step, number) in given.rules.iter().zip(2..) {
-        let failed = failed.get(&step.name).copied().unwrap_or_default()
-            + failed_before.map(|b| b.of(name, &step.name, "failed")).unwrap_or_default();
+        let failed = failed.get(&step.name).copied().unwrap_or_default();
         if step.severity == Severity::Fail && failed.rows > 0 {
             return Err(StageError::RuleBroken { entity: name.into(), rule: step.name.clone(), rows: failed.rows });
         }
@@ -300,6 +295,16 @@ fn counts(batch: &arrow::array::RecordBatch) -> Result<Vec<Count>, StageError> {
         .zip(amounts)
         .map(|(rows, amount)| Count { rows: rows.unwrap_or(0), amount: amount.unwrap_or(0) })
         .collect())
+}
+
+/// How many rows of a source in a quarantine failed each rule.
+async fn failed_of(
+    night: &Night<'_>,
+    source: &str,
+    quarantine: &DataFrame,
+) -> Result<HashMap<String, Count>, StageError> {
+    let rules = format!("SELECT unnest(rules) AS rule, 0 AS money FROM quarantine WHERE source = '{source}'");
+    tally(night, &rules, ("quarantine", quarantine)).await
 }
 
 /// Rows and money per name of a list column.
