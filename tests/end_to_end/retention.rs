@@ -218,3 +218,61 @@ fn a_cut_registry_is_not_the_one_that_was_noted() {
     let done = project.tessera(&["snapshots", "verify", "--lake", "cut", "--expect", &second]);
     assert!(done.code == 1 && done.stderr.contains("rows are gone, or this is another lake"), "{done:?}");
 }
+
+/// Plain Delta readers know no registry: what they see is held against it.
+#[test]
+fn what_plain_readers_see_is_proven() {
+    let project = Project::shop();
+    project.ok(&["run", "--as-of", "2025-12-01"]);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let log = |table: &str, version: u64| project.path(&format!("lake/{table}/_delta_log/{version:020}.json"));
+    let verify = || project.tessera(&["snapshots", "verify"]);
+    // Somebody takes a file out: the published versions are what they were.
+    for table in ["kpis", "clean_transactions"] {
+        let first = std::fs::read_to_string(log(table, 0)).expect("a commit");
+        let actions = first.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+        let path = actions.filter_map(|a| a["add"]["path"].as_str().map(str::to_owned)).next().expect("a file");
+        let remove = serde_json::json!({ "remove": { "path": path, "dataChange": true } });
+        std::fs::write(log(table, 2), format!("{remove}\n")).expect("writes");
+        let done = verify();
+        let told = format!("{table}: its newest version 2");
+        assert!(done.code == 1 && done.stderr.contains(&told), "{done:?}");
+        assert!(done.stderr.contains("somebody else wrote to the table"), "{done:?}");
+        std::fs::remove_file(log(table, 2)).expect("removes");
+    }
+    // Or leaves a checkpoint that readers begin with.
+    let forged = project.path("lake/kpis/_delta_log/00000000000000000001.checkpoint.parquet");
+    std::fs::write(&forged, "").expect("writes");
+    let done = verify();
+    assert!(done.code == 1 && done.stderr.contains("was not written by tessera"), "{done:?}");
+    std::fs::remove_file(forged).expect("removes");
+    // A night that was stopped while it published is no finding; what it was to be is told.
+    let stopped = "which was stopped while it published: run its night again";
+    assert!(!project.ok(&["snapshots", "verify"]).contains(stopped));
+    std::fs::remove_file(log("snapshots", 1)).expect("removes");
+    let told = project.ok(&["snapshots", "verify"]);
+    assert!(told.contains("kpis: its newest version 1 of 2026-01-01 is that of the run 2026-01-01-"), "{told}");
+    assert!(told.contains(stopped), "{told}");
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    assert!(!project.ok(&["snapshots", "verify"]).contains(stopped));
+    // What is taken back, or no longer retained, is taken out of the tables too; the next night proves those commits.
+    let shown = project.ok(&["snapshots", "show", "--as-of", "2026-01-01", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let id = shown["snapshot_id"].as_str().expect("an id").to_owned();
+    project.ok(&["snapshots", "retract", &id, "--why", "a test"]);
+    project.ok(&["snapshots", "verify"]);
+    project.ok(&["run", "--as-of", "2026-01-02"]);
+    project.ok(&["snapshots", "expire", "--keep", "1"]);
+    project.ok(&["snapshots", "verify"]);
+    project.ok(&["run", "--as-of", "2026-01-03"]);
+    project.ok(&["snapshots", "verify"]);
+    for version in 0..=6 {
+        let Ok(text) = std::fs::read_to_string(log("kpis", version)) else { continue };
+        std::fs::write(log("kpis", version), text.replace("WRITE", "write")).expect("writes");
+        let done = verify();
+        let told = format!("kpis/_delta_log/{version:020}.json: is another one than was written");
+        assert!(done.code == 1 && done.stderr.contains(&told), "{version}: {done:?}");
+        std::fs::write(log("kpis", version), text).expect("writes");
+    }
+    assert!(log("kpis", 4).exists(), "two nights, one taken back, one more, one expired, one more");
+}

@@ -48,6 +48,9 @@ class Kills:
         counted = self.lake.run(folder, "sql", "SELECT count(DISTINCT as_of) AS nights, count(*) FROM kpis", "--format", "csv")
         if counted.code:
             raise Broken(f"call {at}: a reader fails: {counted.err.strip()[-300:]}")
+        left = self.lake.run(folder, "snapshots", "verify")
+        if left.code:
+            raise Broken(f"call {at}: what is published is not proven any more: {left.err.strip()[-300:]}")
         ended = self.night(folder, {}, None)
         if ended.code:
             raise Broken(f"call {at}: run again, the night ends with {ended.code}: {ended.err.strip()[-300:]}")

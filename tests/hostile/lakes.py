@@ -8,12 +8,14 @@ import shutil
 from sources import PROJECT, Shop
 from trials import Broken, run
 
-NIGHTS = ("2025-12-01", "2025-12-15", "2025-12-28")
+# As many as make a checkpoint of every log.
+NIGHTS = tuple(f"2025-12-{day:02}" for day in range(1, 23, 2))
+CHECKPOINT = 9
 NEXT = "2026-01-01"
 
 
 class Lake:
-    """A lake of three nights, and what the fourth is."""
+    """A lake of some nights, and what the next one is."""
 
     def __init__(self, tessera, folder):
         self.tessera, self.folder = tessera, folder
@@ -32,10 +34,14 @@ class Lake:
         shutil.rmtree(f"{folder}/lake")
         shutil.copytree(f"{folder}/before", f"{folder}/lake")
         self.head = json.loads(self.run(folder, "snapshots", "list", "--json").out)[-1]["hash"]
-        self.files = sorted(
-            os.path.relpath(os.path.join(place, name), f"{folder}/lake")
-            for place, _, names in os.walk(f"{folder}/lake") for name in names
-        )
+        self.kinds = {}
+        for place, _, names in sorted(os.walk(f"{folder}/lake")):
+            for name in names:
+                path = os.path.relpath(os.path.join(place, name), f"{folder}/lake")
+                self.kinds.setdefault(kind(path), []).append(path)
+        # Names have hashes in them, which are others in every folder.
+        for names in self.kinds.values():
+            names.sort(key=lambda n: (os.path.dirname(n), os.path.getsize(f"{folder}/lake/{n}"), n))
 
     def run(self, folder, *arguments):
         return run([self.tessera, *arguments, "--project", PROJECT, "--lake", "lake"], folder)
@@ -47,44 +53,61 @@ class Lake:
         return {name: table["fingerprint"] for name, table in json.loads(shown.out)["tables"].items()}
 
     def damage(self, r, lake):
-        """Damages the lake; gives what was done, for people."""
-        name = r.choice(self.files)
+        """Damages the lake; gives what was done, for people, and to which file."""
+        if r.random() < 0.15:
+            return self.plant(r, lake)
+        files = self.kinds[r.choice(sorted(self.kinds))]
+        name = r.choice(files)
         path = f"{lake}/{name}"
         with open(path, "rb") as file:
             data = file.read()
         os.remove(path)
-        kind = r.choice(["flip", "flip", "flip", "cut", "gone", "empty", "longer", "other", "twice"])
-        if kind == "gone":
-            return f"{name} is gone"
-        if kind == "flip":
+        how = r.choice(["flip", "flip", "flip", "cut", "gone", "empty", "longer", "other", "twice"])
+        if how == "gone":
+            return f"{name} is gone", name
+        if how == "flip":
             changed = bytearray(data)
             if changed:
                 changed[r.randrange(len(changed))] ^= 1 << r.randrange(8)
             data = bytes(changed)
-        elif kind == "cut":
+        elif how == "cut":
             data = data[: r.randrange(len(data) + 1)] if data else data
-        elif kind == "empty":
+        elif how == "empty":
             data = b""
-        elif kind == "longer":
+        elif how == "longer":
             data += bytes(r.randrange(256) for _ in range(r.randrange(1, 50)))
-        elif kind == "other":
-            like = [other for other in self.files if os.path.splitext(other)[1] == os.path.splitext(name)[1] and other != name]
-            with open(f"{self.folder}/before/{r.choice(like or self.files)}", "rb") as file:
+        elif how == "other":
+            like = [other for other in files if os.path.splitext(other)[1] == os.path.splitext(name)[1] and other != name]
+            with open(f"{self.folder}/before/{r.choice(like or files)}", "rb") as file:
                 data = file.read()
-        elif kind == "twice":
+        elif how == "twice":
             data += data
         with open(path, "wb") as file:
             file.write(data)
-        return f"{name}: {kind}"
+        return f"{name}: {how}", name
+
+    def plant(self, r, lake):
+        """Puts an old commit or checkpoint where another version's would be."""
+        old = r.choice(self.kinds["log"] + self.kinds["log of the registry"])
+        log, ending = os.path.dirname(old), old[old.rindex("/") + 21:] if old[old.rindex("/") + 1].isdigit() else ""
+        # Over the newest, or in the place of a checkpoint that was never made.
+        version = len(NIGHTS) if r.random() < 0.7 or ".json" in old else r.choice([3, 8, len(NIGHTS) - 1])
+        name = f"{log}/{version:020}{ending or '.checkpoint.parquet'}"
+        shutil.copy(f"{self.folder}/before/{old}", f"{lake}/{name}")
+        return f"{name}: planted, it is {old}", name
 
     def attack(self, r, folder):
         shutil.copytree(f"{self.folder}/before", f"{folder}/lake", copy_function=os.link)
         os.symlink(f"{self.folder}/data", f"{folder}/data")
         shutil.copy(f"{self.folder}/{PROJECT}", folder)
-        done = self.damage(r, f"{folder}/lake")
-        name = done.split(":")[0].split(" is gone")[0]
-        with open(f"{self.folder}/before/{name}", "rb") as file:
-            same = os.path.exists(f"{folder}/lake/{name}") and file.read() == open(f"{folder}/lake/{name}", "rb").read()
+        done, name = self.damage(r, f"{folder}/lake")
+        before, after = (bytes_of(f"{place}/{name}") for place in (f"{self.folder}/before", f"{folder}/lake"))
+        same = before == after
+        # What is planted matters if it changes which files there are.
+        planted = before is None and active(f"{folder}/lake", name) == active(f"{self.folder}/before", name)
+        # Nobody asks for older versions of the registry: a checkpoint holds what such a commit said.
+        held = after is None and name.startswith("snapshots/_delta_log/0") and int(name[21:41]) < CHECKPOINT
+        matters = not ignored(name) and not planted and not held
         try:
             verified = self.run(folder, "snapshots", "verify", "--expect", self.head)
             if same:
@@ -104,7 +127,6 @@ class Lake:
                     raise Broken(f"another night is published: {', '.join(differ)}")
             elif not ended.err.strip():
                 raise Broken(f"the night ends with {ended.code} without a word")
-            matters = not ignored(name)
             if verified.code == 0 and matters:
                 raise Broken("verify finds nothing")
         except Broken as problem:
@@ -113,8 +135,39 @@ class Lake:
         return f"{seen}, night {'published' if ended.code == 0 else f'ends with {ended.code}'}"
 
 
+def kind(name):
+    """What a file of a lake is."""
+    place = name.split("/")
+    if place[0] == "_tessera":
+        return place[1]
+    of = " of the registry" if place[0] == "snapshots" else ""
+    return f"log{of}" if place[1] == "_delta_log" else f"rows{of}"
+
+
+def bytes_of(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def active(lake, planted):
+    """The files that a log's commits leave active. A planted checkpoint is none of them: it is to be found wherever it lies."""
+    log, files = os.path.dirname(f"{lake}/{planted}"), set()
+    if not planted.endswith(".json"):
+        return os.path.exists(f"{lake}/{planted}")
+    for name in sorted(n for n in os.listdir(log) if n.endswith(".json")):
+        with open(f"{log}/{name}") as commit:
+            for action in map(json.loads, commit):
+                files -= {action.get("remove", {}).get("path")}
+                files |= {action["add"]["path"]} if "add" in action else set()
+    return files
+
+
 def ignored(name):
-    """What no published night consists of: who is at work, whether the store can create, what is gone through once. Of the registry's
-    newest commit, what it leads to is verified; its other words are proven by the row that comes next."""
+    """What no published night consists of: who is at work, whether the store can create, what is gone through once, and the hint where to
+    begin with a log. Of the registry's newest commit, what it leads to is verified; its other words are proven by the row that
+    comes next."""
     newest = f"snapshots/_delta_log/{len(NIGHTS) - 1:020}.json"
-    return name == newest or name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/"))
+    return name == newest or name.endswith("/_last_checkpoint") or name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/"))

@@ -20,7 +20,7 @@ use object_store::ObjectStoreExt;
 use serde_json::json;
 
 use crate::lake::concurrently;
-use crate::schema::{CHECKPOINT_INTERVAL, Partitioning, TableShape};
+use crate::schema::{Partitioning, TableShape, is_checkpointed};
 use crate::table::{FINGERPRINT_TAG, SHA256_TAG, night};
 use crate::verify::commit_path;
 use crate::{AS_OF, DataFile, Lake, LakeError};
@@ -201,7 +201,7 @@ impl Lake {
         let version = finished.version;
         self.settle(&commit_path(table, version.cast_signed())).await?;
         // A checkpoint only makes reading faster; the commit stands without it.
-        if (version + 1).is_multiple_of(CHECKPOINT_INTERVAL)
+        if is_checkpointed(version.cast_signed())
             && let Err(problem) = finished.await
         {
             tracing::warn!(table, version, %problem, "could not write a checkpoint of the Delta log");

@@ -1,8 +1,8 @@
 //! What the rows of the registry say together: which snapshots are current, withdrawn, or the parent of a night.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{SnapshotRecord, SnapshotState};
+use crate::{SnapshotRecord, SnapshotState, log};
 
 /// Every row of the registry, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -78,6 +78,21 @@ impl History {
     /// What is current for the newest night. Publishing an older night again doesn't turn it back.
     pub fn newest(&self) -> Option<&SnapshotRecord> {
         self.current().next_back()
+    }
+
+    /// The names of the tables that any snapshot has.
+    pub fn tables(&self) -> BTreeSet<&str> {
+        self.records.iter().flat_map(|r| r.content.tables.keys().map(String::as_str)).collect()
+    }
+
+    /// SHA-256 by path of all that the rows give as evidence.
+    pub fn evidence(&self) -> BTreeMap<String, String> {
+        self.records.iter().flat_map(|r| r.content.evidence.clone()).collect()
+    }
+
+    /// The newest version of a table of whose commit a row gives evidence.
+    pub fn proven(&self, table: &str) -> Option<i64> {
+        log::proven(table, self.records.iter().flat_map(|r| r.content.evidence.keys()))
     }
 
     /// The snapshot that a night goes on from: what is current for the newest night before it.

@@ -31,9 +31,9 @@ pub use history::History;
 pub use lake::Lake;
 pub use objects::Object;
 pub use record::{GateRecord, InputRecord, SnapshotContent, SnapshotRecord, SnapshotState, TableRecord};
-pub use registry::{ChainFinding, Registry};
+pub use registry::{Finding, Registry};
 pub use table::{AS_OF, DataFile, TableFiles, digest};
-pub use verify::{Checksum, FileFinding, FileProblem, commit_path};
+pub use verify::{Checksum, FileFinding, FileProblem, log_paths};
 
 #[cfg(test)]
 mod testing;

@@ -3,10 +3,14 @@
 //! A version is read from the last checkpoint before it and the commits since. Of the versions that are still asked for (those
 //! that retained snapshots name, and the newest) these files stay, and all others may go: a log grows with what is retained,
 //! and not with how long there have been nights.
+//!
+//! And whether what stands in a log is what was written. A reader believes whatever lies there: a commit that somebody put on
+//! top, a checkpoint that tells of other files. So every file of a log is held against the registry, not only those that it names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Lake, LakeError, Object};
+use crate::lake::concurrently;
+use crate::{Finding, Lake, LakeError, Object};
 
 /// A file of a log, by what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +27,49 @@ impl Lake {
         let spare = spare(&files, asked);
         Ok(objects.into_iter().filter(|o| parse(&o.path).is_some_and(|file| spare.contains(&file))).collect())
     }
+}
+
+impl Lake {
+    /// What is wrong with the files of a table's log, of which `evidence` has SHA-256 by path. What was written after the last that it
+    /// knows is not proven yet; whatever is older and not known was not written by us. What is gone is no finding: where a
+    /// checkpoint holds what a commit said, it need not stay, and where none does, the log cannot be read.
+    pub async fn verify_log(
+        &self,
+        table: &str,
+        evidence: &BTreeMap<String, String>,
+    ) -> Result<Vec<Finding>, LakeError> {
+        let last = proven(table, evidence.keys());
+        let one = async |path: String| -> Result<Option<Finding>, LakeError> {
+            let problem = match (evidence.get(&path), parse(&path)) {
+                (Some(sha256), _) => self.changed(&path, sha256).await?,
+                (None, Some(LogFile::Commit(version) | LogFile::Checkpoint(version))) if Some(version) > last => None,
+                (None, None) if !is_read(&path) => None,
+                _ => Some("was not written by tessera, and readers believe it"),
+            };
+            Ok(problem.map(|problem| Finding { place: path, problem: problem.to_owned() }))
+        };
+        let objects = self.objects(&format!("{table}/_delta_log")).await?;
+        let found: Vec<Option<Finding>> = concurrently(objects.into_iter().map(|o| one(o.path)).collect()).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+/// The newest version of a table whose commit is among some paths.
+pub(crate) fn proven<'a>(table: &str, paths: impl Iterator<Item = &'a String>) -> Option<i64> {
+    let log = format!("{table}/_delta_log/");
+    let version = |path: &String| match parse(path) {
+        Some(LogFile::Commit(version)) => Some(version),
+        _ => None,
+    };
+    paths.filter(|path| path.starts_with(&log)).filter_map(version).max()
+}
+
+/// Whether Delta readers may look at a file of a log that is neither a commit nor a checkpoint in one file: checkpoints in parts,
+/// commits put together, checksums of versions.
+fn is_read(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let of_a_version = name.len() > 20 && name.bytes().take(20).all(|b| b.is_ascii_digit());
+    path.contains("/_sidecars/") || path.contains("/_staged_commits/") || of_a_version
 }
 
 /// What is neither a commit nor a checkpoint in one file is not ours to judge.
@@ -68,6 +115,7 @@ mod tests {
     use object_store::ObjectStoreExt;
 
     use super::*;
+    use crate::log_paths;
     use crate::testing::{memory, schema, written};
 
     #[test]
@@ -116,5 +164,51 @@ mod tests {
             let run = format!("r{version}");
             assert_eq!(lake.commit("segments", &schema(), Some(night), &[file], &run).await.unwrap(), made);
         }
+    }
+
+    /// A reader believes whatever stands in a log.
+    #[tokio::test]
+    async fn what_nobody_wrote_is_found() {
+        let lake = memory();
+        let night = "2026-11-01";
+        let commit = async |version: u64| {
+            let file = written(&lake, night, &format!("v{version}"), version + 1).await;
+            lake.commit("segments", &schema(), Some(night), &[file], &format!("r{version}")).await.unwrap();
+        };
+        for version in 0..12 {
+            commit(version).await;
+        }
+        let paths = log_paths("segments", 0..12);
+        assert_eq!(paths.len(), 13, "one checkpoint");
+        let evidence = lake.evidence(paths).await.unwrap();
+        assert_eq!(proven("segments", evidence.keys()), Some(11));
+        assert_eq!(proven("features", evidence.keys()), None);
+        let found = async |evidence: &BTreeMap<String, String>| {
+            let findings = lake.verify_log("segments", evidence).await.unwrap();
+            findings
+                .into_iter()
+                .map(|f| f.place.trim_start_matches("segments/_delta_log/").to_owned())
+                .collect::<Vec<_>>()
+        };
+        // Proven by the night that comes next.
+        commit(12).await;
+        assert!(found(&evidence).await.is_empty());
+        let checkpoint = format!("{:020}.checkpoint.parquet", 9);
+        let without = evidence.iter().filter(|(path, _)| !path.ends_with(&checkpoint));
+        assert_eq!(
+            found(&without.map(|(p, h)| (p.clone(), h.clone())).collect()).await,
+            std::slice::from_ref(&checkpoint)
+        );
+
+        let place = |name: &str| lake.path(&format!("segments/_delta_log/{name}"));
+        let bytes = lake.store().get(&place(&checkpoint)).await.unwrap().bytes().await.unwrap();
+        let (forged, parts) = (format!("{:020}.checkpoint.parquet", 10), format!("{:020}.checkpoint.1.1.parquet", 12));
+        let sidecar = "_sidecars/a.parquet".to_owned();
+        for name in [&forged, &parts, &sidecar] {
+            lake.store().put(&place(name), bytes.clone().into()).await.unwrap();
+        }
+        lake.store().put(&place(&checkpoint), "other".into()).await.unwrap();
+        lake.store().put(&place("_commit_1.json.tmp"), "an upload that was cut short".into()).await.unwrap();
+        assert_eq!(found(&evidence).await, [checkpoint, forged, parts, sidecar]);
     }
 }

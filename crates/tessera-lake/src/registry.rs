@@ -5,8 +5,8 @@
 //! two hashes, keys sorted, no white space, dates as `YYYY-MM-DD`, JSON columns as the text they are.
 //! [`Registry::verify_chain`] finds rows that were changed, removed from the middle, or reordered.
 //! What it cannot see is a tail that was cut off: keep the last hash elsewhere for that. Each row also names the SHA-256 of
-//! the table's commit before it, so that of the Delta log all but the newest commit is proven as it was written; of the newest
-//! one, the rows that it leads to are proven.
+//! the table's commit before it, and of a checkpoint that was made of it, so that of the Delta log all but the newest commit is proven
+//! as it was written; of the newest one, the rows that it leads to are proven.
 //!
 //! Every append adds one small file, so that a night writes a few kilobytes however long the history
 //! is. When 32 files have gathered, the next append puts all rows into one, in the same
@@ -14,6 +14,7 @@
 //! rewritten once in about 32 nights.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use deltalake_core::kernel::{Action, Add, EagerSnapshot};
@@ -26,7 +27,7 @@ use crate::lake::concurrently;
 use crate::rows::{self, NO_HASH, Row};
 use crate::schema::{Partitioning, TableShape};
 use crate::table::SHA256_TAG;
-use crate::verify::commit_path;
+use crate::verify::log_paths;
 use crate::{DataFile, History, Lake, LakeError, SnapshotContent, SnapshotRecord};
 
 /// Name of the table.
@@ -42,13 +43,19 @@ pub struct Registry {
     compact_at: usize,
 }
 
-/// A place where the chain does not hold.
+/// A place where something is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChainFinding {
-    /// A row (`row 3, snapshot 2026-11-01-…`) or a file of the registry.
+pub struct Finding {
+    /// A row of the registry (`row 3, snapshot 2026-11-01-…`) or a file.
     pub place: String,
     /// What is wrong there.
     pub problem: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.problem)
+    }
 }
 
 impl Registry {
@@ -75,7 +82,7 @@ impl Registry {
             let mut stored = self.rows(&adds).await?;
             let before = stored.len();
             let own = match &current {
-                Some(current) => self.lake.evidence(vec![commit_path(TABLE, current.version().cast_signed())]).await?,
+                Some(current) => self.lake.evidence(log_paths(TABLE, [current.version().cast_signed()])).await?,
                 None => BTreeMap::new(),
             };
             for content in contents {
@@ -124,14 +131,14 @@ impl Registry {
     ///
     /// # Errors
     /// Only when the Delta log or the store cannot be read: what is wrong in the rows is a finding.
-    pub async fn verify_chain(&self) -> Result<Vec<ChainFinding>, LakeError> {
+    pub async fn verify_chain(&self) -> Result<Vec<Finding>, LakeError> {
         let current = self.lake.snapshot(TABLE, None).await?;
         let mut findings = Vec::new();
         let mut stored = Vec::new();
         for add in self.files(current.as_ref())? {
             let place = place(&add);
             let mut find = |problem: String| {
-                findings.push(ChainFinding { place: place.clone(), problem });
+                findings.push(Finding { place: place.clone(), problem });
             };
             let Some(bytes) = self.read(&add).await? else {
                 find("the file is missing".into());
@@ -149,14 +156,9 @@ impl Registry {
             }
         }
         stored.sort_by_key(|row| row.sequence);
-        for (path, sha256) in stored.iter().filter_map(|row| row.record().ok()).flat_map(|r| r.content.evidence) {
-            if path.starts_with(&format!("{TABLE}/"))
-                && let Some(problem) = self.lake.changed(&path, &sha256).await?
-            {
-                findings.push(ChainFinding { place: path, problem: problem.to_owned() });
-            }
-        }
         findings.extend(check_chain(&stored));
+        let evidence = stored.iter().filter_map(|row| row.record().ok()).flat_map(|r| r.content.evidence).collect();
+        findings.extend(self.lake.verify_log(TABLE, &evidence).await?);
         Ok(findings)
     }
 
@@ -228,7 +230,7 @@ fn sha256(add: &Add) -> Option<&str> {
 }
 
 /// `rows` are in the order of their sequence.
-fn check_chain(rows: &[Row]) -> Vec<ChainFinding> {
+fn check_chain(rows: &[Row]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut previous = NO_HASH;
     let mut expected = 0;
@@ -250,7 +252,7 @@ fn check_chain(rows: &[Row]) -> Vec<ChainFinding> {
             problems.push(e.to_string());
         }
         let place = format!("row {}, snapshot {}", row.sequence, row.text("snapshot_id"));
-        findings.extend(problems.into_iter().map(|problem| ChainFinding { place: place.clone(), problem }));
+        findings.extend(problems.into_iter().map(|problem| Finding { place: place.clone(), problem }));
         previous = row.text("hash");
         expected = row.sequence + 1;
     }

@@ -19,7 +19,12 @@ use sha2::{Digest, Sha256};
 use crate::{AS_OF, Lake, LakeError};
 
 /// Commits between two checkpoints of a log.
-pub(crate) const CHECKPOINT_INTERVAL: u64 = 10;
+const CHECKPOINT_INTERVAL: u64 = 10;
+
+/// Whether a checkpoint is made of a version.
+pub(crate) fn is_checkpointed(version: i64) -> bool {
+    (version.cast_unsigned() + 1).is_multiple_of(CHECKPOINT_INTERVAL)
+}
 
 /// How a table is laid out: every table of the pipeline by night, the registry not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

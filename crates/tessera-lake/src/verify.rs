@@ -9,6 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::lake::concurrently;
+use crate::schema::is_checkpointed;
 use crate::{DataFile, Lake, LakeError, SnapshotRecord, TableFiles, digest};
 
 /// Size and hash of a file.
@@ -62,8 +63,18 @@ impl fmt::Display for FileProblem {
 }
 
 /// The commit that made a version of a table.
-pub fn commit_path(table: &str, version: i64) -> String {
+pub(crate) fn commit_path(table: &str, version: i64) -> String {
     format!("{table}/_delta_log/{version:020}.json")
+}
+
+/// The files that making versions of a table leaves in its log: commits and, now and then, a checkpoint.
+pub fn log_paths(table: &str, versions: impl IntoIterator<Item = i64>) -> Vec<String> {
+    let made = |version: i64| {
+        let checkpoint =
+            is_checkpointed(version).then(|| format!("{table}/_delta_log/{version:020}.checkpoint.parquet"));
+        [Some(commit_path(table, version)), checkpoint].into_iter().flatten()
+    };
+    versions.into_iter().flat_map(made).collect()
 }
 
 impl Lake {

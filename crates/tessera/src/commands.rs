@@ -9,6 +9,7 @@ mod night;
 mod query;
 mod snapshots;
 mod vacuum;
+mod verify;
 
 use anyhow::Result;
 

@@ -1,6 +1,6 @@
 //! The last step: the gates decide, the tables are committed, and the registry remembers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use arrow::datatypes::{Float64Type, SchemaRef};
@@ -53,20 +53,27 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
             }
             _ => None,
         };
-        anyhow::Ok((name.to_owned(), TableRecord::new(version, written.fingerprint()?.to_string(), &files)))
+        let record = TableRecord::new(version.map(|(own, _)| own), written.fingerprint()?.to_string(), &files);
+        anyhow::Ok((name.to_owned(), record, version))
     };
     let commits: Vec<_> = run.records().flat_map(|r| &r.tables).map(|(name, written)| one(name, written)).collect();
-    let committed: BTreeMap<String, TableRecord> =
-        futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;
-    let made = committed.iter().filter_map(|(name, table)| Some(tessera_lake::commit_path(name, table.version?)));
+    let committed: Vec<_> = futures::stream::iter(commits).buffered(AT_ONCE).try_collect().await?;
+    // What was written to the logs since the last night: by this one and by whoever took nights out or put them back.
+    let made = committed.iter().filter_map(|(name, _, versions)| {
+        let (own, newest) = (*versions)?;
+        let first = history.proven(name).map_or(0, |version| version + 1);
+        let versions: BTreeSet<i64> = (first..=newest).chain([own]).collect();
+        Some(tessera_lake::log_paths(name, versions))
+    });
+    let made = made.flatten();
     let documents = run.plan.iter().map(|p| p.path.clone()).chain([RunRecord::path(&as_of, &run.id)]);
-    let evidence = made.chain(documents.map(|path| Documents::place(&path))).collect();
+    let evidence: Vec<String> = made.chain(documents.map(|path| Documents::place(&path))).collect();
     let content = SnapshotContent {
         run_id: run.id.clone(),
         as_of: as_of.clone(),
         state,
         parent: run.parent.as_ref().map(|p| p.snapshot.snapshot_id.clone()).unwrap_or_default(),
-        tables: committed,
+        tables: committed.into_iter().map(|(name, record, _)| (name, record)).collect(),
         stages: run.plan.iter().map(|p| (p.stage.name.to_owned(), p.path.clone())).collect(),
         inputs: inputs(run).await?,
         sources: run.sources.clone(),
@@ -96,7 +103,8 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
 
 /// Commits a table of the night. What is known is what the newest published night knows: an older night that is made again
 /// has its version of it, and the newest one's is put back on top.
-async fn commit(run: &Run<'_>, history: &History, table: &Table, files: &[DataFile]) -> Result<i64> {
+/// Gives that version, and the newest that was made.
+async fn commit(run: &Run<'_>, history: &History, table: &Table, files: &[DataFile]) -> Result<(i64, i64)> {
     let lake = &run.context.lake;
     let as_of = run.as_of.to_string();
     let night = (!table.grows).then_some(as_of.as_str());
@@ -106,9 +114,10 @@ async fn commit(run: &Run<'_>, history: &History, table: &Table, files: &[DataFi
     {
         let files = lake.files_of(newest, &table.name, false).await?.files;
         let again = format!("{} over {}", newest.content.run_id, run.id);
-        lake.commit(&table.name, &described(table), None, &files, &again).await?;
+        let on_top = lake.commit(&table.name, &described(table), None, &files, &again).await?;
+        return Ok((version, on_top));
     }
-    Ok(version)
+    Ok((version, version))
 }
 
 /// The columns of a table with what it is for.
@@ -186,9 +195,15 @@ async fn inputs(run: &Run<'_>) -> Result<Vec<InputRecord>> {
 /// The resolved project as a document that is named by the hash of its text.
 async fn project_text(run: &Run<'_>) -> Result<String> {
     let text = serde_json::to_string_pretty(&run.context.project)?;
-    let path = format!("projects/{}.json", hex::encode(Sha256::digest(&text)));
-    run.context.lake.documents().put_new(&path, text).await?;
+    let path = project_path(text.as_bytes());
+    // Over one that somebody damaged too.
+    run.context.lake.documents().put(&path, text).await?;
     Ok(path)
+}
+
+/// The document of a project's text: it is named by what it says.
+pub fn project_path(text: &[u8]) -> String {
+    format!("projects/{}.json", hex::encode(Sha256::digest(text)))
 }
 
 /// Who runs the program, and where.

@@ -199,12 +199,12 @@ async fn a_changed_word_of_an_older_commit_is_found() {
         let run = content(&format!("r{i}"), "2026-11-01", Published);
         registry.append(&run).await.unwrap();
     }
-    let commit = commit_path(TABLE, 0);
+    let commit = log_paths(TABLE, [0]).remove(0);
     let place = lake.path(&commit);
     let text = String::from_utf8(lake.store().get(&place).await.unwrap().bytes().await.unwrap().to_vec()).unwrap();
     assert!(text.contains("its place in the hash chain"));
     lake.store().put(&place, text.replace("its place", "no place").into()).await.unwrap();
-    let finding = ChainFinding { place: commit, problem: "is another one than was written".into() };
+    let finding = Finding { place: commit, problem: "is another one than was written".into() };
     assert_eq!(registry.verify_chain().await.unwrap(), [finding]);
 }
 
@@ -238,7 +238,7 @@ async fn files_of_a_snapshot_are_verified() {
     }
     let version = lake.commit("segments", &schema(), Some("2026-11-01"), &files, "r1").await.unwrap();
     let record = TableRecord::new(Some(version), "f".into(), &files);
-    run.evidence = lake.evidence(vec![commit_path("segments", version)]).await.unwrap();
+    run.evidence = lake.evidence(log_paths("segments", [version])).await.unwrap();
     assert_eq!(run.evidence.len(), 1);
     run.tables = BTreeMap::from([("segments".into(), record)]);
     let snapshot = lake.registry().append(&run).await.unwrap();

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tessera_contract::tables;
-use tessera_lake::{DataFile, Documents, SnapshotContent, SnapshotRecord, SnapshotState};
+use tessera_lake::{SnapshotContent, SnapshotRecord, SnapshotState};
 
-use crate::{cli::Snapshots, context::Context, errors::Usage, publish, record::StageRecord, retention::Keep, show};
+use crate::{cli::Snapshots, context::Context, errors::Usage, publish, retention::Keep, show};
 
 /// Does what was asked of the audit trail.
 pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
@@ -122,7 +122,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
         Snapshots::Expire { keep, keep_months, dry_run } => {
             expire(context, Keep { nights: keep.get(), months: keep_months }, dry_run).await?;
         }
-        Snapshots::Verify { expect } => verify(context, expect.as_deref()).await?,
+        Snapshots::Verify { expect } => super::verify::verify(context, expect.as_deref()).await?,
     }
     Ok(())
 }
@@ -174,74 +174,5 @@ async fn expire(context: &Context, keep: Keep, dry_run: bool) -> Result<()> {
         lake.drop_nights(&table.name, &publish::described(&table), &nights, &id).await?;
     }
     println!("{} snapshots expired; `tessera vacuum` removes their files", rows.len());
-    Ok(())
-}
-
-/// Everything that a published night claims: its place in the chain, its Delta logs, its files, the records of its stages.
-async fn verify(context: &Context, expect: Option<&str>) -> Result<()> {
-    let lake = &context.lake;
-    let mut findings: Vec<String> =
-        lake.registry().verify_chain().await?.into_iter().map(|f| format!("{}: {}", f.place, f.problem)).collect();
-    let history = lake.registry().history().await?;
-    let records = history.records();
-    if records.is_empty() && findings.is_empty() {
-        bail!("{} holds no registry with a snapshot: nothing was proven", lake.url());
-    }
-    if let Some(hash) = expect.filter(|hash| !records.iter().any(|r| r.hash == **hash)) {
-        findings.push(format!("no row of the registry has the hash {hash}: rows are gone, or this is another lake"));
-    }
-    let mut files: BTreeMap<String, DataFile> = BTreeMap::new();
-    let mut logs = 0;
-    for record in records.iter().filter(|r| history.expired(&r.snapshot_id).is_none()) {
-        let id = &record.snapshot_id;
-        for (path, sha256) in record.content.evidence.iter().filter(|(path, _)| path.starts_with("_tessera/")) {
-            if let Some(problem) = lake.changed(path, sha256).await? {
-                findings.push(format!("{id}: {path} {problem}"));
-            }
-        }
-        for path in record.content.stages.values() {
-            match StageRecord::read(&lake.documents(), path).await {
-                Ok(Some(stage)) => {
-                    let named = stage.files().map(|f| (f.path.clone(), f.clone()));
-                    files.extend(named);
-                    for (name, written) in &stage.tables {
-                        let published = record.content.tables.get(name).map(|t| t.digest.as_str());
-                        if published != Some(tessera_lake::digest(&written.all()).as_str()) {
-                            findings.push(format!("{id} {path}: other files of {name} than were published"));
-                        }
-                    }
-                }
-                // Of what is evidence, that is said above.
-                Ok(None) if record.content.evidence.contains_key(&Documents::place(path)) => {}
-                Ok(None) => findings.push(format!("{id}: {path} is missing")),
-                Err(error) => findings.push(format!("{id}: {error:#}")),
-            }
-        }
-        if record.content.state != SnapshotState::Published {
-            continue;
-        }
-        for name in record.content.tables.keys() {
-            let by_night = tables::find(&context.project, name).is_none_or(|t| !t.grows);
-            match lake.files_of(record, name, by_night).await {
-                Ok(table) => {
-                    logs += 1;
-                    files.extend(table.files.into_iter().map(|f| (f.path.clone(), f)));
-                }
-                Err(error) if error.is_temporary() => return Err(error.into()),
-                Err(error) => findings.push(crate::errors::message(&error.into())),
-            }
-        }
-    }
-    let files: Vec<DataFile> = files.into_values().collect();
-    findings.extend(lake.verify_files(&files).await?.into_iter().map(|f| format!("{}: {}", f.path, f.problem)));
-    if !findings.is_empty() {
-        bail!("{} findings in {} snapshots:\n{}", findings.len(), records.len(), findings.join("\n"));
-    }
-    let last = records.last().map(|r| r.hash.as_str()).unwrap_or_default();
-    println!(
-        "{} snapshots: the chain holds to its last row, {last}; {logs} versions of tables and {} files are what was recorded",
-        records.len(),
-        files.len()
-    );
     Ok(())
 }
