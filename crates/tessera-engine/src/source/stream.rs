@@ -12,6 +12,8 @@ use super::{SourceError, SourceFile};
 
 /// Compressed bytes of gzip that are taken at once: they give at most a thousand times as many.
 const GZIP_PIECE: usize = 4 << 10;
+/// Bytes by which a format is known.
+const MAGIC: usize = 4;
 /// Bytes that zstd gives at once.
 const ZSTD_PIECE: usize = 256 << 10;
 
@@ -52,13 +54,22 @@ impl Chunks {
     pub(super) async fn next(&mut self, row: u64) -> Result<Option<Vec<u8>>, SourceError> {
         while !self.finished {
             let full = matches!(&self.decoder, Some(Decoder::Zstd(zstd)) if zstd.full);
-            if self.waiting.is_empty() && !full {
+            // A network may bring the first bytes one by one.
+            let unknown = self.decoder.is_none() && self.waiting.len() < MAGIC;
+            if (self.waiting.is_empty() || unknown) && !full {
                 match self.input.next().await {
                     Some(chunk) => {
-                        self.waiting =
+                        let chunk =
                             chunk.map_err(|source| SourceError::Store { file: self.file.url.clone(), source })?;
+                        self.waiting = match self.waiting.is_empty() {
+                            true => chunk,
+                            false => [&self.waiting[..], &chunk[..]].concat().into(),
+                        };
                     }
                     None => self.finished = true,
+                }
+                if self.decoder.is_none() && self.waiting.len() < MAGIC && !self.finished {
+                    continue;
                 }
             }
             let piece = self.piece().map_err(|e| SourceError::Compression {
@@ -95,6 +106,10 @@ impl Chunks {
                         false => Ok(Vec::new()),
                     };
                 }
+                if self.waiting.is_empty() && !zstd.full {
+                    // Asked with nothing, the decoder says what a further frame would need.
+                    return Ok(Vec::new());
+                }
                 let mut plain = vec![0; ZSTD_PIECE];
                 let mut input = InBuffer::around(&self.waiting);
                 let mut output = OutBuffer::around(&mut plain);
@@ -115,7 +130,8 @@ impl Decoder {
     fn of(chunk: &[u8]) -> std::io::Result<Self> {
         Ok(match chunk {
             [0x1f, 0x8b, ..] => Self::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            // A frame, or one to be skipped before it (RFC 8878, section 3.1).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
                 Self::Zstd(Box::new(Zstd { decoder: raw::Decoder::new()?, open: true, full: false }))
             }
             _ => Self::Plain,

@@ -11,7 +11,7 @@ use datafusion::{
     common::DataFusionError,
     prelude::{SessionConfig, SessionContext, col},
 };
-use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, chunked::ChunkedStore, memory::InMemory, path::Path};
 use url::Url;
 
 use super::*;
@@ -34,7 +34,15 @@ async fn scan(
     format: SourceFormat,
     partitions: usize,
 ) -> Result<(Vec<String>, Vec<RecordBatch>), String> {
-    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    scan_in(Arc::new(InMemory::new()), files, format, partitions).await
+}
+
+async fn scan_in(
+    store: Arc<dyn ObjectStore>,
+    files: &[(&str, &[u8])],
+    format: SourceFormat,
+    partitions: usize,
+) -> Result<(Vec<String>, Vec<RecordBatch>), String> {
     for (name, bytes) in files {
         store.put(&Path::from(format!("in/{name}")), bytes.to_vec().into()).await.expect("memory");
     }
@@ -181,6 +189,21 @@ async fn a_record_without_end_is_a_row_of_its_own() {
     let format = SourceFormat { kind: Format::Ndjson, ..csv() };
     let text = read(&[("a.ndjson", json.as_bytes())], format, 1).await;
     assert!(text.contains("| 1  | 1        ") && text.contains("| 3  |") && text.contains(long), "{text}");
+}
+
+/// However the bytes of a file come, and whatever stands before its first frame.
+#[tokio::test]
+async fn compression_is_known_from_its_first_bytes() {
+    let text = "id,name\n1,ok\n";
+    let frame = zstd::encode_all(text.as_bytes(), 1).expect("memory");
+    let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, b'a', b'b', b'c'], &frame[..]].concat();
+    for bytes in [text.as_bytes().to_vec(), gzip(text.as_bytes()), frame, skipped] {
+        for piece in [1, 3, 1_000] {
+            let store = Arc::new(ChunkedStore::new(Arc::new(InMemory::new()), piece));
+            let (_, batches) = scan_in(store, &[("a.csv", &bytes)], csv(), 1).await.expect("reads");
+            assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1, "{piece}: {bytes:?}");
+        }
+    }
 }
 
 #[tokio::test]
