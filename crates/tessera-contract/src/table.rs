@@ -132,7 +132,7 @@ pub struct Table {
 pub enum Class {
     /// Figures of the project's fewest people at least, and counts of rows and files: for everybody in the house.
     Aggregate,
-    /// A row per person or event under a key that only the owner of the secret can make: for analysts.
+    /// A row per person or event under a key that only the owner of the secret can make, or what one has as good as made of such: for analysts.
     Pseudonymous,
     /// Personal data: for those who may see customers.
     Personal,
@@ -144,7 +144,7 @@ impl Class {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Aggregate => "aggregate: figures of privacy.k people at least, counts of rows and files",
-            Self::Pseudonymous => "pseudonymous: rows of single customers under their keys",
+            Self::Pseudonymous => "pseudonymous: rows of single customers under their keys, or what tells of them",
             Self::Personal => "personal data: `tessera sql` shows it with --restricted only",
         }
     }

@@ -225,9 +225,9 @@ fn model_candidates() -> Table {
 }
 
 fn model() -> Table {
-    table(
+    pseudonymous(table(
         "model",
-        "One row per segment and feature of the model",
+        "One row per segment and feature of the model. The centroid of a few customers tells of them",
         vec![
             column("segment_id", Kind::Small, "Segment"),
             column("feature", Kind::Text, "Feature"),
@@ -237,7 +237,7 @@ fn model() -> Table {
             column("scale", Kind::Float, "Population standard deviation of the same; 1 where that is 0"),
             column("transform", Kind::Text, "none or log1p"),
         ],
-    )
+    ))
 }
 
 fn segments() -> Table {

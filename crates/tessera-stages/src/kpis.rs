@@ -4,7 +4,7 @@
 //! per customer, so the segments' numerators and denominators add up to the population's exactly. Intervals: Wilson for
 //! shares, the delta method for ratios, with the customer as the unit. What stands for fewer people than the project's
 //! threshold is not told (see [`crate::suppress`]): a row is, if all its sums are. Sums of one expression are hidden together, in
-//! whichever KPIs they stand.
+//! whichever KPIs they stand, and no two sums are told whose difference is of few.
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
@@ -19,7 +19,10 @@ use tessera_algo::interval;
 use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
-use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows, suppress};
+use crate::{
+    Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows,
+    suppress::{self, Apart},
+};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -72,6 +75,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     // To the digits that the table has, before anything is added up: so the segments' sums are that of everybody.
     let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 6))");
     let (mut columns, mut summed) = (String::new(), BTreeSet::new());
+    let observed =
+        |kpi: &Kpi| format!("CASE WHEN ({}) <> 0 THEN 1 ELSE 0 END", kpi.denominator.as_deref().unwrap_or("1"));
     for (name, kpi) in &kpis {
         let (x, y) = (&kpi.numerator, kpi.denominator.as_deref().unwrap_or("1"));
         columns.push_str(&format!(
@@ -81,10 +86,16 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             quote(name),
             quote(&format!("{name} n"))
         ));
-        summed.extend([x, y]);
+        summed.extend([x.clone(), y.to_owned(), observed(kpi)]);
     }
-    for sum in &summed {
-        columns.push_str(&format!(", count(*) FILTER (WHERE {} <> 0) AS {}", exact(sum), quote(&people(sum))));
+    let summed: Vec<String> = summed.into_iter().collect();
+    for (at, sum) in summed.iter().enumerate() {
+        columns.push_str(&format!(", count(*) FILTER (WHERE {} <> 0) AS {}", exact(sum), people(at)));
+    }
+    let pairs = || (0..summed.len()).flat_map(|b| (0..b).map(move |a| [a, b]));
+    for [a, b] in pairs() {
+        let differ = format!("{} <> {}", exact(&summed[a]), exact(&summed[b]));
+        columns.push_str(&format!(", count(*) FILTER (WHERE {differ}) AS {}", apart(a, b)));
     }
     let joined = format!(
         "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
@@ -113,9 +124,19 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let batch = rows::collect(result).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let previous = previous(night).await?;
-    let mut hidden = BTreeMap::new();
-    for sum in summed {
-        hidden.insert(sum, few(&rows::integers(&batch, &people(sum))?, &segments, night.project.privacy.k));
+    let of_segments: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].is_some()).collect();
+    let counts = |column: String| -> Result<Vec<i64>, StageError> {
+        let all = rows::integers(&batch, &column)?;
+        Ok(of_segments.iter().map(|i| all[*i].unwrap_or(0)).collect())
+    };
+    let people = (0..summed.len()).map(|at| counts(people(at))).collect::<Result<Vec<_>, _>>()?;
+    let apart = pairs().map(|[a, b]| Ok(Apart { sums: [a, b], people: counts(apart(a, b))? }));
+    let apart = apart.collect::<Result<Vec<_>, StageError>>()?;
+    let mut hidden: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    for (sum, found) in summed.iter().zip(suppress::hidden_together(&people, &apart, night.project.privacy.k)) {
+        let mut rows = vec![found.total; segments.len()];
+        of_segments.iter().zip(found.groups).for_each(|(i, hidden)| rows[*i] = hidden);
+        hidden.insert(sum, rows);
     }
 
     let mut table: Vec<Row> = Vec::new();
@@ -124,7 +145,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c))
             && !words.iter().any(|w| missing.contains_key(w));
         let moments = rows::fields(&batch, name)?;
-        let observed = rows::integers(&batch, &format!("{name} n"))?;
+        let (counted, observed) = (observed(kpi), rows::integers(&batch, &format!("{name} n"))?);
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
         let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
         let [n, var_x, var_y, cov] = spread;
@@ -145,6 +166,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", ..Row::default() };
             }
             let mut row = row(name, kpi, segment, &sums, available);
+            row.n = row.n.filter(|_| !hidden[counted.as_str()][i]);
             if segment.is_none() {
                 row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
             }
@@ -199,18 +221,13 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool
 }
 
 /// The column that counts the people behind a sum.
-fn people(sum: &str) -> String {
-    format!("people of {sum}")
+fn people(sum: usize) -> String {
+    format!("people_{sum}")
 }
 
-/// Which rows of a sum are hidden: those of segments, and that of everybody.
-fn few(people: &[Option<i64>], segments: &[Option<i64>], k: u64) -> Vec<bool> {
-    let of_segments: Vec<usize> = (0..people.len()).filter(|i| segments[*i].is_some()).collect();
-    let counts: Vec<i64> = of_segments.iter().map(|i| people[*i].unwrap_or(0)).collect();
-    let found = suppress::hidden(&counts, k);
-    let mut rows = vec![found.total; people.len()];
-    of_segments.into_iter().zip(found.groups).for_each(|(i, hidden)| rows[i] = hidden);
-    rows
+/// The column that counts the people whose values of two sums differ.
+fn apart(a: usize, b: usize) -> String {
+    format!("apart_{a}_{b}")
 }
 
 /// The population's values of the last published night.
@@ -250,7 +267,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, Given};
 
-    /// Two segments whose numerators add up to those of everybody; one is too small to be told, and so the other is not told.
+    /// Two segments whose numerators add up to those of everybody; at a threshold of three of these four people, nothing is told.
     #[tokio::test]
     async fn segments_add_up_and_the_few_are_not_told() {
         let features = "
@@ -287,16 +304,16 @@ mod tests {
         1          | revenue             | 7.25      | 7.250000  |             | 2 |          | low_n
         ");
         insta::assert_snapshot!(kpis(halves, 3).await, @r"
-        segment_id | kpi                 | value   | numerator | denominator | n | previous | state
-                   | average_order_value | 13.9375 | 55.750000 | 4.000000    | 3 |          | low_n
-                   | retention_rate      |         |           |             |   |          | suppressed
-                   | revenue             | 55.75   | 55.750000 |             | 4 | 50       | low_n
-        0          | average_order_value |         |           |             |   |          | suppressed
-        0          | retention_rate      |         |           |             |   |          | suppressed
-        0          | revenue             |         |           |             |   |          | suppressed
-        1          | average_order_value |         |           |             |   |          | suppressed
-        1          | retention_rate      |         |           |             |   |          | suppressed
-        1          | revenue             |         |           |             |   |          | suppressed
+        segment_id | kpi                 | value | numerator | denominator | n | previous | state
+                   | average_order_value |       |           |             |   |          | suppressed
+                   | retention_rate      |       |           |             |   |          | suppressed
+                   | revenue             |       |           |             |   |          | suppressed
+        0          | average_order_value |       |           |             |   |          | suppressed
+        0          | retention_rate      |       |           |             |   |          | suppressed
+        0          | revenue             |       |           |             |   |          | suppressed
+        1          | average_order_value |       |           |             |   |          | suppressed
+        1          | retention_rate      |       |           |             |   |          | suppressed
+        1          | revenue             |       |           |             |   |          | suppressed
         ");
     }
 }

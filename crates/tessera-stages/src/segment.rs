@@ -33,7 +33,7 @@ use tessera_engine::{
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
-    suppress,
+    suppress::{self, Apart},
 };
 
 /// The entry of the list of stages.
@@ -335,9 +335,10 @@ async fn profile(
     for (name, scaling) in &numeric {
         let x = quote(name);
         sums.push_str(&format!(
-            ", count({x}) AS {}, count(*) FILTER (WHERE {x} <> 0) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
+            ", count({x}) AS {}, count(*) FILTER (WHERE {x} <> 0) AS {}, count(*) FILTER (WHERE {x} <> 1) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
             quote(&format!("{name} n")),
             quote(&format!("{name} people")),
+            quote(&format!("{name} apart")),
             quote(&format!("{name} sum")),
             scaled::transformed(name, *scaling),
             quote(&format!("{name} scaled"))
@@ -356,10 +357,13 @@ async fn profile(
         let sum = rows::floats(&totals, &format!("{name} sum"))?;
         let on_scale = rows::floats(&totals, &format!("{name} scaled"))?;
         let people = rows::integers(&totals, &format!("{name} people"))?;
+        let apart = rows::integers(&totals, &format!("{name} apart"))?;
         let quantiles = quantiles(&sampled, name, &segments, k)?;
         let counts = |n: &[Option<i64>]| n.iter().map(|n| n.unwrap_or(0)).collect::<Vec<_>>();
-        // A mean of zeros but for a few is what these few have.
-        let (few, fewer) = (suppress::hidden(&counts(&n), k), suppress::hidden(&counts(&people), k));
+        // A mean of zeros but for a few is what these few have, and so is one of ones.
+        let apart = Apart { sums: [0, 1], people: counts(&apart) };
+        let hidden = suppress::hidden_together(&[counts(&n), counts(&people)], &[apart], k);
+        let [few, fewer] = &hidden[..] else { return Err(StageError::Data(format!("nothing is known of {name}"))) };
         let known: i64 = n.iter().flatten().sum();
         let everybody: f64 = sum.iter().flatten().sum::<f64>();
         let axis = all.iter().find(|a| a.feature == *name);
