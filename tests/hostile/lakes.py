@@ -39,6 +39,7 @@ class Lake:
             for name in names:
                 path = os.path.relpath(os.path.join(place, name), f"{folder}/lake")
                 self.kinds.setdefault(kind(path), []).append(path)
+        self.named = "".join(bytes_of(f"{folder}/lake/{name}").decode() for name in self.kinds["stages"])
         # Names have hashes in them, which are others in every folder.
         for names in self.kinds.values():
             names.sort(key=lambda n: (os.path.dirname(n), os.path.getsize(f"{folder}/lake/{n}"), n))
@@ -107,7 +108,9 @@ class Lake:
         planted = before is None and active(f"{folder}/lake", name) == active(f"{self.folder}/before", name)
         # Nobody asks for older versions of the registry: a checkpoint holds what such a commit said.
         held = after is None and name.startswith("snapshots/_delta_log/0") and int(name[21:41]) < CHECKPOINT
-        matters = not ignored(name) and not planted and not held
+        # A state that was brought together with others as it was kept is named by no record.
+        spare = name.startswith("_tessera/state/") and os.path.basename(name) not in self.named
+        matters = not ignored(name) and not planted and not held and not spare
         try:
             verified = self.run(folder, "snapshots", "verify", "--expect", self.head)
             if same:
