@@ -132,7 +132,7 @@ pub struct Table {
 pub enum Class {
     /// Figures of the project's fewest people at least, and counts of rows and files: for everybody in the house.
     Aggregate,
-    /// A row per person or event under a key that only the owner of the secret can make, or what one has as good as made of such: for analysts.
+    /// A row per person or event under a key that only the owner of the secret can make, or figures that may be those of a few: for analysts.
     Pseudonymous,
     /// Personal data: for those who may see customers.
     Personal,

@@ -27,9 +27,7 @@ impl Lake {
         let spare = spare(&files, asked);
         Ok(objects.into_iter().filter(|o| parse(&o.path).is_some_and(|file| spare.contains(&file))).collect())
     }
-}
 
-impl Lake {
     /// What is wrong with the files of a table's log, of which `evidence` has SHA-256 by path. What was written after the last that it
     /// knows is not proven yet; whatever is older and not known was not written by us. What is gone is no finding: where a
     /// checkpoint holds what a commit said, it need not stay, and where none does, the log cannot be read.

@@ -75,7 +75,8 @@ pub async fn verify(context: &Context, expect: Option<&str>) -> Result<()> {
     }
     let evidence = history.evidence();
     let mut notes = Vec::new();
-    for name in lake.tables().await?.into_iter().filter(|name| history.tables().contains(name.as_str())) {
+    let published = history.tables();
+    for name in lake.tables().await?.into_iter().filter(|name| published.contains(name.as_str())) {
         findings.extend(lake.verify_log(&name, &evidence).await?.iter().map(Finding::to_string));
         for seen in seen_by_readers(context, &history, &name).await? {
             match seen {
