@@ -71,9 +71,9 @@ fn history(seed: u64, nights: usize) -> usize {
         assert_eq!(apart, BTreeSet::new(), "full over the same parent: {what}\n{rows}");
         let fresh = format!("fresh-{night}");
         project.ok(&["run", "--as-of", &as_of, "--lake", &fresh, "--set", "engine.partitions=1"]);
-        // The ledger tells what changed since the parent, the KPIs what they were.
+        // The ledger tells what changed since the parent, KPIs and profiles are held against what is published.
         let other = project.fingerprints(&as_of, &["--lake", &fresh]);
-        let apart = differing(&chained, &other, &["ledger", "kpis"]);
+        let apart = differing(&chained, &other, &["ledger", "kpis", "segment_profiles"]);
         let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
         assert_eq!(apart, BTreeSet::new(), "in a fresh lake: {what}\n{rows}");
         owner.passes();
@@ -197,7 +197,7 @@ fn an_older_night_made_again_does_not_turn_back_what_is_known() {
     project.write("orders.csv", orders);
     let again = project.ok(&["run", "--as-of", "2026-01-01"]);
     assert!(!again.contains("is published as"), "{again}");
-    let (now, but) = (project.fingerprints("2026-01-01", &[]), ["ledger", "kpis"]);
+    let (now, but) = (project.fingerprints("2026-01-01", &[]), ["ledger", "kpis", "segment_profiles"]);
     assert_eq!(differing(&now, &first, &but), BTreeSet::new());
 }
 
@@ -223,7 +223,7 @@ fn rare_histories_are_full_too() {
             let fresh = format!("fresh-{night}");
             project.ok(&["run", "--as-of", &as_of, "--lake", &fresh]);
             let (a, b) = (project.fingerprints(&as_of, &[]), project.fingerprints(&as_of, &["--lake", &fresh]));
-            let apart = differing(&a, &b, &["ledger", "kpis"]);
+            let apart = differing(&a, &b, &["ledger", "kpis", "segment_profiles"]);
             let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
             assert_eq!(apart, BTreeSet::new(), "project {number}, night {night}\n{rows}");
             owner.day += 3;
@@ -289,7 +289,7 @@ fn a_customers_row_that_comes_due_takes_its_place() {
         }
         project.ok(&["run", "--as-of", &night, "--lake", "fresh"]);
         let (a, b) = (project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "fresh"]));
-        let apart = differing(&a, &b, &["ledger", "kpis"]);
+        let apart = differing(&a, &b, &["ledger", "kpis", "segment_profiles"]);
         let rows = rows_apart(&project, &night, ["lake", "fresh"], &apart);
         assert_eq!(apart, BTreeSet::new(), "{rules}\n{rows}");
         project.ok(&["snapshots", "verify"]);

@@ -71,7 +71,7 @@ fn nights_that_are_not_retained_expire_and_their_files_go() {
     assert_eq!(project.ok(&["vacuum"]), "0 files of 0 bytes removed\n");
     project.ok(&["vacuum", "--older-than", "0"]);
     let after = objects(&project.path("lake"));
-    assert!(after.len() + 4 * 12 < before, "{before} {}", after.len());
+    assert!(after.len() + 4 * 12 <= before, "{before} {}", after.len());
     assert!(!after.iter().any(|path| path.contains("as_of=2025-11-29")), "{after:#?}");
     project.ok(&["snapshots", "verify"]);
     assert_eq!(shown(nights), ["2025-11-30", "2025-12-31", "2026-01-01"]);
@@ -88,7 +88,7 @@ fn nights_that_are_not_retained_expire_and_their_files_go() {
     let mut fresh = project.fingerprints("2025-12-30", &["--lake", "fresh"]);
     for fingerprints in [&mut again, &mut fresh] {
         // They compare with the parent night.
-        fingerprints.retain(|table, _| !["ledger", "kpis", "inputs"].contains(&table.as_str()));
+        fingerprints.retain(|table, _| !["ledger", "kpis", "segment_profiles", "inputs"].contains(&table.as_str()));
     }
     assert_eq!(again, fresh);
     project.ok(&["snapshots", "verify"]);

@@ -1,18 +1,22 @@
-"""Published figures, and what they give away together. Whoever reads the KPIs of a night reads a system of linear equations over what each
-segment's customers add up to: whatever sum of one expression, or difference of two, follows from it must stand for nobody or for k people."""
+"""Published figures, and what they give away together. Whoever reads the KPIs and profiles of two nights reads a system of linear equations
+over what each segment's customers add up to on either: whatever sum of one expression, difference of two, or change of one between the nights
+follows from it must stand for nobody or for k people."""
 
 import csv
+import datetime
 import io
 import itertools
 import json
 import os
 import shutil
 
+import numpy
+
 from sources import PROJECT, Shop
 from trials import Broken, run
 
-# Exact enough: that a sum follows by chance has a probability of one in 10^18.
-PRIME = (1 << 61) - 1
+# Exact enough: that a sum follows by chance has a probability of one in two billion.
+PRIME = (1 << 31) - 1
 
 
 class Figures:
@@ -21,11 +25,15 @@ class Figures:
         self.shop = Shop(tessera, folder)
         (text,) = os.listdir(f"{folder}/lake/_tessera/projects")
         with open(f"{folder}/lake/_tessera/projects/{text}") as project:
-            kpis = json.load(project)["kpis"]
+            content = json.load(project)
+        kpis = content["kpis"]
         self.kpis = {
             name: (k["numerator"], k.get("denominator") or "1", counted(k.get("denominator") or "1")) for name, k in kpis.items() if k.get("enabled", True)
         }
-        self.sums = sorted({one for three in self.kpis.values() for one in three})
+        features = content["features"].items()
+        self.features = [name for name, f in features if f.get("enabled", True) and f.get("type", "float") != "text"]
+        profiled = {one for name in self.features for one in (name, known(name))}
+        self.sums = sorted({one for three in self.kpis.values() for one in three} | profiled)
         # What always holds between values of one customer, an attacker knows. It is found among many.
         made = run([tessera, "generate", "--customers", "3000", "--format", "csv", "--out", "many/data"], folder)
         if made.code:
@@ -34,7 +42,7 @@ class Figures:
         ended = self.night(f"{folder}/many", "2026-01-01")
         if ended.code:
             raise Broken(ended.err)
-        values = [row for _, row in self.values(f"{folder}/many", "2026-01-01")]
+        values = [v for _, v in self.values(f"{folder}/many", "2026-01-01").values()]
         self.always = nullspace(values, len(self.sums))
 
     def night(self, folder, as_of, *further):
@@ -48,57 +56,96 @@ class Figures:
         return list(csv.reader(io.StringIO(told.out)))[1:]
 
     def values(self, folder, as_of):
-        """The segment of every customer, and their value of each sum, in millionths."""
+        """Of every customer the segment, and their value of each sum in millionths."""
         columns = ", ".join(f"CAST(CAST(coalesce({one}, 0) AS DECIMAL(38, 6)) * 1000000 AS BIGINT)" for one in self.sums)
         query = (
-            f"SELECT s.segment_id, {columns} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key "
+            f"SELECT f.customer_key, s.segment_id, {columns} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key "
             "LEFT JOIN (SELECT a.customer_key AS who, c.acquisition_cost FROM clean_customers AS c JOIN accounts AS a "
             "ON a.account_key = c.account_key) ON who = f.customer_key"
         )
-        return [(int(row[0]), [int(v) for v in row[1:]]) for row in self.rows(folder, as_of, query)]
+        return {row[0]: (int(row[1]), [int(v) for v in row[2:]]) for row in self.rows(folder, as_of, query)}
+
+    def told(self, folder, as_of, groups):
+        """The sums that a night tells: each with the segments that it is over."""
+        for segment, kpi, *told in self.rows(
+            folder, as_of, "SELECT segment_id, kpi, numerator, denominator, n FROM kpis WHERE state <> 'not_available'"
+        ):
+            of = [int(segment)] if segment else groups
+            yield from ((one, of) for one, cell in zip(self.kpis[kpi], told) if cell)
+        profiles = self.rows(folder, as_of, "SELECT segment_id, feature, customers, mean, population_mean FROM segment_profiles")
+        for segment, feature, customers, mean, population in profiles:
+            if customers:
+                yield known(feature), [int(segment)]
+                if mean:
+                    yield feature, [int(segment)]
+            # A mean is a sum only to those who know how many it is over.
+            if population and all(row[2] for row in profiles if row[1] == feature):
+                yield feature, groups
 
     def attack(self, r, folder):
         os.symlink(f"{self.folder}/data", f"{folder}/data")
         shutil.copy(f"{self.folder}/{PROJECT}", folder)
         k, segments = r.randrange(2, 9), r.randrange(2, 5)
-        as_of = f"2025-{r.randrange(3, 13):02}-{r.randrange(1, 29):02}"
-        ended = self.night(folder, as_of, "--set", f"privacy.k={k}", "--set", f"segmentation.k={segments}")
-        if ended.code:
-            return f"ends with {ended.code}"
-        customers = self.values(folder, as_of)
-        groups = sorted({segment for segment, _ in customers})
-        at = {pair: i for i, pair in enumerate(itertools.product(groups, self.sums))}
+        first = datetime.date(2025, r.randrange(3, 13), r.randrange(1, 29))
+        nights = [str(first), str(first + datetime.timedelta(days=r.choice([1, 1, 2, 7, 30])))]
+        for as_of in nights if r.random() < 0.7 else reversed(nights):
+            ended = self.night(folder, as_of, "--set", f"privacy.k={k}", "--set", f"segmentation.k={segments}")
+            if ended.code:
+                return f"ends with {ended.code}"
+        customers = [self.values(folder, as_of) for as_of in nights]
+        groups = [sorted({segment for segment, _ in night.values()}) for night in customers]
+        place = {one: i for i, one in enumerate(self.sums)}
+        cells = [(night, group, one) for night in (0, 1) for group in groups[night] for one in self.sums]
+        at = {cell: i for i, cell in enumerate(cells)}
         basis = Basis(len(at))
 
-        def functional(terms, within):
-            row = [0] * len(at)
-            for group in within:
-                for one, factor in terms:
-                    row[at[group, one]] = factor
+        def functional(terms):
+            row = numpy.zeros(len(at), dtype=numpy.int64)
+            for night, one, within, factor in terms:
+                for group in within:
+                    row[at[night, group, one]] += factor
             return row
 
-        for group in groups:
-            for relation in self.always:
-                basis.add(functional([(one, c) for one, c in zip(self.sums, relation) if c], [group]))
-        hidden = 0
-        for segment, kpi, numerator, denominator, n in self.rows(
-            folder, as_of, "SELECT segment_id, kpi, numerator, denominator, n FROM kpis WHERE state <> 'not_available'"
-        ):
-            of = [int(segment)] if segment else groups
-            hidden += not numerator
-            for one, told in zip(self.kpis[kpi], (numerator, denominator, n)):
-                if told:
-                    basis.add(functional([(one, 1)], of))
-        found = [[(one, 1)] for one in self.sums] + [[(a, 1), (b, -1)] for a, b in itertools.combinations(self.sums, 2)]
-        place = {one: i for i, one in enumerate(self.sums)}
-        for size in range(1, len(groups) + 1):
-            for within in itertools.combinations(groups, size):
-                for terms in found:
-                    people = sum(1 for segment, v in customers if segment in within and sum(f * v[place[s]] for s, f in terms))
-                    if 0 < people < k and basis.spans(functional(terms, within)):
-                        what = " less ".join(s for s, _ in terms)
-                        raise Broken(f"as of {as_of}, k {k}, {segments} segments: {what} of segments {within} follows, of {people} people")
+        for night in (0, 1):
+            for group in groups[night]:
+                for relation in self.always:
+                    basis.add(functional([(night, one, [group], c) for one, c in zip(self.sums, relation) if c]))
+            for one, of in self.told(folder, nights[night], groups[night]):
+                basis.add(functional([(night, one, of, 1)]))
+        hidden = len(at) - len(basis.pivots)
+
+        everybody = sorted({key for night in customers for key in night})
+        nobody = (None, [0] * len(self.sums))
+        segment = [numpy.array([-1 if key not in night else night[key][0] for key in everybody]) for night in customers]
+        value = [numpy.array([night.get(key, nobody)[1] for key in everybody]) for night in customers]
+
+        def unions(night):
+            return [within for size in range(1, len(groups[night]) + 1) for within in itertools.combinations(groups[night], size)]
+
+        def within(night, union):
+            return numpy.where(numpy.isin(segment[night], union)[:, None], value[night], 0)
+
+        def few(terms, n):
+            if 0 < n < k and basis.spans(functional(terms)):
+                what = " less ".join(f"{one} of segments {union} on {nights[night]}" for night, one, union, _ in terms)
+                raise Broken(f"k {k}, {segments} segments, nights {nights}: {what} follows, of {n} people")
+
+        values = {(night, union): within(night, union) for night in (0, 1) for union in unions(night)}
+        for (night, union), v in values.items():
+            for a, one in enumerate(self.sums):
+                few([(night, one, union, 1)], int((v[:, a] != 0).sum()))
+                for b, n in enumerate((v[:, [a]] != v[:, :a]).sum(axis=0)):
+                    few([(night, one, union, 1), (night, self.sums[b], union, -1)], int(n))
+        for g, h in itertools.product(unions(1), unions(0)):
+            for a, n in enumerate((values[1, g] != values[0, h]).sum(axis=0)):
+                # That somebody came or left, the number of rows tells.
+                if not all((v[s >= 0, a] == 1_000_000).all() for s, v in zip(segment, value)):
+                    few([(1, self.sums[a], g, 1), (0, self.sums[a], h, -1)], int(n))
         return "nothing of few follows" if hidden else "nothing of few follows, nothing is hidden"
+
+
+def known(feature):
+    return f"CASE WHEN {feature} IS NULL THEN 0 ELSE 1 END"
 
 
 def counted(denominator):
@@ -106,47 +153,45 @@ def counted(denominator):
 
 
 class Basis:
-    """Linear equations, reduced as they come, over the integers modulo a prime."""
+    """Linear equations, each reduced by all others, over the integers modulo a prime."""
 
     def __init__(self, width):
-        self.width, self.rows = width, {}
+        self.pivots, self.rows = [], numpy.zeros((0, width), dtype=numpy.int64)
 
     def reduced(self, row):
-        row = [v % PRIME for v in row]
-        for at in range(self.width):
-            if row[at] and at in self.rows:
-                factor = row[at]
-                row = [(v - factor * w) % PRIME for v, w in zip(row, self.rows[at])]
+        row = row % PRIME
+        if self.pivots:
+            factors = row[self.pivots]
+            which = factors.nonzero()[0]
+            row = (row - (factors[which, None] * self.rows[which] % PRIME).sum(axis=0)) % PRIME
         return row
 
     def add(self, row):
         row = self.reduced(row)
-        lead = next((at for at in range(self.width) if row[at]), None)
-        if lead is not None:
-            inverse = pow(row[lead], -1, PRIME)
-            self.rows[lead] = [v * inverse % PRIME for v in row]
+        if not row.any():
+            return
+        lead = int(row.nonzero()[0][0])
+        row = row * pow(int(row[lead]), -1, PRIME) % PRIME
+        factors = self.rows[:, lead].copy()
+        self.rows = (self.rows - factors[:, None] * row[None, :] % PRIME) % PRIME
+        self.rows = numpy.vstack([self.rows, row])
+        self.pivots.append(lead)
 
     def spans(self, row):
-        return not any(self.reduced(row))
+        return not self.reduced(row).any()
 
 
 def nullspace(rows, width):
     """The relations c with sum(c * row) = 0 for every row."""
     basis = Basis(width)
     for row in rows:
-        if len(basis.rows) < width:
-            basis.add(row)
-    # From the last, so that every leading column stands alone.
-    for lead in sorted(basis.rows, reverse=True):
-        for above in [a for a in basis.rows if a < lead and basis.rows[a][lead]]:
-            factor = basis.rows[above][lead]
-            basis.rows[above] = [(v - factor * w) % PRIME for v, w in zip(basis.rows[above], basis.rows[lead])]
-    free = [at for at in range(width) if at not in basis.rows]
+        if len(basis.pivots) < width:
+            basis.add(numpy.array([v % PRIME for v in row], dtype=numpy.int64))
     relations = []
-    for at in free:
+    for at in (at for at in range(width) if at not in basis.pivots):
         relation = [0] * width
         relation[at] = 1
-        for lead, row in basis.rows.items():
-            relation[lead] = -row[at] % PRIME
+        for lead, row in zip(basis.pivots, basis.rows):
+            relation[lead] = int(-row[at] % PRIME)
         relations.append(relation)
     return relations

@@ -202,6 +202,8 @@ pub struct Gate {
 pub struct Privacy {
     /// Fewest people behind a published aggregate.
     pub k: u64,
+    /// Whether what changed between two published nights is held to the same.
+    pub between_nights: bool,
 }
 
 impl Project {

@@ -258,12 +258,16 @@ fn segments() -> Table {
 fn segment_profiles() -> Table {
     table(
         "segment_profiles",
-        "One row per segment and feature; what stands for fewer than privacy.k people is null",
+        "One row per segment and feature; what stands for fewer than privacy.k people, or would tell of these with other figures, is null",
         vec![
             column("segment_id", Kind::Small, "Segment"),
             column("feature", Kind::Text, "Feature"),
             column("customers", Kind::Integer, "Members for whom the feature is known"),
-            column("mean", Kind::Float, "Mean over all members"),
+            column(
+                "mean",
+                Kind::Float,
+                "Mean over all members for whom it is known; to three digits where customers is null",
+            ),
             column(
                 "median",
                 Kind::Float,
@@ -297,7 +301,11 @@ fn validation() -> Table {
             column("segment_id", Kind::Small, "Segment; null for the whole model"),
             column("metric", Kind::Text, "What was measured"),
             column("scope", Kind::Text, "model or segment"),
-            column("value", Kind::Float, "Its value"),
+            column(
+                "value",
+                Kind::Float,
+                "Its value; null if it cannot be measured, or is the size of too small a segment",
+            ),
             column("threshold", Kind::Float, "The gate's threshold; null where there is no gate"),
             column("state", Kind::Text, "pass, fail or info"),
             column("gate", Kind::Text, "required, advisory or none"),
@@ -327,7 +335,7 @@ fn kpis() -> Table {
             column(
                 "state",
                 Kind::Text,
-                "ok, low_n, suppressed (fewer than privacy.k people, or what would give these away), not_available or not_identifiable",
+                "ok, low_n, suppressed (fewer than privacy.k people, or what would tell of these with other figures of this or another night), not_available or not_identifiable",
             ),
         ],
     )

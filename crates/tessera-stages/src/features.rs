@@ -38,6 +38,7 @@ pub const STAGE: Stage = Stage {
         "accounts",
     ],
     reads_previous: &[],
+    reads_neighbours: &[],
     writes: &["features"],
     settings: &["features"],
     run,

@@ -70,6 +70,7 @@ pub const STAGE: Stage = Stage {
         "clean_campaign_contacts",
         "clean_survey_responses",
     ],
+    reads_neighbours: &[],
     writes: &[
         "clean_customers",
         "clean_transactions",

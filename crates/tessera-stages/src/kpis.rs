@@ -1,17 +1,13 @@
-//! KPIs: one row per segment and KPI, and per KPI for the whole population.
+//! KPIs: one row per segment and KPI, and per KPI for the whole population; and the profiles of the segments.
 //!
-//! Reads `features`, `segments` and what accounts say of customers. Writes `kpis`. A KPI is a sum, or a ratio of two sums, of values
-//! per customer, so the segments' numerators and denominators add up to the population's exactly. Intervals: Wilson for
-//! shares, the delta method for ratios, with the customer as the unit. What stands for fewer people than the project's
-//! threshold is not told (see [`crate::suppress`]): a row is, if all its sums are. Sums of one expression are hidden together, in
-//! whichever KPIs they stand, and no two sums are told whose difference is of few.
+//! Reads `features`, `segments` and what accounts say of customers, of this night and of published ones. Writes `kpis` and
+//! `segment_profiles`. A KPI is a sum, or a ratio of two sums, of values per customer, so the segments' numerators and denominators
+//! add up to the population's exactly. Intervals: Wilson for shares, the delta method for ratios, with the customer as the unit.
+//! What stands for fewer people than the project's threshold is not told (see [`crate::suppress`]): a row is, if all its sums are.
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -20,18 +16,20 @@ use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
 use crate::{
-    Night, Outcome, Output, Stage, StageError, StageFuture, blame, rows,
-    suppress::{self, Apart},
+    Night, Outcome, Output, Stage, StageError, StageFuture, blame,
+    figures::{Sums, Told, counted, exact},
+    profile, rows,
 };
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "kpis",
-    purpose: "tracks the catalogue's KPIs per segment and for everybody",
+    purpose: "tracks the catalogue's KPIs per segment and for everybody, and profiles the segments",
     sources: false,
     reads: &["features", "segments", "clean_customers", "accounts"],
     reads_previous: &["kpis"],
-    writes: &["kpis"],
+    reads_neighbours: &["kpis", "segment_profiles", "features", "segments", "clean_customers", "accounts"],
+    writes: &["kpis", "segment_profiles"],
     settings: &["kpis", "privacy"],
     run,
 };
@@ -63,22 +61,11 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let absent = night.availability.absent(Entity::Customers);
     let feature_names: Vec<_> = night.project.enabled_features().map(|(name, _)| name.to_owned()).collect();
     let missing = night.availability.missing_features(night.project)?;
-    let customers = night.customers().await?;
-    let attributes: String = customers
-        .schema()
-        .fields()
-        .iter()
-        .filter(|f| f.name() != "customer_key" && !feature_names.contains(f.name()))
-        .map(|f| format!(", c.{0} AS {0}", quote(f.name())))
-        .collect();
 
-    // To the digits that the table has, before anything is added up: so the segments' sums are that of everybody.
-    let exact = |e: &str| format!("CAST(coalesce({e}, 0) AS DECIMAL(38, 6))");
-    let (mut columns, mut summed) = (String::new(), BTreeSet::new());
-    let observed =
-        |kpi: &Kpi| format!("CASE WHEN ({}) <> 0 THEN 1 ELSE 0 END", kpi.denominator.as_deref().unwrap_or("1"));
+    let mut sums = Sums::new(night).await?;
+    let mut columns = String::new();
     for (name, kpi) in &kpis {
-        let (x, y) = (&kpi.numerator, kpi.denominator.as_deref().unwrap_or("1"));
+        let (x, y) = (kpi.numerator.as_str(), denominator(kpi));
         columns.push_str(&format!(
             ", moments({}, {}) AS {}, count(*) FILTER (WHERE ({y}) <> 0) AS {}",
             exact(x),
@@ -86,26 +73,19 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             quote(name),
             quote(&format!("{name} n"))
         ));
-        summed.extend([x.clone(), y.to_owned(), observed(kpi)]);
+        let told = |column| Told { table: "kpis", of: (*name).to_owned(), column, total: None };
+        sums.add(x, told("numerator"));
+        sums.add(y, told("denominator"));
+        sums.add(&counted(y), told("n"));
     }
-    let summed: Vec<String> = summed.into_iter().collect();
-    for (at, sum) in summed.iter().enumerate() {
-        columns.push_str(&format!(", count(*) FILTER (WHERE {} <> 0) AS {}", exact(sum), people(at)));
-    }
-    let pairs = || (0..summed.len()).flat_map(|b| (0..b).map(move |a| [a, b]));
-    for [a, b] in pairs() {
-        let differ = format!("{} <> {}", exact(&summed[a]), exact(&summed[b]));
-        columns.push_str(&format!(", count(*) FILTER (WHERE {differ}) AS {}", apart(a, b)));
-    }
-    let joined = format!(
-        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
-         LEFT JOIN customers AS c ON f.customer_key = c.customer_key)"
-    );
+    profile::tell(night, &mut sums);
     let query = format!(
-        "SELECT segment_id{columns} FROM {joined} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST"
+        "SELECT segment_id, count(*) AS members{columns}{}{} FROM {} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
+        sums.people(),
+        profile::aggregates(night),
+        sums.joined()
     );
-    let tables =
-        [("features", night.input("features")?), ("segments", night.input("segments")?), ("customers", &customers)];
+    let tables = sums.tables()?;
     let result = match night.over(&query, &tables).await {
         Ok(result) => result,
         Err(error) => {
@@ -116,28 +96,14 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                     entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
                 }
             }
-            let alone =
-                |expression: &str| format!("SELECT CAST(coalesce({expression}, 0) AS DECIMAL(38, 6)) FROM {joined}");
+            let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), sums.joined());
             return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
         }
     };
     let batch = rows::collect(result).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let previous = previous(night).await?;
-    let of_segments: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].is_some()).collect();
-    let counts = |column: String| -> Result<Vec<i64>, StageError> {
-        let all = rows::integers(&batch, &column)?;
-        Ok(of_segments.iter().map(|i| all[*i].unwrap_or(0)).collect())
-    };
-    let people = (0..summed.len()).map(|at| counts(people(at))).collect::<Result<Vec<_>, _>>()?;
-    let apart = pairs().map(|[a, b]| Ok(Apart { sums: [a, b], people: counts(apart(a, b))? }));
-    let apart = apart.collect::<Result<Vec<_>, StageError>>()?;
-    let mut hidden: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
-    for (sum, found) in summed.iter().zip(suppress::hidden_together(&people, &apart, night.project.privacy.k)) {
-        let mut rows = vec![found.total; segments.len()];
-        of_segments.iter().zip(found.groups).for_each(|(i, hidden)| rows[*i] = hidden);
-        hidden.insert(sum, rows);
-    }
+    let verdict = sums.verdict(&batch).await?;
 
     let mut table: Vec<Row> = Vec::new();
     for (name, kpi) in &kpis {
@@ -145,14 +111,14 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c))
             && !words.iter().any(|w| missing.contains_key(w));
         let moments = rows::fields(&batch, name)?;
-        let (counted, observed) = (observed(kpi), rows::integers(&batch, &format!("{name} n"))?);
+        let (counted, observed) = (counted(denominator(kpi)), rows::integers(&batch, &format!("{name} n"))?);
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
         let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
         let [n, var_x, var_y, cov] = spread;
         let (n, var_x, var_y, cov) = (n?, var_x?, var_y?, cov?);
-        let of = [kpi.numerator.as_str(), kpi.denominator.as_deref().unwrap_or("1")];
+        let of = [kpi.numerator.as_str(), denominator(kpi)];
         let rows = (0..batch.num_rows()).map(|i| {
-            let sums = Sums {
+            let sums = Moments {
                 customers: n[i].unwrap_or(0.0),
                 x: x[i].unwrap_or(0),
                 y: y[i].unwrap_or(0),
@@ -162,11 +128,11 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 observed: observed[i].unwrap_or(0),
             };
             let segment = segments[i].and_then(|s| i32::try_from(s).ok());
-            if available && of.iter().any(|sum| hidden[sum][i]) {
+            if available && of.iter().any(|sum| verdict.hides(sum, segments[i])) {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", ..Row::default() };
             }
             let mut row = row(name, kpi, segment, &sums, available);
-            row.n = row.n.filter(|_| !hidden[counted.as_str()][i]);
+            row.n = row.n.filter(|_| !verdict.hides(&counted, segments[i]));
             if segment.is_none() {
                 row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
             }
@@ -174,11 +140,18 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         });
         table.extend(rows);
     }
-    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?].into())
+    let profiles = profile::profiles(night, &sums, &batch, &verdict).await?;
+    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?, Output::table(night, "segment_profiles", profiles)?]
+        .into())
+}
+
+/// What a KPI is a ratio to.
+fn denominator(kpi: &Kpi) -> &str {
+    kpi.denominator.as_deref().unwrap_or("1")
 }
 
 /// The sums behind a KPI in one segment.
-struct Sums {
+struct Moments {
     customers: f64,
     x: i128,
     y: i128,
@@ -188,7 +161,7 @@ struct Sums {
     observed: i64,
 }
 
-fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool) -> Row {
+fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments, available: bool) -> Row {
     let empty = Row { segment, kpi: name.to_owned(), state: "not_available", ..Row::default() };
     if !available {
         return empty;
@@ -218,16 +191,6 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Sums, available: bool
         state: if sums.observed < LOW_N { "low_n" } else { "ok" },
         ..empty
     }
-}
-
-/// The column that counts the people behind a sum.
-fn people(sum: usize) -> String {
-    format!("people_{sum}")
-}
-
-/// The column that counts the people whose values of two sums differ.
-fn apart(a: usize, b: usize) -> String {
-    format!("apart_{a}_{b}")
 }
 
 /// The population's values of the last published night.
@@ -314,6 +277,94 @@ mod tests {
         1          | average_order_value |       |           |             |   |          | suppressed
         1          | retention_rate      |       |           |             |   |          | suppressed
         1          | revenue             |       |           |             |   |          | suppressed
+        ");
+    }
+
+    const SEEN: &str = "[sources.transactions]\nurl = \"transactions.csv\"\n[privacy]\nk = 3\n";
+
+    /// Eighty customers, by turns in two segments; `spends` and `age` say what of each.
+    fn shop(spends: impl Fn(usize) -> usize, age: impl Fn(usize) -> Option<usize>) -> [String; 2] {
+        let mut features =
+            "customer_key | frequency | age_years | spend_last90 | returns_last90 | orders_last90 | spend_prior90 | returns_prior90 | orders_prior90".to_owned();
+        let mut segments = "customer_key | segment_id".to_owned();
+        for i in 0..80 {
+            let age = age(i).map(|a| a.to_string()).unwrap_or_default();
+            features.push_str(&format!("\nC{i} | 2 | {age} | {} | 0 | 1 | 5 | 0 | 1", spends(i)));
+            segments.push_str(&format!("\nC{i} | {}", i % 2));
+        }
+        [features, segments]
+    }
+
+    async fn look(now: &[String; 2], previous: &[(&str, &str)], looks_at: (&str, &str)) -> String {
+        let given = Given {
+            project: SEEN,
+            as_of: "2025-04-01",
+            sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price\n")],
+            tables: &[("features", &now[0]), ("segments", &now[1])],
+            previous,
+            looks_at: &[looks_at],
+        };
+        let all = testing::check(&STAGE, given).await;
+        let wanted = ["segment_id", "| revenue ", "| active_customers", "age_years"];
+        all.lines().filter(|l| wanted.iter().any(|w| l.contains(w))).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Two people of the first segment spend more than on the night before, and nobody else: neither their segment's revenue is told nor
+    /// everybody's, from which it would follow. Through three of each segment, all is.
+    #[tokio::test]
+    async fn what_changed_through_few_since_a_published_night_is_not_told() {
+        let told = "segment_id | kpi | value | numerator | denominator | n\n | revenue | 800 | 800 | | 80\n0 | revenue | 400 | 400 | | 40\n1 | revenue | 400 | 400 | | 40\n | active_customers | 80 | 80 | | 80\n0 | active_customers | 40 | 40 | | 40\n1 | active_customers | 40 | 40 | | 40";
+        let then = shop(|_| 10, |_| None);
+        let previous = [
+            ("kpis", told),
+            ("segment_profiles", "segment_id | feature\n0 | x"),
+            ("features", &then[0]),
+            ("segments", &then[1]),
+            ("clean_customers", "account_key"),
+            ("accounts", "customer_key"),
+        ];
+        let cells = ("kpis", "segment_id kpi numerator state");
+        let few = shop(|i| if [0, 2].contains(&i) { 11 } else { 10 }, |_| None);
+        insta::assert_snapshot!(look(&few, &previous, cells).await, @r"
+        segment_id | kpi                 | numerator  | state
+                   | active_customers    | 80.000000  | ok
+                   | revenue             |            | suppressed
+        0          | active_customers    | 40.000000  | ok
+        0          | revenue             |            | suppressed
+        1          | active_customers    | 40.000000  | ok
+        1          | revenue             | 400.000000 | ok
+        ");
+        let more = shop(|i| if i < 6 { 11 } else { 10 }, |_| None);
+        insta::assert_snapshot!(look(&more, &previous, cells).await, @r"
+        segment_id | kpi                 | numerator  | state
+                   | active_customers    | 80.000000  | ok
+                   | revenue             | 806.000000 | ok
+        0          | active_customers    | 40.000000  | ok
+        0          | revenue             | 403.000000 | ok
+        1          | active_customers    | 40.000000  | ok
+        1          | revenue             | 403.000000 | ok
+        ");
+        // The first night tells all.
+        insta::assert_snapshot!(look(&few, &[], cells).await, @r"
+        segment_id | kpi                 | numerator  | state
+                   | active_customers    | 80.000000  | ok
+                   | revenue             | 802.000000 | ok
+        0          | active_customers    | 40.000000  | ok
+        0          | revenue             | 402.000000 | ok
+        1          | active_customers    | 40.000000  | ok
+        1          | revenue             | 400.000000 | ok
+        ");
+    }
+
+    /// Two members of the first segment did not say how old they are: how many did is not told, nor the mean to the last digit.
+    #[tokio::test]
+    async fn how_many_are_not_known_does_not_follow() {
+        let now = shop(|_| 10, |i| (![0, 2].contains(&i)).then_some(30 + i % 7));
+        let cells = ("segment_profiles", "segment_id feature customers mean population_mean");
+        insta::assert_snapshot!(look(&now, &[], cells).await, @r"
+        segment_id | feature                 | customers | mean | population_mean
+        0          | age_years               |           | 33.1 | 33
+        1          | age_years               | 40        | 32.9 | 33
         ");
     }
 }

@@ -5,8 +5,10 @@
 
 mod availability;
 pub mod features;
+mod figures;
 pub mod ingest;
 pub mod kpis;
+mod profile;
 pub mod reconcile;
 mod rows;
 pub mod scaled;
@@ -52,6 +54,8 @@ pub struct Stage {
     pub reads: &'static [&'static str],
     /// The tables of the parent night that it reads.
     pub reads_previous: &'static [&'static str],
+    /// The tables of other published nights that it reads, see [`Neighbours`].
+    pub reads_neighbours: &'static [&'static str],
     /// The tables it writes.
     pub writes: &'static [&'static str],
     /// The sections of the project file that its result depends on, beside those of the stages before it.
@@ -83,12 +87,23 @@ pub struct Night<'a> {
     pub parent: Option<AsOf>,
     /// What the stage reads of the parent night, by name; empty where there is no parent.
     pub previous: BTreeMap<String, DataFrame>,
+    /// What it reads of other published nights.
+    pub neighbours: Neighbours,
     /// What the same stage kept for this night, by name.
     pub kept: BTreeMap<String, Kept>,
     /// What the sources give, told by ingest.
     pub availability: Availability,
     /// Where what the stage writes goes. Without it the stage is only planned.
     pub folders: Option<Folders>,
+}
+
+/// Published nights around a night, by name the tables that a stage reads of them; the nearest first.
+#[derive(Default)]
+pub struct Neighbours {
+    /// Nights before it, and what is published of itself.
+    pub before: Vec<BTreeMap<String, DataFrame>>,
+    /// Nights after it.
+    pub after: Vec<BTreeMap<String, DataFrame>>,
 }
 
 /// Folders of the engine's store, without slashes around them.
@@ -327,6 +342,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
         tables,
         parent: None,
         previous: BTreeMap::new(),
+        neighbours: Neighbours::default(),
         kept: BTreeMap::new(),
         availability,
         folders: None,
@@ -391,13 +407,20 @@ impl Night<'_> {
     /// # Errors
     /// When the stage does not read `clean_customers` and `accounts`.
     pub(crate) async fn customers(&self) -> Result<DataFrame, StageError> {
-        let tables = [("clean_customers", self.input("clean_customers")?), ("accounts", self.input("accounts")?)];
-        let kept = tables[0].1.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "account_key");
+        self.customers_of(self.input("clean_customers")?, self.input("accounts")?).await
+    }
+
+    /// The same of another night.
+    ///
+    /// # Errors
+    /// When the tables cannot be joined.
+    pub(crate) async fn customers_of(&self, clean: &DataFrame, accounts: &DataFrame) -> Result<DataFrame, StageError> {
+        let kept = clean.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "account_key");
         let kept: String = kept.map(|n| format!(", c.{0} AS {0}", tessera_engine::formula::quote(n))).collect();
         let query = format!(
             "SELECT a.customer_key{kept} FROM clean_customers AS c JOIN accounts AS a ON c.account_key = a.account_key"
         );
-        self.over(&query, &tables).await
+        self.over(&query, &[("clean_customers", clean), ("accounts", accounts)]).await
     }
 
     /// Writes rows that the same stage will be given on the next night, and gives them as they were written.

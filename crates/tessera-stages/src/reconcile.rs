@@ -33,6 +33,7 @@ pub const STAGE: Stage = Stage {
         "clean_marketing_costs",
     ],
     reads_previous: &["ledger", "quarantine"],
+    reads_neighbours: &[],
     writes: &["ledger"],
     settings: &[],
     run,

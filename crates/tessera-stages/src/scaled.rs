@@ -94,12 +94,18 @@ pub fn query(axes: &[Axis], further: &str) -> String {
 /// The condition that keeps about `wanted` of `customers` by the hash of their key: the same ones however rows come.
 #[must_use]
 pub fn sampled(wanted: usize, customers: i64) -> String {
+    below(threshold(wanted, customers))
+}
+
+/// The hash below which are about `wanted` of `customers`, if not all.
+pub(crate) fn threshold(wanted: usize, customers: i64) -> Option<i64> {
     let share = wanted as f64 / customers.max(1) as f64;
-    if share >= 1.0 {
-        return "true".to_owned();
-    }
-    let threshold = (share * 2.0_f64.powi(64) - 2.0_f64.powi(63)) as i64;
-    format!("key_hash < {threshold}")
+    (share < 1.0).then(|| (share * 2.0_f64.powi(64) - 2.0_f64.powi(63)) as i64)
+}
+
+/// The condition on hashes below it.
+pub(crate) fn below(threshold: Option<i64>) -> String {
+    threshold.map_or_else(|| "true".to_owned(), |threshold| format!("key_hash < {threshold}"))
 }
 
 /// The sampled customers in the order of their hashes: the batch, its matrix and its hashes.

@@ -1,7 +1,7 @@
 //! Segment: from features to segments.
 //!
 //! Reads `features`. Writes `model_candidates` (every number of segments that was tried on the sample, and why one was
-//! chosen), `model`, `segments` (all customers) and `segment_profiles`.
+//! chosen), `model` and `segments` (all customers).
 //!
 //! Candidates are fitted by smartcore on customers sampled by the hash of their key. The chosen one is refined on all
 //! customers by Lloyd's algorithm (1982): each pass is one aggregate of the engine with exact sums, so that no
@@ -11,7 +11,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use datafusion::{
-    arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray},
+    arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
     common::ScalarValue,
     logical_expr::{Expr, ident},
     prelude::DataFrame,
@@ -26,14 +26,13 @@ use tessera_algo::{
 };
 use tessera_contract::Scaling;
 use tessera_engine::{
-    formula::{quote, text},
+    formula::text,
     functions::{centroids_literal, pass_from},
 };
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
-    suppress::{self, Apart},
 };
 
 /// The entry of the list of stages.
@@ -43,8 +42,9 @@ pub const STAGE: Stage = Stage {
     sources: false,
     reads: &["features"],
     reads_previous: &[],
-    writes: &["model_candidates", "model", "segments", "segment_profiles"],
-    settings: &["segmentation", "privacy"],
+    reads_neighbours: &[],
+    writes: &["model_candidates", "model", "segments"],
+    settings: &["segmentation"],
     run,
 };
 
@@ -84,7 +84,6 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let centroids = in_order(&centroids, order_by);
 
     let model_id = model_id(&axes, &centroids);
-    let profile = profile(night, &axes, &centroids, &condition).await?;
     let names = names(&axes, &centroids);
 
     let assigned = frame.select(vec![ident("customer_key"), assign(night, &centroids, axes.len())?.alias("a")])?;
@@ -100,7 +99,6 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         Output::table(night, "model_candidates", candidates)?,
         Output::table(night, "model", model(night, &axes, &centroids, &model_id)?)?,
         Output::table(night, "segments", segments)?,
-        Output::table(night, "segment_profiles", profile)?,
     ]
     .into())
 }
@@ -313,136 +311,6 @@ fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str
         ("transform", text(&|a| axes[a].transform().to_owned())),
     ];
     rows::frame(night.engine, columns)
-}
-
-/// Means over all members, quantiles over the members in the sample, and how far a segment stands from everybody.
-async fn profile(
-    night: &Night<'_>,
-    axes: &[Axis],
-    centroids: &Centroids,
-    condition: &str,
-) -> Result<DataFrame, StageError> {
-    let numeric = scaled::numeric(night);
-    let (all, _) = scaled::axes(night, &numeric).await?;
-    let further: String = numeric.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
-    let frame = night.sql(&scaled::query(axes, &further)).await?;
-    let segment = assign(night, centroids, axes.len())?.alias("a");
-    let mut columns = vec![ident("key_hash"), segment];
-    columns.extend(numeric.iter().map(|(name, _)| ident(*name)));
-    let assigned = frame.select(columns)?;
-
-    let mut sums = String::new();
-    for (name, scaling) in &numeric {
-        let x = quote(name);
-        sums.push_str(&format!(
-            ", count({x}) AS {}, count(*) FILTER (WHERE {x} <> 0) AS {}, count(*) FILTER (WHERE {x} <> 1) AS {}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS {}, sum(CAST({} AS DECIMAL(38, 9))) AS {}",
-            quote(&format!("{name} n")),
-            quote(&format!("{name} people")),
-            quote(&format!("{name} apart")),
-            quote(&format!("{name} sum")),
-            scaled::transformed(name, *scaling),
-            quote(&format!("{name} scaled"))
-        ));
-    }
-    let query = format!("SELECT get_field(a, 'segment_id') AS segment_id{sums} FROM assigned GROUP BY 1 ORDER BY 1");
-    let totals = rows::collect(night.over(&query, &[("assigned", &assigned)]).await?).await?;
-    let query = format!("SELECT *, get_field(a, 'segment_id') AS segment_id FROM assigned WHERE {condition}");
-    let sampled = rows::collect(night.over(&query, &[("assigned", &assigned)]).await?).await?;
-
-    let segments = rows::integers(&totals, "segment_id")?;
-    let k = night.project.privacy.k;
-    let mut table = Profile::default();
-    for (name, _) in &numeric {
-        let n = rows::integers(&totals, &format!("{name} n"))?;
-        let sum = rows::floats(&totals, &format!("{name} sum"))?;
-        let on_scale = rows::floats(&totals, &format!("{name} scaled"))?;
-        let people = rows::integers(&totals, &format!("{name} people"))?;
-        let apart = rows::integers(&totals, &format!("{name} apart"))?;
-        let quantiles = quantiles(&sampled, name, &segments, k)?;
-        let counts = |n: &[Option<i64>]| n.iter().map(|n| n.unwrap_or(0)).collect::<Vec<_>>();
-        // A mean of zeros but for a few is what these few have, and so is one of ones.
-        let apart = Apart { sums: [0, 1], people: counts(&apart) };
-        let hidden = suppress::hidden_together(&[counts(&n), counts(&people)], &[apart], k);
-        let [few, fewer] = &hidden[..] else { return Err(StageError::Data(format!("nothing is known of {name}"))) };
-        let known: i64 = n.iter().flatten().sum();
-        let everybody: f64 = sum.iter().flatten().sum::<f64>();
-        let axis = all.iter().find(|a| a.feature == *name);
-        for (i, segment) in segments.iter().enumerate() {
-            let members = n[i].unwrap_or(0);
-            let told = !few.groups[i] && !fewer.groups[i];
-            let mean = |sum: Option<f64>| sum.filter(|_| members > 0 && told).map(|s| s / members as f64);
-            table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
-            table.feature.push((*name).to_owned());
-            table.customers.push((!few.groups[i]).then_some(members));
-            table.mean.push(mean(sum[i]));
-            table.quantiles.push(quantiles[i]);
-            let all_told = known > 0 && !few.total && !fewer.total;
-            table.population.push(all_told.then(|| everybody / known as f64));
-            table.effect.push(mean(on_scale[i]).zip(axis).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
-        }
-    }
-    table.frame(night)
-}
-
-#[derive(Default)]
-struct Profile {
-    segment: Vec<Option<i32>>,
-    feature: Vec<String>,
-    customers: Vec<Option<i64>>,
-    mean: Vec<Option<f64>>,
-    quantiles: Vec<[Option<f64>; 3]>,
-    population: Vec<Option<f64>>,
-    effect: Vec<Option<f64>>,
-}
-
-impl Profile {
-    fn frame(self, night: &Night<'_>) -> Result<DataFrame, StageError> {
-        let quantile =
-            |i: usize| -> ArrayRef { Arc::new(self.quantiles.iter().map(|q| q[i]).collect::<Float64Array>()) };
-        rows::frame(
-            night.engine,
-            vec![
-                ("segment_id", Arc::new(Int32Array::from(self.segment.clone()))),
-                ("feature", Arc::new(StringArray::from(self.feature.clone()))),
-                ("customers", Arc::new(Int64Array::from(self.customers.clone()))),
-                ("mean", Arc::new(Float64Array::from(self.mean.clone()))),
-                ("p10", quantile(0)),
-                ("median", quantile(1)),
-                ("p90", quantile(2)),
-                ("population_mean", Arc::new(Float64Array::from(self.population.clone()))),
-                ("effect_size", Arc::new(Float64Array::from(self.effect.clone()))),
-            ],
-        )
-    }
-}
-
-/// The 10 %, 50 % and 90 % quantiles per segment (linear between order statistics, type 7 of Hyndman & Fan 1996), if `k` members at
-/// least lie on either side of it.
-fn quantiles(
-    sampled: &RecordBatch,
-    feature: &str,
-    segments: &[Option<i64>],
-    k: u64,
-) -> Result<Vec<[Option<f64>; 3]>, StageError> {
-    let enough = |members: &[f64], p: f64| members.len() as f64 * p.min(1.0 - p) >= k as f64;
-    let ids = rows::integers(sampled, "segment_id")?;
-    let values = rows::floats(sampled, feature)?;
-    Ok(segments
-        .iter()
-        .map(|segment| {
-            let mut members: Vec<f64> =
-                ids.iter().zip(&values).filter(|(id, _)| *id == segment).filter_map(|(_, v)| *v).collect();
-            members.sort_unstable_by(f64::total_cmp);
-            [0.1, 0.5, 0.9].map(|p| quantile(&members, p).filter(|_| enough(&members, p)))
-        })
-        .collect())
-}
-
-fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
-    let at = p * sorted.len().checked_sub(1)? as f64;
-    let low = at.floor() as usize;
-    let high = sorted.get(low + 1).unwrap_or(&sorted[low]);
-    Some(sorted[low] + (at - at.floor()) * (high - sorted[low]))
 }
 
 #[cfg(test)]

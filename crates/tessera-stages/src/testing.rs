@@ -20,7 +20,7 @@ use tessera_contract::{
 use tessera_engine::{Engine, Secret, Settings, StoredFile, Stores, session, source, write::WrittenFile};
 use url::Url;
 
-use crate::{Availability, Folders, Input, Night, Outcome, Source, Stage, StageError, ingest};
+use crate::{Availability, Folders, Input, Neighbours, Night, Outcome, Source, Stage, StageError, ingest};
 
 /// What a stage is given, and what is wanted of what it leaves.
 pub(crate) struct Given<'a> {
@@ -33,7 +33,7 @@ pub(crate) struct Given<'a> {
     /// The tables it reads, by name: a header and a row a line, cells between bars. What is not named is null, and a table
     /// that is not named is empty.
     pub tables: &'a [(&'a str, &'a str)],
-    /// The same of the parent night.
+    /// The same of the parent night. If all that the stage reads of other published nights is among them, it is one.
     pub previous: &'a [(&'a str, &'a str)],
     /// The tables that are looked at; of each the columns, or all that are not null.
     pub looks_at: &'a [(&'a str, &'a str)],
@@ -67,7 +67,12 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
     let reads = stage.reads.iter();
     let inputs =
         reads.map(|name| ((*name).to_owned(), Input { frame: frame(name, given.tables), added: None })).collect();
-    let previous = given.previous.iter().map(|(name, _)| ((*name).to_owned(), frame(name, given.previous))).collect();
+    let previous: BTreeMap<_, _> =
+        given.previous.iter().map(|(name, _)| ((*name).to_owned(), frame(name, given.previous))).collect();
+    let published =
+        !stage.reads_neighbours.is_empty() && stage.reads_neighbours.iter().all(|n| previous.contains_key(*n));
+    let neighbours =
+        Neighbours { before: published.then(|| previous.clone()).into_iter().collect(), ..Neighbours::default() };
     let as_of = AsOf::parse(given.as_of, &project.project.timezone).expect("a night");
     let mut night = Night {
         project: &project,
@@ -77,6 +82,7 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
         tables: inputs,
         parent: None,
         previous,
+        neighbours,
         kept: BTreeMap::new(),
         availability: Availability::default(),
         folders: Some(Folders {

@@ -19,6 +19,7 @@ use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
     scaled::{self, Axis},
     segment::lloyd_pass,
+    suppress,
 };
 
 /// The entry of the list of stages.
@@ -28,8 +29,9 @@ pub const STAGE: Stage = Stage {
     sources: false,
     reads: &["features", "model"],
     reads_previous: &[],
+    reads_neighbours: &[],
     writes: &["validation"],
-    settings: &["validation"],
+    settings: &["validation", "privacy"],
     run,
 };
 
@@ -42,6 +44,8 @@ struct Figure {
     segment: Option<i32>,
     metric: &'static str,
     value: Option<f64>,
+    /// Whether it is of too few people to be told; gates are asked all the same.
+    hidden: bool,
 }
 
 async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
@@ -63,7 +67,8 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
         .map_err(|e| StageError::Data(e.to_string()))?;
     let silhouette = silhouettes.first();
 
-    let model = |metric, value: f64| Figure { segment: None, metric, value: value.is_finite().then_some(value) };
+    let model =
+        |metric, value: f64| Figure { segment: None, metric, value: value.is_finite().then_some(value), hidden: false };
     let mut figures = vec![
         model("inertia", indices.inertia),
         model("calinski_harabasz", indices.calinski_harabasz),
@@ -72,11 +77,15 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
         model("features_used", axes.len() as f64),
     ];
     figures.extend(silhouette.map(|s| model("silhouette", s.mean)));
+    let people: Vec<i64> = counts.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
+    let few = suppress::hidden(&people, night.project.privacy.k);
     for (id, count) in counts.iter().enumerate() {
         let segment = i32::try_from(id).ok();
-        let of = |metric, value: f64| Figure { segment, metric, value: value.is_finite().then_some(value) };
-        figures.push(of("customers", *count as f64));
-        figures.push(of("share", *count as f64 / customers.max(1) as f64));
+        let of =
+            |metric, value: f64| Figure { segment, metric, value: value.is_finite().then_some(value), hidden: false };
+        let size = |metric, value| Figure { hidden: few.groups[id], ..of(metric, value) };
+        figures.push(size("customers", *count as f64));
+        figures.push(size("share", *count as f64 / customers.max(1) as f64));
         figures.extend(silhouette.and_then(|s| s.per_cluster.get(id)).map(|s| of("silhouette_of_segment", *s)));
     }
     figures.extend(not_measured(|m| night.project.validation.gates.contains_key(m), &figures));
@@ -86,7 +95,7 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
 /// What gates may ask for. A gate on a figure that a night could not measure (a silhouette of one customer) fails.
 fn not_measured(asked: impl Fn(&str) -> bool, figures: &[Figure]) -> Vec<Figure> {
     let missing = METRICS.iter().filter(|m| asked(m) && !figures.iter().any(|f| f.metric == **m));
-    missing.map(|metric| Figure { segment: None, metric, value: None }).collect()
+    missing.map(|metric| Figure { segment: None, metric, value: None, hidden: false }).collect()
 }
 
 /// What is measured, of the model and of every segment.
@@ -159,7 +168,7 @@ fn table(night: &Night<'_>, figures: &[Figure]) -> Result<datafusion::prelude::D
             ("segment_id", Arc::new(figures.iter().map(|f| f.segment).collect::<Int32Array>())),
             ("metric", text(figures.iter().map(|f| f.metric).collect())),
             ("scope", text(figures.iter().map(|f| if f.segment.is_some() { "segment" } else { "model" }).collect())),
-            ("value", Arc::new(figures.iter().map(|f| f.value).collect::<Float64Array>())),
+            ("value", Arc::new(figures.iter().map(|f| f.value.filter(|_| !f.hidden)).collect::<Float64Array>())),
             ("threshold", Arc::new(verdicts.iter().map(|v| v.1).collect::<Float64Array>())),
             ("state", text(verdicts.iter().map(|v| v.0).collect())),
             ("gate", text(verdicts.iter().map(|v| v.2).collect())),
@@ -179,7 +188,7 @@ mod tests {
         assert_eq!(verdict(Some(&gate), Some(0.95)), ("fail", Some(0.9), "required"));
         assert_eq!(verdict(Some(&gate), None), ("fail", Some(0.1), "required"));
         assert_eq!(verdict(None, Some(0.5)), ("info", None, "none"));
-        let figures = [Figure { segment: Some(0), metric: "share", value: Some(1.0) }];
+        let figures = [Figure { segment: Some(0), metric: "share", value: Some(1.0), hidden: false }];
         let missing: Vec<_> =
             not_measured(|m| m == "silhouette" || m == "share", &figures).iter().map(|f| (f.metric, f.value)).collect();
         assert_eq!(missing, [("silhouette", None)]);
@@ -198,7 +207,7 @@ mod tests {
             0          | recency_days | -1       | 7    | 5     | none
             1          | recency_days | 1        | 7    | 5     | none";
         let given = Given {
-            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[validation.gates.share]\nat_least = 0.6\nrequired = true\n",
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[validation.gates.share]\nat_least = 0.6\nrequired = true\n[privacy]\nk = 2\n",
             as_of: "2025-04-01",
             sources: &[],
             tables: &[("features", features), ("model", model)],

@@ -10,6 +10,7 @@ mod commands;
 mod context;
 mod errors;
 mod lease;
+mod neighbours;
 mod progress;
 mod publish;
 mod reader;

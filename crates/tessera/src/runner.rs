@@ -22,6 +22,7 @@ use crate::{
     context::Context,
     errors::{Changed, Usage},
     lease::{Lease, Work},
+    neighbours::Neighbours,
     progress::Phase,
     record::{Kept, RunRecord, StageRecord, Written},
     sources::{self, Found},
@@ -41,6 +42,8 @@ pub struct Run<'a> {
     pub id: String,
     /// What it goes on from.
     pub parent: Option<Parent>,
+    /// What else is published around it.
+    neighbours: Neighbours,
     /// The stages in their order, with the documents that record them.
     pub plan: Vec<Planned>,
     /// What is read of each source.
@@ -122,6 +125,7 @@ impl<'a> Run<'a> {
             as_of,
             id: String::new(),
             parent,
+            neighbours: Neighbours::default(),
             plan: Vec::new(),
             readings,
             sources: hex::encode(Sha256::digest(format!("{:?}", sources::identity(&found)))),
@@ -138,6 +142,7 @@ impl<'a> Run<'a> {
         let held = newest.filter(|r| r.content.state == SnapshotState::Held);
         let mut answers = history.of_night(&night).into_iter().chain(held);
         run.recorded = answers.rfind(|r| !ask.force && same(&r.content)).cloned();
+        run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none());
         // A run that the registry has, and that is asked for again, is another attempt.
         for attempt in 1.. {
             run.name(ask, attempt);
@@ -196,6 +201,9 @@ impl<'a> Run<'a> {
                 if attempt > 1 {
                     add(&format!("attempt {attempt}"));
                 }
+            }
+            if !stage.reads_neighbours.is_empty() {
+                self.neighbours.ids().for_each(&mut add);
             }
             for earlier in STAGES.iter().take_while(|s| s.name != stage.name) {
                 if earlier.writes.iter().any(|table| stage.reads.contains(table)) {
@@ -309,7 +317,9 @@ impl<'a> Run<'a> {
     async fn execute(&mut self, at: usize, engine: &Engine) -> Result<StageRecord> {
         let stage = self.plan[at].stage;
         if !stage.sources {
-            let outcome = (stage.run)(&self.night(at, engine, &[])?).await?;
+            let mut night = self.night(at, engine, &[])?;
+            night.neighbours = self.neighbours.tables(self.context, engine, stage.reads_neighbours).await?;
+            let outcome = (stage.run)(&night).await?;
             return self.write(at, engine, outcome).await;
         }
         let mut first = true;
@@ -392,6 +402,7 @@ impl<'a> Run<'a> {
             tables: given,
             parent: night_before,
             previous,
+            neighbours: tessera_stages::Neighbours::default(),
             kept,
             availability: self.records().find_map(|r| r.availability.clone()).unwrap_or_default(),
             folders: Some(self.folders(at)),

@@ -205,6 +205,7 @@ pub fn nothing<'a>(context: &'a Context, engine: &'a Engine, as_of: tessera_cont
         tables: BTreeMap::new(),
         parent: None,
         previous: BTreeMap::new(),
+        neighbours: tessera_stages::Neighbours::default(),
         kept: BTreeMap::new(),
         availability: tessera_stages::Availability::default(),
         folders: None,

@@ -1,16 +1,6 @@
 use super::*;
 use crate::testing::{self, Given};
 
-#[test]
-fn quantiles_are_those_of_numpy() {
-    let sorted = [1.0, 2.0, 4.0, 8.0];
-    for (p, expect) in [(0.5, 3.0), (0.1, 1.3), (0.9, 6.8)] {
-        assert!((quantile(&sorted, p).expect("there are values") - expect).abs() < 1e-12);
-    }
-    assert_eq!(quantile(&[], 0.5), None);
-    assert_eq!(quantile(&[7.0], 0.9), Some(7.0));
-}
-
 fn axis(feature: &str) -> Axis {
     Axis { feature: feature.to_owned(), scaling: Scaling::None, mean: 0.0, scale: 1.0 }
 }

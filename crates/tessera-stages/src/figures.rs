@@ -1,0 +1,445 @@
+//! What is published of customers together: sums of values per customer, by segment and over everybody.
+//!
+//! A table names the sums behind its figures here, and where it tells them; all of them are hidden together (see [`crate::suppress`]),
+//! whichever table tells them. What that takes is counted in customers sampled by the hash of their key, and where these do not
+//! decide it, in all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
+use tessera_contract::table::MONEY;
+use tessera_engine::formula::quote;
+
+use crate::{
+    Night, StageError, rows, scaled,
+    suppress::{self, Apart, Hidden, Moves, Published, Sum},
+};
+
+/// Customers of each segment in which it is counted for how many two sums differ.
+const OF_A_SEGMENT: usize = if cfg!(test) { 16 } else { 2048 };
+/// Customers in whom it is counted what changed between two nights.
+const OF_TWO_NIGHTS: usize = if cfg!(test) { 32 } else { 32_768 };
+/// The value of a sum that counts everybody.
+const ONE: i128 = 10_i128.pow(MONEY.1 as u32);
+/// Counts asked for in one query.
+const AT_ONCE: usize = 256;
+
+/// Where a sum is told: a figure of a row per segment, and one that tells it of everybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The table.
+    pub table: &'static str,
+    /// What the row is of: a KPI or feature.
+    pub of: String,
+    /// The column that tells a segment's.
+    pub column: &'static str,
+    /// The column that tells everybody's, in any row; without it, that of the row without a segment.
+    pub total: Option<&'static str>,
+}
+
+/// The tables that tell figures, with the column that says of what, and those that hold figures.
+const TELLING: [(&str, &str, &[&str]); 2] = [
+    ("kpis", "kpi", &["numerator", "denominator", "n"]),
+    ("segment_profiles", "feature", &["customers", "mean", "population_mean"]),
+];
+
+/// The sums of a night.
+pub(crate) struct Sums<'a> {
+    night: &'a Night<'a>,
+    customers: DataFrame,
+    joined: String,
+    sums: BTreeMap<String, Vec<Told>>,
+    sample: [usize; 2],
+}
+
+/// The segments of a night, and what is hidden of its sums.
+pub(crate) struct Verdict {
+    segments: Vec<i64>,
+    hidden: BTreeMap<String, Hidden>,
+}
+
+impl Verdict {
+    /// Whether a sum of a segment, or of everybody, is not told.
+    pub(crate) fn hides(&self, sum: &str, segment: Option<i64>) -> bool {
+        self.hidden.get(sum).is_some_and(|hidden| match segment {
+            None => hidden.total,
+            Some(id) => self.segments.binary_search(&id).is_ok_and(|at| hidden.groups[at]),
+        })
+    }
+}
+
+/// A value to the digits that the tables have, before anything is added up: so the segments' sums are that of everybody.
+pub(crate) fn exact(expression: &str) -> String {
+    format!("CAST(coalesce({expression}, 0) AS DECIMAL(38, 6))")
+}
+
+/// One for those for whom something is not 0.
+pub(crate) fn counted(expression: &str) -> String {
+    format!("CASE WHEN ({expression}) <> 0 THEN 1 ELSE 0 END")
+}
+
+/// Some customers' values of all sums, by sum.
+struct Values {
+    keys: Vec<String>,
+    hashes: Vec<i64>,
+    segments: Vec<i64>,
+    of: Vec<Vec<i128>>,
+}
+
+impl<'a> Sums<'a> {
+    /// No sums yet, over the customers of a night.
+    pub(crate) async fn new(night: &'a Night<'_>) -> Result<Self, StageError> {
+        let customers = night.customers().await?;
+        let joined = joined(night, &customers);
+        Ok(Self { night, customers, joined, sums: BTreeMap::new(), sample: [OF_A_SEGMENT, OF_TWO_NIGHTS] })
+    }
+
+    /// A sum that is told.
+    pub(crate) fn add(&mut self, expression: &str, told: Told) {
+        self.sums.entry(expression.to_owned()).or_default().push(told);
+    }
+
+    /// The features of every customer with a segment, the segment and what their account says, as a relation of [`Self::tables`].
+    pub(crate) fn joined(&self) -> &str {
+        &self.joined
+    }
+
+    /// The tables of [`Self::joined`].
+    pub(crate) fn tables(&self) -> Result<[(&'static str, &DataFrame); 3], StageError> {
+        let night = self.night;
+        Ok([
+            ("features", night.input("features")?),
+            ("segments", night.input("segments")?),
+            ("customers", &self.customers),
+        ])
+    }
+
+    /// The aggregates that count the people behind each sum, each after a comma.
+    pub(crate) fn people(&self) -> String {
+        let counts = self.sums.keys().enumerate();
+        counts.map(|(at, sum)| format!(", count(*) FILTER (WHERE {} <> 0) AS people_{at}", exact(sum))).collect()
+    }
+
+    /// What is hidden, by a row per segment with [`Self::people`], `segment_id` and the number of `members`.
+    pub(crate) async fn verdict(&self, counted: &RecordBatch) -> Result<Verdict, StageError> {
+        let k = self.night.project.privacy.k;
+        let ids = rows::integers(counted, "segment_id")?;
+        let mut order: Vec<usize> = (0..ids.len()).filter(|row| ids[*row].is_some()).collect();
+        order.sort_by_key(|row| ids[*row]);
+        let segments: Vec<i64> = order.iter().filter_map(|row| ids[*row]).collect();
+        let column = |name: &str| -> Result<Vec<i64>, StageError> {
+            let all = rows::integers(counted, name)?;
+            Ok(order.iter().map(|row| all[*row].unwrap_or(0)).collect())
+        };
+        let members = column("members")?;
+        // What is 0 for everybody says nothing of anybody. KPIs are what people come for.
+        let (mut sums, mut people) = (Vec::new(), Vec::new());
+        for (at, (sum, told)) in self.sums.iter().enumerate() {
+            let of = column(&format!("people_{at}"))?;
+            if of.iter().any(|n| *n > 0) {
+                sums.push((sum.as_str(), told));
+                people.push(Sum { people: of, rank: u8::from(told.iter().any(|told| told.table == "kpis")) });
+            }
+        }
+        let expressions: Vec<&str> = sums.iter().map(|(sum, _)| *sum).collect();
+        let everybody: i64 = members.iter().sum();
+        let of_all = scaled::threshold(self.sample[1], everybody);
+        let wanted = |size: i64| {
+            self.sample[0].max((self.sample[1] as f64 * size as f64 / everybody.max(1) as f64) as usize + 1)
+        };
+        let within = segments.iter().zip(&members).map(|(id, size)| {
+            format!("segment_id = {id} AND {}", scaled::below(scaled::threshold(wanted(*size), *size)))
+        });
+        let within = within.collect::<Vec<_>>().join(" OR ");
+        let condition = if within.is_empty() { "false" } else { &within };
+        let values = self.values(&self.joined, &self.tables()?, &expressions, condition).await?;
+
+        let apart = self.apart(&expressions, &values, &segments, &members).await?;
+        let relations = relations(&values);
+        let alone = suppress::hidden_together(&people, &apart, &relations, &[], k);
+        let mut nights = Vec::new();
+        for published in [&self.night.neighbours.before, &self.night.neighbours.after] {
+            // A night that tells all that this one would tell is the last that has to be looked at.
+            let mut open: BTreeSet<usize> = (0..sums.len()).collect();
+            for tables in published.iter().filter(|_| self.night.project.privacy.between_nights) {
+                if open.is_empty() {
+                    break;
+                }
+                let other = Other::of(self, tables, &expressions, of_all).await?;
+                // Who came and who left, the tables' rows tell.
+                open.retain(|sum| ![&values, &other.values].iter().all(|v| v.of[*sum].iter().all(|v| *v == ONE)));
+                let mut asked = Vec::new();
+                for sum in open.clone() {
+                    let hidden = other.hidden(sums[sum].1);
+                    let closed = |id: &i64| other.segments.binary_search(id).is_ok_and(|at| hidden.groups[at]);
+                    let mut told = segments.iter().zip(&alone[sum].groups).filter(|(_, hidden)| !**hidden);
+                    if !(hidden.total && !alone[sum].total || told.any(|(id, _)| closed(id))) {
+                        open.remove(&sum);
+                    }
+                    if !hidden.total || hidden.groups.contains(&false) {
+                        asked.push((sum, hidden));
+                    }
+                }
+                let now = Now { expressions: &expressions, values: &values, segments: &segments, threshold: of_all };
+                let moves = other.moves(self, &now, &asked).await?;
+                let seen = asked.into_iter().zip(moves);
+                nights.extend(seen.map(|((sum, hidden), moves)| Published { sum, hidden, moves }));
+            }
+        }
+        let all = suppress::hidden_together(&people, &apart, &relations, &nights, k);
+        let hidden = expressions.iter().map(|sum| (*sum).to_owned()).zip(all).collect();
+        Ok(Verdict { segments, hidden })
+    }
+
+    /// The values of some customers of a night.
+    async fn values(
+        &self,
+        joined: &str,
+        tables: &[(&str, &DataFrame)],
+        sums: &[&str],
+        condition: &str,
+    ) -> Result<Values, StageError> {
+        let query = format!(
+            "SELECT customer_key, key_hash, segment_id{} FROM (SELECT *, row_hash(customer_key) AS key_hash FROM {joined}) WHERE {condition}",
+            columns(sums)
+        );
+        let batch = rows::collect(self.night.over(&query, tables).await?).await?;
+        let all = |values: Vec<Option<i64>>| values.into_iter().map(|v| v.unwrap_or(0)).collect::<Vec<_>>();
+        Ok(Values {
+            keys: rows::texts(&batch, "customer_key")?.into_iter().map(Option::unwrap_or_default).collect(),
+            hashes: all(rows::integers(&batch, "key_hash")?),
+            segments: all(rows::integers(&batch, "segment_id")?),
+            of: (0..sums.len())
+                .map(|at| Ok(rows::money(&batch, &format!("v{at}"))?.into_iter().map(|v| v.unwrap_or(0)).collect()))
+                .collect::<Result<_, StageError>>()?,
+        })
+    }
+
+    /// Of every two sums, for how many people they differ; where these are enough, it may be said of fewer.
+    async fn apart(
+        &self,
+        sums: &[&str],
+        values: &Values,
+        segments: &[i64],
+        members: &[i64],
+    ) -> Result<Vec<Apart>, StageError> {
+        let k = i64::try_from(self.night.project.privacy.k).unwrap_or(i64::MAX);
+        let groups: Vec<usize> = values.segments.iter().map(|id| segments.binary_search(id).unwrap_or(0)).collect();
+        let mut sampled = vec![0_i64; segments.len()];
+        groups.iter().for_each(|group| sampled[*group] += 1);
+        let mut found = Vec::new();
+        let mut open = Vec::new();
+        for b in 0..sums.len() {
+            for a in 0..b {
+                let mut people = vec![0_i64; segments.len()];
+                for ((x, y), group) in values.of[a].iter().zip(&values.of[b]).zip(&groups) {
+                    people[*group] += i64::from(x != y);
+                }
+                if (0..segments.len()).any(|g| people[g] < k && sampled[g] < members[g]) {
+                    open.push(found.len());
+                }
+                found.push(Apart { sums: [a, b], people });
+            }
+        }
+        for some in open.chunks(AT_ONCE) {
+            let counts = some.iter().enumerate().map(|(at, pair)| {
+                let [a, b] = found[*pair].sums;
+                format!(", count(*) FILTER (WHERE v{a} <> v{b}) AS c{at}")
+            });
+            let query = format!(
+                "SELECT segment_id{} FROM (SELECT segment_id{} FROM {}) GROUP BY segment_id",
+                counts.collect::<String>(),
+                columns(sums),
+                self.joined
+            );
+            let batch = rows::collect(self.night.over(&query, &self.tables()?).await?).await?;
+            let ids = rows::integers(&batch, "segment_id")?;
+            for (at, pair) in some.iter().enumerate() {
+                let counts = rows::integers(&batch, &format!("c{at}"))?;
+                for (id, n) in ids.iter().zip(counts) {
+                    if let Some(group) = id.and_then(|id| segments.binary_search(&id).ok()) {
+                        found[*pair].people[group] = n.unwrap_or(0);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Another night that is published.
+struct Other {
+    joined: String,
+    customers: DataFrame,
+    features: DataFrame,
+    assigned: DataFrame,
+    segments: Vec<i64>,
+    told: BTreeSet<(String, String, String, Option<i64>)>,
+    values: Values,
+}
+
+/// This night, as another is held against it.
+struct Now<'a> {
+    expressions: &'a [&'a str],
+    values: &'a Values,
+    segments: &'a [i64],
+    threshold: Option<i64>,
+}
+
+impl Other {
+    async fn of(
+        sums: &Sums<'_>,
+        tables: &BTreeMap<String, DataFrame>,
+        expressions: &[&str],
+        threshold: Option<i64>,
+    ) -> Result<Self, StageError> {
+        let night = sums.night;
+        let table = |name: &str| {
+            let missing = || StageError::Data(format!("a published night left no table {name}"));
+            tables.get(name).ok_or_else(missing)
+        };
+        let customers = night.customers_of(table("clean_customers")?, table("accounts")?).await?;
+        let mut told = BTreeSet::new();
+        for (name, of, columns) in TELLING {
+            let known: String = columns.iter().map(|c| format!(", {c} IS NOT NULL AS {c}")).collect();
+            let frame =
+                night.over(&format!("SELECT segment_id, {of}{known} FROM told"), &[("told", table(name)?)]).await?;
+            let batch = rows::collect(frame).await?;
+            let (ids, of) = (rows::integers(&batch, "segment_id")?, rows::texts(&batch, of)?);
+            for column in columns {
+                let known = rows::integers(&batch, column)?;
+                for row in (0..known.len()).filter(|row| known[*row] == Some(1)) {
+                    told.insert((name.to_owned(), of[row].clone().unwrap_or_default(), (*column).to_owned(), ids[row]));
+                }
+            }
+        }
+        let joined = joined(night, &customers);
+        let (features, assigned) = (table("features")?.clone(), table("segments")?.clone());
+        let given = [("features", &features), ("segments", &assigned), ("customers", &customers)];
+        let values = sums.values(&joined, &given, expressions, &scaled::below(threshold)).await?;
+        let ids = rows::collect(night.over("SELECT DISTINCT segment_id FROM segments", &given).await?).await?;
+        let mut segments: Vec<i64> = rows::integers(&ids, "segment_id")?.into_iter().flatten().collect();
+        segments.sort_unstable();
+        Ok(Self { joined, customers, features, assigned, segments, told, values })
+    }
+
+    /// What it hides of a sum.
+    fn hidden(&self, places: &[Told]) -> Hidden {
+        let tells = |told: &Told, column: &str, segment: Option<i64>| {
+            self.told.contains(&(told.table.to_owned(), told.of.clone(), column.to_owned(), segment))
+        };
+        let of_all = |told: &Told| match told.total {
+            None => tells(told, told.column, None),
+            Some(column) => self.segments.iter().any(|id| tells(told, column, Some(*id))),
+        };
+        Hidden {
+            groups: self
+                .segments
+                .iter()
+                .map(|id| !places.iter().any(|told| tells(told, told.column, Some(*id))))
+                .collect(),
+            total: !places.iter().any(of_all),
+        }
+    }
+
+    /// Who was where and is where, for each of some sums.
+    async fn moves(&self, sums: &Sums<'_>, now: &Now<'_>, asked: &[(usize, Hidden)]) -> Result<Vec<Moves>, StageError> {
+        let Now { expressions, values: now, segments, threshold } = *now;
+        let place = |ids: &[i64], id: i64| ids.binary_search(&id).ok();
+        let mut left: HashMap<&str, usize> =
+            self.values.keys.iter().enumerate().map(|(i, key)| (key.as_str(), i)).collect();
+        let mut pairs: Vec<(Option<usize>, Option<usize>)> = Vec::new();
+        for (i, key) in now.keys.iter().enumerate().filter(|(i, _)| threshold.is_none_or(|t| now.hashes[*i] < t)) {
+            pairs.push((left.remove(key.as_str()), Some(i)));
+        }
+        pairs.extend(left.into_values().map(|i| (Some(i), None)));
+        let k = sums.night.project.privacy.k;
+        let (mut found, mut open) = (Vec::new(), Vec::new());
+        for (at, (sum, _)) in asked.iter().enumerate() {
+            let mut moves = Moves::new(self.segments.len(), segments.len());
+            for (then, later) in &pairs {
+                let value = |values: &Values, i: &Option<usize>| i.map_or(0, |i| values.of[*sum][i]);
+                let from = then.and_then(|i| place(&self.segments, self.values.segments[i]));
+                let to = later.and_then(|i| place(segments, now.segments[i]));
+                moves.add(from, to, [value(&self.values, then), value(now, later)]);
+            }
+            if threshold.is_some() && moves.undecided(k) {
+                open.push(at);
+            }
+            found.push(moves);
+        }
+        for some in open.chunks(AT_ONCE / 3) {
+            let expressions: Vec<&str> = some.iter().map(|at| expressions[asked[*at].0]).collect();
+            let values = columns(&expressions);
+            let counts: String = (0..expressions.len())
+                .map(|at| {
+                    format!(
+                        ", count(*) FILTER (WHERE coalesce(a.v{at}, 0) <> coalesce(b.v{at}, 0)) AS c{at}, count(*) FILTER (WHERE a.v{at} <> 0) AS t{at}, count(*) FILTER (WHERE b.v{at} <> 0) AS n{at}"
+                    )
+                })
+                .collect();
+            let night = sums.night;
+            let before = [("features", &self.features), ("segments", &self.assigned), ("customers", &self.customers)];
+            let query = |joined: &str| format!("SELECT customer_key, segment_id{values} FROM {joined}");
+            let then = night.over(&query(&self.joined), &before).await?;
+            let now = night.over(&query(&sums.joined), &sums.tables()?).await?;
+            let query = format!(
+                "SELECT a.segment_id AS was, b.segment_id AS is{counts} FROM a FULL JOIN b ON a.customer_key = b.customer_key GROUP BY 1, 2"
+            );
+            let batch = rows::collect(night.over(&query, &[("a", &then), ("b", &now)]).await?).await?;
+            let (was, is) = (rows::integers(&batch, "was")?, rows::integers(&batch, "is")?);
+            for (at, which) in some.iter().enumerate() {
+                let counts = ["c", "t", "n"].map(|count| rows::integers(&batch, &format!("{count}{at}")));
+                let [changed, then, now] = counts;
+                let (changed, then, now) = (changed?, then?, now?);
+                for row in 0..batch.num_rows() {
+                    let from = was[row].and_then(|id| place(&self.segments, id));
+                    let to = is[row].and_then(|id| place(segments, id));
+                    let counts = [&changed, &then, &now].map(|counts| counts[row].unwrap_or(0));
+                    found[*which].put(from, to, counts);
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The values of sums as columns, each after a comma.
+fn columns(sums: &[&str]) -> String {
+    sums.iter().enumerate().map(|(at, sum)| format!(", {} AS v{at}", exact(sum))).collect()
+}
+
+fn joined(night: &Night<'_>, customers: &DataFrame) -> String {
+    let features: BTreeSet<&str> = night.project.enabled_features().map(|(name, _)| name).collect();
+    let attributes: String = customers
+        .schema()
+        .fields()
+        .iter()
+        .filter(|f| f.name() != "customer_key" && !features.contains(f.name().as_str()))
+        .map(|f| format!(", c.{0} AS {0}", quote(f.name())))
+        .collect();
+    format!(
+        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
+         LEFT JOIN customers AS c ON f.customer_key = c.customer_key)"
+    )
+}
+
+/// The sums that determine one another: two that are equal, and three of which one is the sum of the others. What only looks like
+/// one in a sample hides more than it must.
+fn relations(values: &Values) -> Vec<Vec<usize>> {
+    let of = &values.of;
+    let some = |a: usize| of[a].iter().any(|v| *v != 0);
+    let sums: Vec<usize> = (0..of.len()).filter(|a| some(*a)).collect();
+    let mut found = Vec::new();
+    for (at, a) in sums.iter().copied().enumerate() {
+        for b in sums[at + 1..].iter().copied() {
+            if of[a] == of[b] {
+                found.push(vec![a, b]);
+            }
+            let whole =
+                |c: &usize| ![a, b].contains(c) && of[a].iter().zip(&of[b]).zip(&of[*c]).all(|((a, b), c)| a + b == *c);
+            found.extend(sums.iter().copied().filter(whole).map(|c| vec![c, a, b]));
+        }
+    }
+    found
+}

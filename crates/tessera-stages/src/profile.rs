@@ -1,0 +1,179 @@
+//! Profiles: what sets a segment apart, feature by feature.
+//!
+//! Means are over all members and quantiles over those in the sample. A mean is told if the sum behind it is (see
+//! [`crate::figures`]); where the number of members behind it is not, to three digits, from which it does not follow.
+
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray},
+    prelude::DataFrame,
+};
+use tessera_contract::Scaling;
+use tessera_engine::formula::quote;
+
+use crate::{
+    Night, StageError,
+    figures::{Sums, Told, Verdict},
+    rows, scaled,
+};
+
+/// One for those of whom a feature is known.
+fn known(feature: &str) -> String {
+    format!("CASE WHEN {} IS NULL THEN 0 ELSE 1 END", quote(feature))
+}
+
+/// Names the sums behind the profiles.
+pub(crate) fn tell(night: &Night<'_>, sums: &mut Sums<'_>) {
+    for (feature, _) in scaled::numeric(night) {
+        let told =
+            |column| Told { table: "segment_profiles", of: feature.to_owned(), column, total: Some("population_mean") };
+        sums.add(&quote(feature), told("mean"));
+        sums.add(&known(feature), told("customers"));
+    }
+}
+
+/// The aggregates of which profiles are made, each after a comma.
+pub(crate) fn aggregates(night: &Night<'_>) -> String {
+    let numeric = scaled::numeric(night).into_iter().enumerate();
+    let of = numeric.map(|(at, (name, scaling))| {
+        let (x, scaled) = (quote(name), scaled::transformed(name, scaling));
+        format!(
+            ", count({x}) AS known_{at}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS sum_{at}, \
+             sum(CAST({scaled} AS DECIMAL(38, 9))) AS scaled_{at}"
+        )
+    });
+    of.collect()
+}
+
+/// The table, by a row per segment and one of everybody with [`aggregates`].
+pub(crate) async fn profiles(
+    night: &Night<'_>,
+    sums: &Sums<'_>,
+    counted: &RecordBatch,
+    verdict: &Verdict,
+) -> Result<DataFrame, StageError> {
+    let numeric: Vec<(&str, Scaling)> = scaled::numeric(night);
+    let (axes, customers) = scaled::axes(night, &numeric).await?;
+    let condition = scaled::sampled(night.project.segmentation.sample, customers);
+    let features: String = numeric.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
+    let query = format!(
+        "SELECT segment_id{features} FROM (SELECT *, row_hash(customer_key) AS key_hash FROM {}) WHERE {condition}",
+        sums.joined()
+    );
+    let sampled = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
+    let segments = rows::integers(counted, "segment_id")?;
+    let everybody = segments.iter().position(Option::is_none);
+    let k = night.project.privacy.k;
+    let mut table = Profile::default();
+    for (at, (name, _)) in numeric.iter().enumerate() {
+        let known_here = rows::integers(counted, &format!("known_{at}"))?;
+        let sum = rows::floats(counted, &format!("sum_{at}"))?;
+        let on_scale = rows::floats(counted, &format!("scaled_{at}"))?;
+        let quantiles = quantiles(&sampled, name, &segments, k)?;
+        let told = |segment: Option<i64>, sum: &str| !verdict.hides(sum, segment);
+        let mean = |row: usize, sum: &[Option<f64>]| -> Option<f64> {
+            let members = known_here[row].filter(|n| *n > 0)?;
+            let mean = sum[row].filter(|_| told(segments[row], &quote(name)))? / members as f64;
+            Some(if told(segments[row], &known(name)) { mean } else { three_digits(mean) })
+        };
+        let population = everybody.and_then(|row| mean(row, &sum));
+        let axis = axes.iter().find(|a| a.feature == *name);
+        for (row, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.is_some()) {
+            table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
+            table.feature.push((*name).to_owned());
+            table.customers.push(known_here[row].filter(|_| told(*segment, &known(name))));
+            table.mean.push(mean(row, &sum));
+            table.quantiles.push(quantiles[row]);
+            table.population.push(population);
+            table.effect.push(mean(row, &on_scale).zip(axis).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
+        }
+    }
+    table.frame(night)
+}
+
+/// A number to three significant digits.
+fn three_digits(x: f64) -> f64 {
+    format!("{x:.2e}").parse().unwrap_or(x)
+}
+
+#[derive(Default)]
+struct Profile {
+    segment: Vec<Option<i32>>,
+    feature: Vec<String>,
+    customers: Vec<Option<i64>>,
+    mean: Vec<Option<f64>>,
+    quantiles: Vec<[Option<f64>; 3]>,
+    population: Vec<Option<f64>>,
+    effect: Vec<Option<f64>>,
+}
+
+impl Profile {
+    fn frame(self, night: &Night<'_>) -> Result<DataFrame, StageError> {
+        let quantile =
+            |i: usize| -> ArrayRef { Arc::new(self.quantiles.iter().map(|q| q[i]).collect::<Float64Array>()) };
+        rows::frame(
+            night.engine,
+            vec![
+                ("segment_id", Arc::new(Int32Array::from(self.segment.clone()))),
+                ("feature", Arc::new(StringArray::from(self.feature.clone()))),
+                ("customers", Arc::new(Int64Array::from(self.customers.clone()))),
+                ("mean", Arc::new(Float64Array::from(self.mean.clone()))),
+                ("p10", quantile(0)),
+                ("median", quantile(1)),
+                ("p90", quantile(2)),
+                ("population_mean", Arc::new(Float64Array::from(self.population.clone()))),
+                ("effect_size", Arc::new(Float64Array::from(self.effect.clone()))),
+            ],
+        )
+    }
+}
+
+/// The 10 %, 50 % and 90 % quantiles per segment (linear between order statistics, type 7 of Hyndman & Fan 1996), if `k` members at
+/// least lie on either side of it.
+fn quantiles(
+    sampled: &RecordBatch,
+    feature: &str,
+    segments: &[Option<i64>],
+    k: u64,
+) -> Result<Vec<[Option<f64>; 3]>, StageError> {
+    let enough = |members: &[f64], p: f64| members.len() as f64 * p.min(1.0 - p) >= k as f64;
+    let ids = rows::integers(sampled, "segment_id")?;
+    let values = rows::floats(sampled, feature)?;
+    Ok(segments
+        .iter()
+        .map(|segment| {
+            let mut members: Vec<f64> =
+                ids.iter().zip(&values).filter(|(id, _)| *id == segment).filter_map(|(_, v)| *v).collect();
+            members.sort_unstable_by(f64::total_cmp);
+            [0.1, 0.5, 0.9].map(|p| quantile(&members, p).filter(|_| enough(&members, p)))
+        })
+        .collect())
+}
+
+fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
+    let at = p * sorted.len().checked_sub(1)? as f64;
+    let low = at.floor() as usize;
+    let high = sorted.get(low + 1).unwrap_or(&sorted[low]);
+    Some(sorted[low] + (at - at.floor()) * (high - sorted[low]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits_are_left() {
+        assert_eq!([41.266_6, -0.001_234_5, 98_765.0, 0.0].map(three_digits), [41.3, -0.001_23, 98_800.0, 0.0]);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_numpy() {
+        let sorted = [1.0, 2.0, 4.0, 8.0];
+        for (p, expect) in [(0.5, 3.0), (0.1, 1.3), (0.9, 6.8)] {
+            assert!((quantile(&sorted, p).expect("there are values") - expect).abs() < 1e-12);
+        }
+        assert_eq!(quantile(&[], 0.5), None);
+        assert_eq!(quantile(&[7.0], 0.9), Some(7.0));
+    }
+}
