@@ -78,6 +78,16 @@ pub(crate) fn counted(expression: &str) -> String {
     format!("CASE WHEN ({expression}) <> 0 THEN 1 ELSE 0 END")
 }
 
+/// Whether a sum is of ones and noughts, by the look of it.
+fn counts_people(sum: &str) -> bool {
+    let either = [" THEN 1 ELSE 0 END", " THEN 0 ELSE 1 END"].iter().any(|end| sum.ends_with(end));
+    sum == "1"
+        || either
+            && sum.starts_with("CASE WHEN ")
+            && sum.matches("CASE").count() == 1
+            && sum.matches("THEN").count() == 1
+}
+
 /// Some customers' values of all sums, by sum.
 struct Values {
     keys: Vec<String>,
@@ -117,7 +127,8 @@ impl<'a> Sums<'a> {
     /// The aggregates that count the people behind each sum, each after a comma.
     pub(crate) fn people(&self) -> String {
         let counts = self.sums.keys().enumerate();
-        counts.map(|(at, sum)| format!(", count(*) FILTER (WHERE {} <> 0) AS people_{at}", exact(sum))).collect()
+        let some = |sum: &str| if counts_people(sum) { format!("({sum})") } else { exact(sum) };
+        counts.map(|(at, sum)| format!(", count(*) FILTER (WHERE {} <> 0) AS people_{at}", some(sum))).collect()
     }
 
     /// What is hidden, by a row per segment with [`Self::people`], `segment_id` and the number of `members`.
@@ -134,8 +145,16 @@ impl<'a> Sums<'a> {
         let members = column("members")?;
         // What is 0 for everybody says nothing of anybody. KPIs are what people come for.
         let (mut sums, mut people) = (Vec::new(), Vec::new());
+        let mut everybody_counted: Vec<&str> = Vec::new();
         for (at, (sum, told)) in self.sums.iter().enumerate() {
             let of = column(&format!("people_{at}"))?;
+            // What counts everybody is one sum, whatever it is called.
+            if counts_people(sum) && of == members {
+                everybody_counted.push(sum);
+                if everybody_counted.len() > 1 {
+                    continue;
+                }
+            }
             if of.iter().any(|n| *n > 0) {
                 sums.push((sum.as_str(), told));
                 people.push(Sum { people: of, rank: u8::from(told.iter().any(|told| told.table == "kpis")) });
@@ -187,7 +206,10 @@ impl<'a> Sums<'a> {
             }
         }
         let all = suppress::hidden_together(&people, &apart, &relations, &nights, k);
-        let hidden = expressions.iter().map(|sum| (*sum).to_owned()).zip(all).collect();
+        let mut hidden: BTreeMap<String, Hidden> = expressions.iter().map(|sum| (*sum).to_owned()).zip(all).collect();
+        if let Some(first) = everybody_counted.first().and_then(|sum| hidden.get(*sum)).cloned() {
+            hidden.extend(everybody_counted.iter().map(|sum| ((*sum).to_owned(), first.clone())));
+        }
         Ok(Verdict { segments, hidden })
     }
 

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
     use crate::testing::{self, Given};
 
-    /// Two segments whose numerators add up to those of everybody; at a threshold of three of these four people, nothing is told.
+    /// Two segments whose numerators add up to those of everybody; at a threshold of three of these four people, only what three spent is told.
     #[tokio::test]
     async fn segments_add_up_and_the_few_are_not_told() {
         let features = "
@@ -270,7 +270,7 @@ mod tests {
         segment_id | kpi                 | value | numerator | denominator | n | previous | state
                    | average_order_value |       |           |             |   |          | suppressed
                    | retention_rate      |       |           |             |   |          | suppressed
-                   | revenue             |       |           |             |   |          | suppressed
+                   | revenue             | 55.75 | 55.750000 |             | 4 | 50       | low_n
         0          | average_order_value |       |           |             |   |          | suppressed
         0          | retention_rate      |       |           |             |   |          | suppressed
         0          | revenue             |       |           |             |   |          | suppressed
