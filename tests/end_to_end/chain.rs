@@ -316,16 +316,25 @@ fn what_was_kept_and_is_lost_is_made_anew() {
     assert!(done.stderr.contains("what the stage ingest kept is made anew"), "{}", done.stderr);
     assert_eq!(project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "whole"]));
 
-    // And a record of a published night: what it told is read again.
-    let records = project.path(&format!("lake/_tessera/stages/{night}"));
-    for record in std::fs::read_dir(records).expect("records").map(|f| f.expect("a file").path()) {
-        if record.file_name().is_some_and(|n| n.to_string_lossy().starts_with("reconcile")) {
-            std::fs::remove_file(record).expect("removes");
-        }
-    }
+    // And records of a published night: what they told is read again, or follows from the Delta logs.
     owner.day += 1;
     owner.orders(3, 10, "");
-    project.ok(&["run", "--as-of", &date(owner.day + 1)]);
+    let next = date(owner.day + 1);
+    std::fs::remove_dir_all(project.path("whole")).expect("removes");
+    copy(&project.path("lake"), &project.path("whole"));
+    project.ok(&["run", "--as-of", &next, "--lake", "whole"]);
+    let records = project.path(&format!("lake/_tessera/stages/{night}"));
+    for record in std::fs::read_dir(records).expect("records").map(|f| f.expect("a file").path()) {
+        match record.file_name().and_then(|n| n.to_str()).unwrap_or_default().split('-').next() {
+            Some("reconcile") => std::fs::remove_file(record).expect("removes"),
+            Some("segment") => std::fs::write(record, "{").expect("writes"),
+            _ => {}
+        }
+    }
+    let done = project.tessera(&["run", "--as-of", &next]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("is asked of the Delta logs"), "{}", done.stderr);
+    assert_eq!(project.fingerprints(&next, &[]), project.fingerprints(&next, &["--lake", "whole"]));
 }
 
 #[test]

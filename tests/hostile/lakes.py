@@ -12,6 +12,8 @@ from trials import Broken, run
 NIGHTS = tuple(f"2025-12-{day:02}" for day in range(1, 23, 2))
 CHECKPOINT = 9
 NEXT = "2026-01-01"
+# The registry's last commit.
+NEWEST = f"snapshots/_delta_log/{len(NIGHTS) - 1:020}.json"
 
 
 class Lake:
@@ -31,6 +33,14 @@ class Lake:
         if ended.code:
             raise Broken(ended.err)
         self.expect = self.fingerprints(folder, NEXT)
+        # A registry without its last row is that of a last night which ended before it was published; `--expect` tells them apart.
+        shutil.rmtree(f"{folder}/lake")
+        shutil.copytree(f"{folder}/before", f"{folder}/lake")
+        os.remove(f"{folder}/lake/{NEWEST}")
+        ended = self.run(folder, "run", "--as-of", NEXT)
+        if ended.code:
+            raise Broken(ended.err)
+        self.unpublished = self.fingerprints(folder, NEXT)
         shutil.rmtree(f"{folder}/lake")
         shutil.copytree(f"{folder}/before", f"{folder}/lake")
         self.head = json.loads(self.run(folder, "snapshots", "list", "--json").out)[-1]["hash"]
@@ -125,7 +135,7 @@ class Lake:
             ended = self.run(folder, "run", "--as-of", NEXT)
             if ended.code == 0:
                 told = self.fingerprints(folder, NEXT)
-                if told != self.expect:
+                if told != self.expect and (name != NEWEST or told != self.unpublished):
                     differ = [table for table in self.expect if told.get(table) != self.expect[table]]
                     raise Broken(f"another night is published: {', '.join(differ)}")
             elif not ended.err.strip():
@@ -172,5 +182,4 @@ def ignored(name):
     """What no published night consists of: who is at work, whether the store can create, what is gone through once, and the hint where to
     begin with a log. Of the registry's newest commit, what it leads to is verified; its other words are proven by the row that
     comes next."""
-    newest = f"snapshots/_delta_log/{len(NIGHTS) - 1:020}.json"
-    return name == newest or name.endswith("/_last_checkpoint") or name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/"))
+    return name == NEWEST or name.endswith("/_last_checkpoint") or name.startswith(("_tessera/probe", "_tessera/leases/", "_tessera/scratch/"))

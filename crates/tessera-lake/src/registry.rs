@@ -121,17 +121,20 @@ impl Registry {
     }
 
     /// All rows.
+    ///
+    /// # Errors
+    /// Where the chain does not hold, nothing follows from the rows.
     pub async fn history(&self) -> Result<History, LakeError> {
         let current = self.lake.snapshot(TABLE, None).await?;
         let rows = self.rows(&self.files(current.as_ref())?).await?;
         Ok(History::new(rows.iter().map(Row::record).collect::<Result<_, _>>()?))
     }
 
-    /// Recomputes the chain from the stored bytes; empty when everything holds.
+    /// Recomputes the chain from the stored bytes: what does not hold, and the rows that can be read, whether they do or not.
     ///
     /// # Errors
     /// Only when the Delta log or the store cannot be read: what is wrong in the rows is a finding.
-    pub async fn verify_chain(&self) -> Result<Vec<Finding>, LakeError> {
+    pub async fn verify_chain(&self) -> Result<(Vec<Finding>, History), LakeError> {
         let current = self.lake.snapshot(TABLE, None).await?;
         let mut findings = Vec::new();
         let mut stored = Vec::new();
@@ -144,9 +147,7 @@ impl Registry {
                 find("the file is missing".into());
                 continue;
             };
-            if Some(hex::encode(Sha256::digest(&bytes)).as_str()) != sha256(&add) {
-                find("its bytes are not those that were committed".into());
-            }
+            unlike(&add, &bytes).map(&mut find);
             if usize::try_from(add.size) != Ok(bytes.len()) {
                 find(format!("it has {} bytes, the Delta log says {}", bytes.len(), add.size));
             }
@@ -157,9 +158,9 @@ impl Registry {
         }
         stored.sort_by_key(|row| row.sequence);
         findings.extend(check_chain(&stored));
-        let evidence = stored.iter().filter_map(|row| row.record().ok()).flat_map(|r| r.content.evidence).collect();
-        findings.extend(self.lake.verify_log(TABLE, &evidence).await?);
-        Ok(findings)
+        let history = History::new(stored.iter().filter_map(|row| row.record().ok()).collect());
+        findings.extend(self.lake.verify_log(TABLE, &history.evidence()).await?);
+        Ok((findings, history))
     }
 
     fn files(&self, current: Option<&EagerSnapshot>) -> Result<Vec<Add>, LakeError> {
@@ -171,12 +172,15 @@ impl Registry {
         Ok(adds)
     }
 
-    /// The rows of the files, in the order of the chain.
+    /// The rows of the files, in the order of the chain, which holds.
     async fn rows(&self, adds: &[Add]) -> Result<Vec<Row>, LakeError> {
         let parts = adds.iter().map(|add| self.rows_of(add)).collect();
-        let parts: Vec<Vec<Row>> = concurrently(parts).await?;
-        let by_sequence: BTreeMap<i64, Row> = parts.into_iter().flatten().map(|row| (row.sequence, row)).collect();
-        Ok(by_sequence.into_values().collect())
+        let mut rows: Vec<Row> = concurrently(parts).await?.into_iter().flatten().collect();
+        rows.sort_by_key(|row| row.sequence);
+        match check_chain(&rows).into_iter().next() {
+            Some(Finding { place, problem }) => Err(LakeError::Registry { place, problem }),
+            None => Ok(rows),
+        }
     }
 
     async fn rows_of(&self, add: &Add) -> Result<Vec<Row>, LakeError> {
@@ -184,6 +188,9 @@ impl Registry {
             .read(add)
             .await?
             .ok_or_else(|| LakeError::Registry { place: place(add), problem: "the file is missing".into() })?;
+        if let Some(problem) = unlike(add, &bytes) {
+            return Err(LakeError::Registry { place: place(add), problem });
+        }
         rows::decode(&place(add), bytes)
     }
 
@@ -225,8 +232,11 @@ fn place(add: &Add) -> String {
     format!("{TABLE}/{}", add.path)
 }
 
-fn sha256(add: &Add) -> Option<&str> {
-    add.tags.as_ref()?.get(SHA256_TAG)?.as_deref()
+/// What is wrong with the bytes of a file, if they are not those that were committed.
+fn unlike(add: &Add, bytes: &[u8]) -> Option<String> {
+    let expected = add.tags.as_ref().and_then(|tags| tags.get(SHA256_TAG)?.as_deref());
+    (expected != Some(hex::encode(Sha256::digest(bytes)).as_str()))
+        .then(|| "its bytes are not those that were committed".to_owned())
 }
 
 /// `rows` are in the order of their sequence.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
 use tessera_contract::table::MONEY;
-use tessera_engine::formula::quote;
+use tessera_engine::formula::{self, quote};
 
 use crate::{
     Night, StageError, rows, scaled,
@@ -37,6 +37,49 @@ pub(crate) struct Told {
     pub total: Option<&'static str>,
 }
 
+/// Where the people behind a sum are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// The moments, in a row per segment.
+    pub column: String,
+    /// Of what in them.
+    pub field: Field,
+}
+
+/// A sum that moments hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// That of the first argument.
+    X,
+    /// That of the second.
+    Y,
+    /// A one for those in whom the second is not 0.
+    SomeY,
+    /// A one for those of whom the first is known.
+    Known,
+}
+
+impl Behind {
+    /// By row, how many people there are, and whether each adds one.
+    fn people(&self, counted: &RecordBatch) -> Result<Vec<(i64, bool)>, StageError> {
+        let moments = rows::fields(counted, &self.column)?;
+        let (some, sum, spread) = match self.field {
+            Field::X => ("some_x", Some("sum_x"), "var_x"),
+            Field::Y => ("some_y", Some("sum_y"), "var_y"),
+            Field::SomeY => ("some_y", None, ""),
+            Field::Known => ("n", None, ""),
+        };
+        let some = rows::integers(&moments, some)?.into_iter().map(|n| n.unwrap_or(0));
+        let Some(sum) = sum else { return Ok(some.map(|n| (n, true)).collect()) };
+        let (known, sums, spread) =
+            (rows::integers(&moments, "n")?, rows::money(&moments, sum)?, rows::floats(&moments, spread)?);
+        let one = |row: usize, some: i64| {
+            known[row] == Some(some) && sums[row] == Some(i128::from(some) * ONE) && spread[row].unwrap_or(0.0) == 0.0
+        };
+        Ok(some.enumerate().map(|(row, some)| (some, one(row, some))).collect())
+    }
+}
+
 /// The tables that tell figures, with the column that says of what, and those that hold figures.
 const TELLING: [(&str, &str, &[&str]); 2] = [
     ("kpis", "kpi", &["numerator", "denominator", "n"]),
@@ -47,9 +90,7 @@ const TELLING: [(&str, &str, &[&str]); 2] = [
 pub(crate) struct Sums<'a> {
     night: &'a Night<'a>,
     customers: DataFrame,
-    joined: String,
-    sums: BTreeMap<String, Vec<Told>>,
-    sample: [usize; 2],
+    sums: BTreeMap<String, (Behind, Vec<Told>)>,
 }
 
 /// The segments of a night, and what is hidden of its sums.
@@ -78,16 +119,6 @@ pub(crate) fn counted(expression: &str) -> String {
     format!("CASE WHEN ({expression}) <> 0 THEN 1 ELSE 0 END")
 }
 
-/// Whether a sum is of ones and noughts, by the look of it.
-fn counts_people(sum: &str) -> bool {
-    let either = [" THEN 1 ELSE 0 END", " THEN 0 ELSE 1 END"].iter().any(|end| sum.ends_with(end));
-    sum == "1"
-        || either
-            && sum.starts_with("CASE WHEN ")
-            && sum.matches("CASE").count() == 1
-            && sum.matches("THEN").count() == 1
-}
-
 /// Some customers' values of all sums, by sum.
 struct Values {
     keys: Vec<String>,
@@ -99,19 +130,23 @@ struct Values {
 impl<'a> Sums<'a> {
     /// No sums yet, over the customers of a night.
     pub(crate) async fn new(night: &'a Night<'_>) -> Result<Self, StageError> {
-        let customers = night.customers().await?;
-        let joined = joined(night, &customers);
-        Ok(Self { night, customers, joined, sums: BTreeMap::new(), sample: [OF_A_SEGMENT, OF_TWO_NIGHTS] })
+        Ok(Self { night, customers: night.customers().await?, sums: BTreeMap::new() })
     }
 
     /// A sum that is told.
-    pub(crate) fn add(&mut self, expression: &str, told: Told) {
-        self.sums.entry(expression.to_owned()).or_default().push(told);
+    pub(crate) fn add(&mut self, expression: &str, behind: Behind, told: Told) {
+        self.sums.entry(expression.to_owned()).or_insert_with(|| (behind, Vec::new())).1.push(told);
     }
 
-    /// The features of every customer with a segment, the segment and what their account says, as a relation of [`Self::tables`].
-    pub(crate) fn joined(&self) -> &str {
-        &self.joined
+    /// The sums.
+    pub(crate) fn expressions(&self) -> Vec<&str> {
+        self.sums.keys().map(String::as_str).collect()
+    }
+
+    /// The features of every customer with a segment, the segment and what of their account the expressions name, as a relation of
+    /// [`Self::tables`].
+    pub(crate) fn joined(&self, expressions: &[&str]) -> String {
+        joined(self.night, &self.customers, expressions)
     }
 
     /// The tables of [`Self::joined`].
@@ -124,14 +159,7 @@ impl<'a> Sums<'a> {
         ])
     }
 
-    /// The aggregates that count the people behind each sum, each after a comma.
-    pub(crate) fn people(&self) -> String {
-        let counts = self.sums.keys().enumerate();
-        let some = |sum: &str| if counts_people(sum) { format!("({sum})") } else { exact(sum) };
-        counts.map(|(at, sum)| format!(", count(*) FILTER (WHERE {} <> 0) AS people_{at}", some(sum))).collect()
-    }
-
-    /// What is hidden, by a row per segment with [`Self::people`], `segment_id` and the number of `members`.
+    /// What is hidden, by a row per segment with `segment_id`, the number of `members` and what is [`Behind`] the sums.
     pub(crate) async fn verdict(&self, counted: &RecordBatch) -> Result<Verdict, StageError> {
         let k = self.night.project.privacy.k;
         let ids = rows::integers(counted, "segment_id")?;
@@ -146,10 +174,11 @@ impl<'a> Sums<'a> {
         // What is 0 for everybody says nothing of anybody. KPIs are what people come for.
         let (mut sums, mut people) = (Vec::new(), Vec::new());
         let mut everybody_counted: Vec<&str> = Vec::new();
-        for (at, (sum, told)) in self.sums.iter().enumerate() {
-            let of = column(&format!("people_{at}"))?;
+        for (sum, (behind, told)) in &self.sums {
+            let all = behind.people(counted)?;
+            let of: Vec<i64> = order.iter().map(|row| all[*row].0).collect();
             // What counts everybody is one sum, whatever it is called.
-            if counts_people(sum) && of == members {
+            if of == members && order.iter().all(|row| all[*row].1) {
                 everybody_counted.push(sum);
                 if everybody_counted.len() > 1 {
                     continue;
@@ -162,16 +191,15 @@ impl<'a> Sums<'a> {
         }
         let expressions: Vec<&str> = sums.iter().map(|(sum, _)| *sum).collect();
         let everybody: i64 = members.iter().sum();
-        let of_all = scaled::threshold(self.sample[1], everybody);
-        let wanted = |size: i64| {
-            self.sample[0].max((self.sample[1] as f64 * size as f64 / everybody.max(1) as f64) as usize + 1)
-        };
+        let of_all = scaled::threshold(OF_TWO_NIGHTS, everybody);
+        let wanted =
+            |size: i64| OF_A_SEGMENT.max((OF_TWO_NIGHTS as f64 * size as f64 / everybody.max(1) as f64) as usize + 1);
         let within = segments.iter().zip(&members).map(|(id, size)| {
             format!("segment_id = {id} AND {}", scaled::below(scaled::threshold(wanted(*size), *size)))
         });
         let within = within.collect::<Vec<_>>().join(" OR ");
         let condition = if within.is_empty() { "false" } else { &within };
-        let values = self.values(&self.joined, &self.tables()?, &expressions, condition).await?;
+        let values = self.values(&self.joined(&expressions), &self.tables()?, &expressions, condition).await?;
 
         let apart = self.apart(&expressions, &values, &segments, &members).await?;
         let relations = relations(&values);
@@ -180,7 +208,7 @@ impl<'a> Sums<'a> {
         for published in [&self.night.neighbours.before, &self.night.neighbours.after] {
             // A night that tells all that this one would tell is the last that has to be looked at.
             let mut open: BTreeSet<usize> = (0..sums.len()).collect();
-            for tables in published.iter().filter(|_| self.night.project.privacy.between_nights) {
+            for tables in published {
                 if open.is_empty() {
                     break;
                 }
@@ -272,7 +300,7 @@ impl<'a> Sums<'a> {
                 "SELECT segment_id{} FROM (SELECT segment_id{} FROM {}) GROUP BY segment_id",
                 counts.collect::<String>(),
                 columns(sums),
-                self.joined
+                self.joined(sums)
             );
             let batch = rows::collect(self.night.over(&query, &self.tables()?).await?).await?;
             let ids = rows::integers(&batch, "segment_id")?;
@@ -291,7 +319,6 @@ impl<'a> Sums<'a> {
 
 /// Another night that is published.
 struct Other {
-    joined: String,
     customers: DataFrame,
     features: DataFrame,
     assigned: DataFrame,
@@ -335,14 +362,14 @@ impl Other {
                 }
             }
         }
-        let joined = joined(night, &customers);
+        let joined = joined(night, &customers, expressions);
         let (features, assigned) = (table("features")?.clone(), table("segments")?.clone());
         let given = [("features", &features), ("segments", &assigned), ("customers", &customers)];
         let values = sums.values(&joined, &given, expressions, &scaled::below(threshold)).await?;
         let ids = rows::collect(night.over("SELECT DISTINCT segment_id FROM segments", &given).await?).await?;
         let mut segments: Vec<i64> = rows::integers(&ids, "segment_id")?.into_iter().flatten().collect();
         segments.sort_unstable();
-        Ok(Self { joined, customers, features, assigned, segments, told, values })
+        Ok(Self { customers, features, assigned, segments, told, values })
     }
 
     /// What it hides of a sum.
@@ -403,8 +430,8 @@ impl Other {
             let night = sums.night;
             let before = [("features", &self.features), ("segments", &self.assigned), ("customers", &self.customers)];
             let query = |joined: &str| format!("SELECT customer_key, segment_id{values} FROM {joined}");
-            let then = night.over(&query(&self.joined), &before).await?;
-            let now = night.over(&query(&sums.joined), &sums.tables()?).await?;
+            let then = night.over(&query(&joined(night, &self.customers, &expressions)), &before).await?;
+            let now = night.over(&query(&sums.joined(&expressions)), &sums.tables()?).await?;
             let query = format!(
                 "SELECT a.segment_id AS was, b.segment_id AS is{counts} FROM a FULL JOIN b ON a.customer_key = b.customer_key GROUP BY 1, 2"
             );
@@ -427,22 +454,25 @@ impl Other {
 }
 
 /// The values of sums as columns, each after a comma.
-fn columns(sums: &[&str]) -> String {
+pub(crate) fn columns(sums: &[&str]) -> String {
     sums.iter().enumerate().map(|(at, sum)| format!(", {} AS v{at}", exact(sum))).collect()
 }
 
-fn joined(night: &Night<'_>, customers: &DataFrame) -> String {
+fn joined(night: &Night<'_>, customers: &DataFrame, expressions: &[&str]) -> String {
     let features: BTreeSet<&str> = night.project.enabled_features().map(|(name, _)| name).collect();
-    let attributes: String = customers
-        .schema()
-        .fields()
-        .iter()
-        .filter(|f| f.name() != "customer_key" && !features.contains(f.name().as_str()))
-        .map(|f| format!(", c.{0} AS {0}", quote(f.name())))
+    let words: Vec<BTreeSet<String>> = expressions.iter().filter_map(|e| formula::names(e).ok()).collect();
+    let named = |name: &str| words.iter().flatten().any(|word| word.eq_ignore_ascii_case(name));
+    let fields = customers.schema().fields().iter().map(|f| f.name());
+    let attributes: String = fields
+        .filter(|name| *name != "customer_key" && !features.contains(name.as_str()) && named(name))
+        .map(|name| format!(", c.{0} AS {0}", quote(name)))
         .collect();
+    let accounts = match attributes.is_empty() {
+        true => "",
+        false => " LEFT JOIN customers AS c ON f.customer_key = c.customer_key",
+    };
     format!(
-        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key \
-         LEFT JOIN customers AS c ON f.customer_key = c.customer_key)"
+        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key{accounts})"
     )
 }
 

@@ -7,7 +7,7 @@
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -17,7 +17,7 @@ use tessera_engine::formula::{self, quote};
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, blame,
-    figures::{Sums, Told, counted, exact},
+    figures::{self, Behind, Field, Sums, Told, counted, exact},
     profile, rows,
 };
 
@@ -63,60 +63,67 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let missing = night.availability.missing_features(night.project)?;
 
     let mut sums = Sums::new(night).await?;
+    let tables = sums.tables()?;
+    let all: Vec<&str> = kpis.iter().flat_map(|(_, kpi)| [kpi.numerator.as_str(), denominator(kpi)]).collect();
+    if let Err(error) =
+        night.over(&format!("SELECT 1{} FROM {}", figures::columns(&all), sums.joined(&all)), &tables).await
+    {
+        let mut entries = Vec::new();
+        for (name, kpi) in &kpis {
+            entries.push((format!("kpis.{name}.numerator"), kpi.numerator.clone()));
+            if let Some(denominator) = &kpi.denominator {
+                entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
+            }
+        }
+        let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), sums.joined(&[expression]));
+        return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
+    }
+    let mut available = BTreeSet::new();
     let mut columns = String::new();
     for (name, kpi) in &kpis {
         let (x, y) = (kpi.numerator.as_str(), denominator(kpi));
-        columns.push_str(&format!(
-            ", moments({}, {}) AS {}, count(*) FILTER (WHERE ({y}) <> 0) AS {}",
-            exact(x),
-            exact(y),
-            quote(name),
-            quote(&format!("{name} n"))
-        ));
+        let words = formula::names(&format!("{x} {y}"))?;
+        if words.iter().any(|w| {
+            missing.contains_key(w) || absent.contains(&w.as_str()) && !feature_names.iter().any(|feature| feature == w)
+        }) {
+            continue;
+        }
+        available.insert(*name);
+        columns.push_str(&format!(", moments({}, {}) AS {}", exact(x), exact(y), quote(&of(name))));
         let told = |column| Told { table: "kpis", of: (*name).to_owned(), column, total: None };
-        sums.add(x, told("numerator"));
-        sums.add(y, told("denominator"));
-        sums.add(&counted(y), told("n"));
+        let behind = |field| Behind { column: of(name), field };
+        sums.add(x, behind(Field::X), told("numerator"));
+        sums.add(y, behind(Field::Y), told("denominator"));
+        sums.add(&counted(y), behind(Field::SomeY), told("n"));
     }
     profile::tell(night, &mut sums);
     let query = format!(
-        "SELECT segment_id, count(*) AS members{columns}{}{} FROM {} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
-        sums.people(),
+        "SELECT segment_id, count(*) AS members{columns}{} FROM {} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
         profile::aggregates(night),
-        sums.joined()
+        sums.joined(&sums.expressions())
     );
-    let tables = sums.tables()?;
-    let result = match night.over(&query, &tables).await {
-        Ok(result) => result,
-        Err(error) => {
-            let mut entries = Vec::new();
-            for (name, kpi) in &kpis {
-                entries.push((format!("kpis.{name}.numerator"), kpi.numerator.clone()));
-                if let Some(denominator) = &kpi.denominator {
-                    entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
-                }
-            }
-            let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), sums.joined());
-            return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
-        }
-    };
-    let batch = rows::collect(result).await?;
+    let batch = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let previous = previous(night).await?;
     let verdict = sums.verdict(&batch).await?;
 
     let mut table: Vec<Row> = Vec::new();
     for (name, kpi) in &kpis {
-        let words = formula::names(&format!("{} {}", kpi.numerator, kpi.denominator.as_deref().unwrap_or_default()))?;
-        let available = !absent.iter().any(|c| words.contains(*c) && !feature_names.iter().any(|feature| feature == c))
-            && !words.iter().any(|w| missing.contains_key(w));
-        let moments = rows::fields(&batch, name)?;
-        let (counted, observed) = (counted(denominator(kpi)), rows::integers(&batch, &format!("{name} n"))?);
+        if !available.contains(name) {
+            let none = |segment: &Option<i64>| {
+                let segment = segment.and_then(|s| i32::try_from(s).ok());
+                Row { segment, kpi: (*name).to_owned(), state: "not_available", ..Row::default() }
+            };
+            table.extend(segments.iter().map(none));
+            continue;
+        }
+        let moments = rows::fields(&batch, &of(name))?;
+        let (counted, observed) = (counted(denominator(kpi)), rows::integers(&moments, "some_y")?);
         let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
         let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
         let [n, var_x, var_y, cov] = spread;
         let (n, var_x, var_y, cov) = (n?, var_x?, var_y?, cov?);
-        let of = [kpi.numerator.as_str(), denominator(kpi)];
+        let behind = [kpi.numerator.as_str(), denominator(kpi)];
         let rows = (0..batch.num_rows()).map(|i| {
             let sums = Moments {
                 customers: n[i].unwrap_or(0.0),
@@ -128,10 +135,10 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 observed: observed[i].unwrap_or(0),
             };
             let segment = segments[i].and_then(|s| i32::try_from(s).ok());
-            if available && of.iter().any(|sum| verdict.hides(sum, segments[i])) {
+            if behind.iter().any(|sum| verdict.hides(sum, segments[i])) {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", ..Row::default() };
             }
-            let mut row = row(name, kpi, segment, &sums, available);
+            let mut row = row(name, kpi, segment, &sums);
             row.n = row.n.filter(|_| !verdict.hides(&counted, segments[i]));
             if segment.is_none() {
                 row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
@@ -143,6 +150,11 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let profiles = profile::profiles(night, &sums, &batch, &verdict).await?;
     Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?, Output::table(night, "segment_profiles", profiles)?]
         .into())
+}
+
+/// The column of a KPI's moments.
+fn of(kpi: &str) -> String {
+    format!("kpi {kpi}")
 }
 
 /// What a KPI is a ratio to.
@@ -161,11 +173,7 @@ struct Moments {
     observed: i64,
 }
 
-fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments, available: bool) -> Row {
-    let empty = Row { segment, kpi: name.to_owned(), state: "not_available", ..Row::default() };
-    if !available {
-        return empty;
-    }
+fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {
     let unit = 10_f64.powi(i32::from(MONEY.1));
     let (x, y) = (sums.x as f64 / unit, sums.y as f64 / unit);
     let offset = f64::from(kpi.offset);
@@ -189,7 +197,9 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments, available: b
         low: bounds.map(|(low, _)| low + offset).filter(|_| value.is_some()),
         high: bounds.map(|(_, high)| high + offset).filter(|_| value.is_some()),
         state: if sums.observed < LOW_N { "low_n" } else { "ok" },
-        ..empty
+        segment,
+        kpi: name.to_owned(),
+        previous: None,
     }
 }
 

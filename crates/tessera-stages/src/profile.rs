@@ -14,8 +14,9 @@ use tessera_engine::formula::quote;
 
 use crate::{
     Night, StageError,
-    figures::{Sums, Told, Verdict},
-    rows, scaled,
+    figures::{Behind, Field, Sums, Told, Verdict},
+    rows,
+    scaled::{self, Axis},
 };
 
 /// One for those of whom a feature is known.
@@ -25,11 +26,12 @@ fn known(feature: &str) -> String {
 
 /// Names the sums behind the profiles.
 pub(crate) fn tell(night: &Night<'_>, sums: &mut Sums<'_>) {
-    for (feature, _) in scaled::numeric(night) {
+    for (at, (feature, _)) in scaled::numeric(night).into_iter().enumerate() {
         let told =
             |column| Told { table: "segment_profiles", of: feature.to_owned(), column, total: Some("population_mean") };
-        sums.add(&quote(feature), told("mean"));
-        sums.add(&known(feature), told("customers"));
+        let of = |field| Behind { column: format!("feature {at}"), field };
+        sums.add(&quote(feature), of(Field::X), told("mean"));
+        sums.add(&known(feature), of(Field::Known), told("customers"));
     }
 }
 
@@ -37,11 +39,11 @@ pub(crate) fn tell(night: &Night<'_>, sums: &mut Sums<'_>) {
 pub(crate) fn aggregates(night: &Night<'_>) -> String {
     let numeric = scaled::numeric(night).into_iter().enumerate();
     let of = numeric.map(|(at, (name, scaling))| {
-        let (x, scaled) = (quote(name), scaled::transformed(name, scaling));
-        format!(
-            ", count({x}) AS known_{at}, sum(CAST(CAST({x} AS DOUBLE) AS DECIMAL(38, 9))) AS sum_{at}, \
-             sum(CAST({scaled} AS DECIMAL(38, 9))) AS scaled_{at}"
-        )
+        let moments = format!(", moments(CAST({} AS DOUBLE)) AS \"feature {at}\"", quote(name));
+        match scaling {
+            Scaling::None => moments,
+            _ => format!("{moments}, moments({}) AS \"scaled {at}\"", scaled::transformed(name, scaling)),
+        }
     });
     of.collect()
 }
@@ -54,22 +56,28 @@ pub(crate) async fn profiles(
     verdict: &Verdict,
 ) -> Result<DataFrame, StageError> {
     let numeric: Vec<(&str, Scaling)> = scaled::numeric(night);
-    let (axes, customers) = scaled::axes(night, &numeric).await?;
-    let condition = scaled::sampled(night.project.segmentation.sample, customers);
+    let segments = rows::integers(counted, "segment_id")?;
+    let everybody = segments.iter().position(Option::is_none);
+    let customers = everybody.map(|row| Ok::<_, StageError>(rows::integers(counted, "members")?[row])).transpose()?;
+    let condition = scaled::sampled(night.project.segmentation.sample, customers.flatten().unwrap_or(0));
     let features: String = numeric.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
     let query = format!(
         "SELECT segment_id{features} FROM (SELECT *, row_hash(customer_key) AS key_hash FROM {}) WHERE {condition}",
-        sums.joined()
+        sums.joined(&[])
     );
     let sampled = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
-    let segments = rows::integers(counted, "segment_id")?;
-    let everybody = segments.iter().position(Option::is_none);
     let k = night.project.privacy.k;
     let mut table = Profile::default();
-    for (at, (name, _)) in numeric.iter().enumerate() {
-        let known_here = rows::integers(counted, &format!("known_{at}"))?;
-        let sum = rows::floats(counted, &format!("sum_{at}"))?;
-        let on_scale = rows::floats(counted, &format!("scaled_{at}"))?;
+    for (at, (name, scaling)) in numeric.iter().enumerate() {
+        let moments = rows::fields(counted, &format!("feature {at}"))?;
+        let scaled = match scaling {
+            Scaling::None => moments.clone(),
+            _ => rows::fields(counted, &format!("scaled {at}"))?,
+        };
+        let known_here = rows::integers(&moments, "n")?;
+        let sum = rows::floats(&moments, "sum_x")?;
+        let on_scale = rows::floats(&scaled, "sum_x")?;
+        let axis = everybody.map(|row| Axis::of(name, *scaling, &scaled, row)).transpose()?.flatten();
         let quantiles = quantiles(&sampled, name, &segments, k)?;
         let told = |segment: Option<i64>, sum: &str| !verdict.hides(sum, segment);
         let mean = |row: usize, sum: &[Option<f64>]| -> Option<f64> {
@@ -78,7 +86,6 @@ pub(crate) async fn profiles(
             Some(if told(segments[row], &known(name)) { mean } else { three_digits(mean) })
         };
         let population = everybody.and_then(|row| mean(row, &sum));
-        let axis = axes.iter().find(|a| a.feature == *name);
         for (row, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.is_some()) {
             table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
             table.feature.push((*name).to_owned());
@@ -86,7 +93,9 @@ pub(crate) async fn profiles(
             table.mean.push(mean(row, &sum));
             table.quantiles.push(quantiles[row]);
             table.population.push(population);
-            table.effect.push(mean(row, &on_scale).zip(axis).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
+            table
+                .effect
+                .push(mean(row, &on_scale).zip(axis.as_ref()).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
         }
     }
     table.frame(night)

@@ -24,6 +24,19 @@ pub struct Axis {
 }
 
 impl Axis {
+    /// The axis of a feature by a row of the moments of its transformed values, if anybody has one.
+    pub(crate) fn of(
+        feature: &str,
+        scaling: Scaling,
+        moments: &RecordBatch,
+        row: usize,
+    ) -> Result<Option<Self>, StageError> {
+        let one = |field: &str| Ok::<_, StageError>(rows::floats(moments, field)?.get(row).copied().flatten());
+        let (Some(mean), Some(variance)) = (one("mean_x")?, one("var_x")?) else { return Ok(None) };
+        let scale = if variance > 0.0 { variance.sqrt() } else { 1.0 };
+        Ok(Some(Self { feature: feature.to_owned(), scaling, mean, scale }))
+    }
+
     /// SQL of the scaled value.
     #[must_use]
     pub fn expression(&self) -> String {
@@ -74,12 +87,7 @@ pub async fn axes(night: &Night<'_>, features: &[(&str, Scaling)]) -> Result<(Ve
         rows::collect(night.sql(&format!("SELECT count(*) AS customers{columns} FROM features")).await?).await?;
     let mut axes = Vec::new();
     for (name, scaling) in features {
-        let moments = rows::fields(&batch, name)?;
-        let one = |field: &str| Ok::<_, StageError>(rows::floats(&moments, field)?.first().copied().flatten());
-        if let (Some(mean), Some(variance)) = (one("mean_x")?, one("var_x")?) {
-            let scale = if variance > 0.0 { variance.sqrt() } else { 1.0 };
-            axes.push(Axis { feature: (*name).to_owned(), scaling: *scaling, mean, scale });
-        }
+        axes.extend(Axis::of(name, *scaling, &rows::fields(&batch, name)?, 0)?);
     }
     Ok((axes, rows::integers(&batch, "customers")?.first().copied().flatten().unwrap_or(0)))
 }

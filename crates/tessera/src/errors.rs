@@ -157,6 +157,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 held.snapshot_id
             ));
         }
+        if let Some(LakeError::Registry { .. }) = cause.downcast_ref() {
+            return Some(
+                "`tessera snapshots verify` tells all that is not as it was written; put it back from a copy".into(),
+            );
+        }
         if let Some(hint) = cluster_error(cause).and_then(ClusterError::hint) {
             return Some(hint);
         }

@@ -1,16 +1,20 @@
 //! The published nights around a night, against which it is held so that no two of them together tell of few people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use datafusion::prelude::DataFrame;
 use futures::{FutureExt, future::try_join_all};
+use sha2::{Digest, Sha256};
 use tessera_contract::tables;
 use tessera_engine::{Engine, columns::conform};
-use tessera_lake::{History, LakeError, SnapshotRecord};
+use tessera_lake::{Documents, History, SnapshotRecord};
 use tessera_stages::STAGES;
 
-use crate::{context::Context, record::StageRecord};
+use crate::{
+    context::Context,
+    record::{StageRecord, Written},
+};
 
 /// So many on either side are looked at.
 const NIGHTS: usize = 7;
@@ -47,39 +51,53 @@ impl Neighbours {
         for (snapshots, given) in [&self.before, &self.after].into_iter().zip(&mut given) {
             let asked = snapshots.iter().filter(|_| !names.is_empty());
             let read = asked.map(|snapshot| one(context, engine, snapshot, names).boxed());
-            given.extend(try_join_all(read).await?.into_iter().flatten());
+            given.extend(try_join_all(read).await?);
         }
         let [before, after] = given;
         Ok(tessera_stages::Neighbours { before, after })
     }
 }
 
-/// The tables of one, unless the lake no longer knows where they are.
+/// The tables of one. What a record does not tell, the Delta logs do.
 async fn one(
     context: &Context,
     engine: &Engine,
     snapshot: &SnapshotRecord,
     names: &[&'static str],
-) -> Result<Option<BTreeMap<String, DataFrame>>> {
-    let wrote: BTreeSet<&str> =
-        STAGES.iter().filter(|s| s.writes.iter().any(|t| names.contains(t))).map(|s| s.name).collect();
+) -> Result<BTreeMap<String, DataFrame>> {
+    let mut records = BTreeMap::new();
     let mut given = BTreeMap::new();
-    for path in wrote.iter().filter_map(|stage| snapshot.content.stages.get(*stage)) {
-        let record = match StageRecord::read(&context.lake.documents(), path).await {
-            Ok(Some(record)) => record,
-            Err(error) if error.is::<LakeError>() => return Err(error),
-            Ok(None) | Err(_) => {
-                tracing::warn!("{path} is gone: what {} tells is not held against this night", snapshot.snapshot_id);
-                return Ok(None);
-            }
-        };
-        for name in names {
-            let Some(written) = record.tables.get(*name) else { continue };
-            let table =
-                tables::find(&context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
-            let frame = context.frame(engine, table.file_schema(), &written.all(), false)?;
-            given.insert((*name).to_owned(), conform(frame, &table)?);
+    for name in names {
+        let stage = STAGES.iter().find(|s| s.writes.contains(name)).map_or("", |s| s.name);
+        if !records.contains_key(stage) {
+            records.insert(stage, record(context, snapshot, stage).await?);
         }
+        let table =
+            tables::find(&context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
+        let files = match &records[stage] {
+            Some(record) => record.tables.get(*name).map(Written::all).unwrap_or_default(),
+            None => context.lake.files_of(snapshot, name, !table.grows).await?.files,
+        };
+        let frame = context.frame(engine, table.file_schema(), &files, false)?;
+        given.insert((*name).to_owned(), conform(frame, &table)?);
     }
-    Ok(names.iter().all(|name| given.contains_key(*name)).then_some(given))
+    Ok(given)
+}
+
+/// The record of a stage, if it is as it was written.
+async fn record(context: &Context, snapshot: &SnapshotRecord, stage: &str) -> Result<Option<StageRecord>> {
+    let Some(path) = snapshot.content.stages.get(stage) else { return Ok(None) };
+    let place = Documents::place(path);
+    let problem = match context.lake.documents().get(path).await? {
+        None => "is gone".to_owned(),
+        Some(bytes) if snapshot.content.evidence.get(&place) != Some(&hex::encode(Sha256::digest(&bytes))) => {
+            "is another one than was written".to_owned()
+        }
+        Some(bytes) => match StageRecord::parse(&bytes) {
+            Ok(record) => return Ok(Some(record)),
+            Err(error) => error.to_string(),
+        },
+    };
+    tracing::warn!("{place} {problem}: which files {} has is asked of the Delta logs", snapshot.snapshot_id);
+    Ok(None)
 }

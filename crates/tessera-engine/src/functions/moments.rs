@@ -1,8 +1,8 @@
 //! `moments(x)` and `moments(x, y)`: exact sums of values and of their products.
 //!
 //! The result is a struct of `n` (rows in which every argument is known), `sum_x`, `sum_y` (exact decimals), `mean_x`,
-//! `mean_y`, `var_x`, `var_y` and `cov` (population, over n). Values are taken at nine digits after the point and summed
-//! as integers of 256 bits, so that neither order nor cancellation changes a digit.
+//! `mean_y`, `var_x`, `var_y` and `cov` (population, over n), and `some_x`, `some_y` (rows in which it is not 0). Values are taken
+//! at nine digits after the point and summed as integers of 256 bits, so that neither order nor cancellation changes a digit.
 
 use std::sync::Arc;
 
@@ -27,6 +27,8 @@ const SUM: DataType = DataType::Decimal128(38, DIGITS);
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moments {
     n: i64,
+    some_x: i64,
+    some_y: i64,
     x: i128,
     y: i128,
     xx: i256,
@@ -51,18 +53,21 @@ fn fields() -> Fields {
         known("var_x"),
         known("var_y"),
         known("cov"),
+        Field::new("some_x", DataType::Int64, false),
+        Field::new("some_y", DataType::Int64, false),
     ])
 }
 
 impl Moments {
     fn add(&mut self, x: i128, y: i128) {
-        let (wide_x, wide_y) = (i256::from_i128(x), i256::from_i128(y));
         self.n += 1;
+        self.some_x += i64::from(x != 0);
+        self.some_y += i64::from(y != 0);
         self.x += x;
         self.y += y;
-        self.xx = self.xx.wrapping_add(wide_x.wrapping_mul(wide_x));
-        self.yy = self.yy.wrapping_add(wide_y.wrapping_mul(wide_y));
-        self.xy = self.xy.wrapping_add(wide_x.wrapping_mul(wide_y));
+        self.xx = self.xx.wrapping_add(product(x, x));
+        self.yy = self.yy.wrapping_add(product(y, y));
+        self.xy = self.xy.wrapping_add(product(x, y));
     }
 
     fn mean(&self, sum: i128) -> Option<f64> {
@@ -74,6 +79,14 @@ impl Moments {
         let n = i256::from_i128(i128::from(self.n));
         let numerator = product.wrapping_mul(n).wrapping_sub(i256::from_i128(a).wrapping_mul(i256::from_i128(b)));
         (self.n > 0).then(|| to_f64(numerator) / (self.n as f64 * UNIT) / (self.n as f64 * UNIT))
+    }
+}
+
+fn product(a: i128, b: i128) -> i256 {
+    match (i64::try_from(a), i64::try_from(b)) {
+        // A tenth of the time.
+        (Ok(a), Ok(b)) => i256::from_i128(i128::from(a) * i128::from(b)),
+        _ => i256::from_i128(a).wrapping_mul(i256::from_i128(b)),
     }
 }
 
@@ -113,7 +126,9 @@ impl State for Moments {
     }
 
     fn write(&self, bytes: &mut Vec<u8>) {
-        bytes.extend_from_slice(&self.n.to_le_bytes());
+        for count in [self.n, self.some_x, self.some_y] {
+            bytes.extend_from_slice(&count.to_le_bytes());
+        }
         bytes.extend_from_slice(&self.x.to_le_bytes());
         bytes.extend_from_slice(&self.y.to_le_bytes());
         for wide in [self.xx, self.yy, self.xy] {
@@ -122,7 +137,9 @@ impl State for Moments {
     }
 
     fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.n += i64::from_le_bytes(take(&mut bytes)?);
+        for count in [&mut self.n, &mut self.some_x, &mut self.some_y] {
+            *count += i64::from_le_bytes(take(&mut bytes)?);
+        }
         self.x += i128::from_le_bytes(take(&mut bytes)?);
         self.y += i128::from_le_bytes(take(&mut bytes)?);
         for wide in [&mut self.xx, &mut self.yy, &mut self.xy] {
@@ -138,10 +155,13 @@ impl State for Moments {
         };
         let floats =
             |get: fn(&Self) -> Option<f64>| -> ArrayRef { Arc::new(states.iter().map(get).collect::<Float64Array>()) };
+        let counts = |get: fn(&Self) -> i64| -> ArrayRef {
+            Arc::new(states.iter().map(|s| Some(get(s))).collect::<Int64Array>())
+        };
         Ok(Arc::new(StructArray::new(
             fields(),
             vec![
-                Arc::new(states.iter().map(|s| Some(s.n)).collect::<Int64Array>()),
+                counts(|s| s.n),
                 sums(|s| s.x)?,
                 sums(|s| s.y)?,
                 floats(|s| s.mean(s.x)),
@@ -149,6 +169,8 @@ impl State for Moments {
                 floats(|s| s.covariance(s.xx, s.x, s.x)),
                 floats(|s| s.covariance(s.yy, s.y, s.y)),
                 floats(|s| s.covariance(s.xy, s.x, s.y)),
+                counts(|s| s.some_x),
+                counts(|s| s.some_y),
             ],
             None,
         )))
@@ -181,6 +203,22 @@ mod tests {
         assert_eq!(m.mean(m.x), Some(1e12 + 2.0));
         assert_eq!(m.covariance(m.xx, m.x, m.x), Some(2.0 / 3.0));
         assert_eq!(m.covariance(m.xy, m.x, m.y), Some(-4.0 / 3.0));
+    }
+
+    #[test]
+    fn products_of_any_size_are_exact() {
+        let edge = i128::from(i64::MAX);
+        for (a, b) in
+            [(3, -4), (edge, edge), (edge + 1, -edge), (i128::from(i64::MIN), -7), (10_i128.pow(37), 10_i128.pow(37))]
+        {
+            assert_eq!(product(a, b), i256::from_i128(a).wrapping_mul(i256::from_i128(b)), "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn what_is_0_is_counted_apart() {
+        let m = of(&[(0.0, 1.0), (2.0, 0.0), (-1.0, 0.0)]);
+        assert_eq!((m.n, m.some_x, m.some_y), (3, 2, 1));
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn rows_form_a_chain_and_held_runs_change_nothing() {
     let registry = lake.registry();
     let history = async || registry.history().await.unwrap();
     assert!(history().await.records().is_empty() && history().await.newest().is_none());
-    assert!(registry.verify_chain().await.unwrap().is_empty());
+    assert!(registry.verify_chain().await.unwrap().0.is_empty());
 
     let first = registry.append(&content("r1", "2026-11-01", Published)).await.unwrap();
     let held = registry.append(&content("r2", "2026-11-02", Held)).await.unwrap();
@@ -73,7 +73,7 @@ async fn rows_form_a_chain_and_held_runs_change_nothing() {
     assert_eq!(history().await.of_night("2026-11-01"), Some(&again));
     assert_eq!(history().await.get(&held.snapshot_id), Some(&held));
     assert_eq!(history().await.records(), [first, held, newer, again]);
-    assert!(registry.verify_chain().await.unwrap().is_empty());
+    assert!(registry.verify_chain().await.unwrap().0.is_empty());
     assert_eq!(lake.tables().await.unwrap(), ["snapshots"]);
 }
 
@@ -117,7 +117,7 @@ async fn a_night_goes_on_from_the_newest_before_it_that_was_not_taken_back() {
     assert!(history.expired(&again.snapshot_id).is_some() && history.of_night("2026-11-02").is_none());
     let retained: Vec<_> = history.retained().map(|r| r.content.run_id.as_str()).collect();
     assert_eq!(retained, ["r1", "r3", "r4"]);
-    assert!(registry.verify_chain().await.unwrap().is_empty());
+    assert!(registry.verify_chain().await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
@@ -143,7 +143,7 @@ async fn racing_runs_follow_one_another() {
     });
     let places: BTreeSet<i64> = join_all(appends).await.into_iter().map(|s| s.unwrap()).collect();
     assert_eq!(places, (0..6).collect());
-    assert!(registry.verify_chain().await.unwrap().is_empty());
+    assert!(registry.verify_chain().await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn many_nights_stay_in_few_files() {
     let history = registry.history().await.unwrap();
     let places: Vec<i64> = history.records().iter().map(|r| r.sequence).collect();
     assert_eq!(places, (0..nights).collect::<Vec<_>>());
-    assert!(registry.verify_chain().await.unwrap().is_empty());
+    assert!(registry.verify_chain().await.unwrap().0.is_empty());
 }
 
 #[tokio::test]
@@ -179,12 +179,22 @@ async fn a_changed_byte_is_found() {
     let middle = changed.len() / 3;
     changed[middle] ^= 1;
     lake.store().put(&place, changed.into()).await.unwrap();
-    let findings = registry.verify_chain().await.unwrap();
+    let (findings, _) = registry.verify_chain().await.unwrap();
     assert_eq!(findings[0].place, path);
     assert_eq!(findings[0].problem, "its bytes are not those that were committed");
+    let refused = |result: Result<History, LakeError>| result.unwrap_err().to_string();
+    let said = refused(registry.history().await);
+    assert_eq!(said, format!("snapshot registry, {path}: its bytes are not those that were committed"));
+
+    // Another file of the registry in its place: whoever goes on from these rows would go on from others.
+    let other = lake.files(TABLE, None, None).await.unwrap().files[0].path.clone();
+    let other = lake.store().get(&lake.path(&other)).await.unwrap().bytes().await.unwrap();
+    lake.store().put(&place, other.into()).await.unwrap();
+    assert_eq!(refused(registry.history().await), said);
+    assert!(registry.append(&content("r3", "2026-11-02", Published)).await.is_err());
 
     lake.store().delete(&place).await.unwrap();
-    let findings = registry.verify_chain().await.unwrap();
+    let (findings, _) = registry.verify_chain().await.unwrap();
     assert_eq!(findings[0].problem, "the file is missing");
     assert_eq!(findings[1].problem, "expected row 1 at this place");
     assert_eq!(findings[2].problem, "it does not continue the row before");
@@ -205,7 +215,7 @@ async fn a_changed_word_of_an_older_commit_is_found() {
     assert!(text.contains("its place in the hash chain"));
     lake.store().put(&place, text.replace("its place", "no place").into()).await.unwrap();
     let finding = Finding { place: commit, problem: "is another one than was written".into() };
-    assert_eq!(registry.verify_chain().await.unwrap(), [finding]);
+    assert_eq!(registry.verify_chain().await.unwrap().0, [finding]);
 }
 
 #[test]

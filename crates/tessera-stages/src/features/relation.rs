@@ -27,8 +27,8 @@ const ACCOUNT: &str = "account_key";
 pub(super) const CUSTOMER: &str = "customer_key";
 const MINE: &str = "tessera.mine";
 
-/// What is kept is of this version of the code alone.
-const STAMP: &str = env!("CARGO_PKG_VERSION");
+/// What is kept is of this version of the code alone, and of the states' bytes.
+const STAMP: &str = concat!(env!("CARGO_PKG_VERSION"), "-2");
 
 impl<'a> Relation<'a> {
     /// The name under which the lifetime states of accounts are kept.

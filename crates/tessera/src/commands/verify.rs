@@ -16,8 +16,8 @@ use crate::{
 /// readers who know no registry see what is current.
 pub async fn verify(context: &Context, expect: Option<&str>) -> Result<()> {
     let lake = &context.lake;
-    let mut findings: Vec<String> = lake.registry().verify_chain().await?.iter().map(Finding::to_string).collect();
-    let history = lake.registry().history().await?;
+    let (found, history) = lake.registry().verify_chain().await?;
+    let mut findings: Vec<String> = found.iter().map(Finding::to_string).collect();
     let records = history.records();
     if records.is_empty() && findings.is_empty() {
         bail!("{} holds no registry with a snapshot: nothing was proven", lake.url());
