@@ -316,7 +316,7 @@ fn what_was_kept_and_is_lost_is_made_anew() {
     assert!(done.stderr.contains("what the stage ingest kept is made anew"), "{}", done.stderr);
     assert_eq!(project.fingerprints(&night, &[]), project.fingerprints(&night, &["--lake", "whole"]));
 
-    // And records of a published night: what they told is read again, or follows from the Delta logs.
+    // And records of a published night: what they told follows from the Delta logs.
     owner.day += 1;
     owner.orders(3, 10, "");
     let next = date(owner.day + 1);

@@ -292,15 +292,18 @@ impl<'a> Sums<'a> {
             }
         }
         for some in open.chunks(AT_ONCE) {
+            let these: BTreeSet<usize> = some.iter().flat_map(|pair| found[*pair].sums).collect();
+            let these: Vec<usize> = these.into_iter().collect();
             let counts = some.iter().enumerate().map(|(at, pair)| {
-                let [a, b] = found[*pair].sums;
+                let [a, b] = found[*pair].sums.map(|sum| these.partition_point(|this| *this < sum));
                 format!(", count(*) FILTER (WHERE v{a} <> v{b}) AS c{at}")
             });
+            let these: Vec<&str> = these.iter().map(|sum| sums[*sum]).collect();
             let query = format!(
                 "SELECT segment_id{} FROM (SELECT segment_id{} FROM {}) GROUP BY segment_id",
                 counts.collect::<String>(),
-                columns(sums),
-                self.joined(sums)
+                columns(&these),
+                self.joined(&these)
             );
             let batch = rows::collect(self.night.over(&query, &self.tables()?).await?).await?;
             let ids = rows::integers(&batch, "segment_id")?;

@@ -79,7 +79,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
     }
     let mut available = BTreeSet::new();
-    let mut columns = String::new();
+    let mut moments = Vec::new();
     for (name, kpi) in &kpis {
         let (x, y) = (kpi.numerator.as_str(), denominator(kpi));
         let words = formula::names(&format!("{x} {y}"))?;
@@ -89,7 +89,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             continue;
         }
         available.insert(*name);
-        columns.push_str(&format!(", moments({}, {}) AS {}", exact(x), exact(y), quote(&of(name))));
+        moments.push((of(name), format!("{}, {}", exact(x), exact(y))));
         let told = |column| Told { table: "kpis", of: (*name).to_owned(), column, total: None };
         let behind = |field| Behind { column: of(name), field };
         sums.add(x, behind(Field::X), told("numerator"));
@@ -97,9 +97,17 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         sums.add(&counted(y), behind(Field::SomeY), told("n"));
     }
     profile::tell(night, &mut sums);
+    moments.extend(profile::moments(night));
+    // Everybody is the segments together: no row is added up twice.
+    let (mut parts, mut whole) = (String::new(), String::new());
+    for (name, arguments) in &moments {
+        let name = quote(name);
+        parts.push_str(&format!(", moments_state({arguments}) AS {name}"));
+        whole.push_str(&format!(", moments_merge({name}) AS {name}"));
+    }
     let query = format!(
-        "SELECT segment_id, count(*) AS members{columns}{} FROM {} GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
-        profile::aggregates(night),
+        "SELECT segment_id, sum(members) AS members{whole} FROM (SELECT segment_id, count(*) AS members{parts} FROM {} GROUP BY segment_id) \
+         GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
         sums.joined(&sums.expressions())
     );
     let batch = rows::collect(night.over(&query, &sums.tables()?).await?).await?;

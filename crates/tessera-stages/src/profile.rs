@@ -35,20 +35,19 @@ pub(crate) fn tell(night: &Night<'_>, sums: &mut Sums<'_>) {
     }
 }
 
-/// The aggregates of which profiles are made, each after a comma.
-pub(crate) fn aggregates(night: &Night<'_>) -> String {
-    let numeric = scaled::numeric(night).into_iter().enumerate();
-    let of = numeric.map(|(at, (name, scaling))| {
-        let moments = format!(", moments(CAST({} AS DOUBLE)) AS \"feature {at}\"", quote(name));
-        match scaling {
-            Scaling::None => moments,
-            _ => format!("{moments}, moments({}) AS \"scaled {at}\"", scaled::transformed(name, scaling)),
+/// The moments of which profiles are made, with their arguments.
+pub(crate) fn moments(night: &Night<'_>) -> Vec<(String, String)> {
+    let mut moments = Vec::new();
+    for (at, (name, scaling)) in scaled::numeric(night).into_iter().enumerate() {
+        moments.push((format!("feature {at}"), scaled::transformed(name, Scaling::None)));
+        if scaling != Scaling::None {
+            moments.push((format!("scaled {at}"), scaled::transformed(name, scaling)));
         }
-    });
-    of.collect()
+    }
+    moments
 }
 
-/// The table, by a row per segment and one of everybody with [`aggregates`].
+/// The table, by a row per segment and one of everybody with [`moments`].
 pub(crate) async fn profiles(
     night: &Night<'_>,
     sums: &Sums<'_>,
@@ -69,13 +68,13 @@ pub(crate) async fn profiles(
     let k = night.project.privacy.k;
     let mut table = Profile::default();
     for (at, (name, scaling)) in numeric.iter().enumerate() {
-        let moments = rows::fields(counted, &format!("feature {at}"))?;
+        let plain = rows::fields(counted, &format!("feature {at}"))?;
         let scaled = match scaling {
-            Scaling::None => moments.clone(),
+            Scaling::None => plain.clone(),
             _ => rows::fields(counted, &format!("scaled {at}"))?,
         };
-        let known_here = rows::integers(&moments, "n")?;
-        let sum = rows::floats(&moments, "sum_x")?;
+        let known_here = rows::integers(&plain, "n")?;
+        let sum = rows::floats(&plain, "sum_x")?;
         let on_scale = rows::floats(&scaled, "sum_x")?;
         let axis = everybody.map(|row| Axis::of(name, *scaling, &scaled, row)).transpose()?.flatten();
         let quantiles = quantiles(&sampled, name, &segments, k)?;

@@ -20,6 +20,7 @@ use tessera_stages::ingest;
 
 use crate::{
     context::Context,
+    published,
     record::{StageRecord, Written},
     sources::Found,
 };
@@ -28,7 +29,7 @@ use crate::{
 pub struct Parent {
     /// The snapshot.
     pub snapshot: SnapshotRecord,
-    /// What its stages left, by stage; those whose records are gone are absent.
+    /// What its stages left, by stage; those whose records are gone have tables alone.
     pub records: BTreeMap<String, StageRecord>,
     /// The source files that it knew.
     known: Vec<KnownFile>,
@@ -59,21 +60,14 @@ impl Parent {
     /// What is current for the newest published night before `as_of`.
     pub async fn find(context: &Context, engine: &Engine, history: &History, as_of: &str) -> Result<Option<Self>> {
         let Some(snapshot) = history.parent(as_of).cloned() else { return Ok(None) };
-        let documents = context.lake.documents();
         let mut records = BTreeMap::new();
-        for (stage, path) in &snapshot.content.stages {
-            match StageRecord::read(&documents, path).await {
-                Ok(Some(mut record)) => {
-                    if let Some(lost) = lost(context, record.kept.values().flat_map(|k| &k.files)).await? {
-                        tracing::warn!("{lost} is gone: what the stage {stage} kept is made anew");
-                        record.kept.clear();
-                    }
-                    records.insert(stage.clone(), record);
-                }
-                Ok(None) => tracing::warn!("{path} is gone: what the stage {stage} kept is made anew"),
-                Err(error) if error.is::<LakeError>() => return Err(error),
-                Err(error) => tracing::warn!("what the stage {stage} kept is made anew: {error:#}"),
+        for stage in snapshot.content.stages.keys() {
+            let mut record = published::stage(context, &snapshot, stage).await?;
+            if let Some(lost) = lost(context, record.kept.values().flat_map(|k| &k.files)).await? {
+                tracing::warn!("{lost} is gone: what the stage {stage} kept is made anew");
+                record.kept.clear();
             }
+            records.insert(stage.clone(), record);
         }
         let known = match records.values().find_map(|r| r.tables.get("inputs")) {
             Some(inputs) => known(context, engine, inputs).await.context("the parent night's list of source files")?,

@@ -13,6 +13,7 @@ mod lease;
 mod neighbours;
 mod progress;
 mod publish;
+mod published;
 mod reader;
 mod record;
 mod retention;

@@ -5,16 +5,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use datafusion::prelude::DataFrame;
 use futures::{FutureExt, future::try_join_all};
-use sha2::{Digest, Sha256};
 use tessera_contract::tables;
 use tessera_engine::{Engine, columns::conform};
-use tessera_lake::{Documents, History, SnapshotRecord};
+use tessera_lake::{History, SnapshotRecord};
 use tessera_stages::STAGES;
 
-use crate::{
-    context::Context,
-    record::{StageRecord, Written},
-};
+use crate::{context::Context, published};
 
 /// So many on either side are looked at.
 const NIGHTS: usize = 7;
@@ -58,46 +54,22 @@ impl Neighbours {
     }
 }
 
-/// The tables of one. What a record does not tell, the Delta logs do.
+/// The tables of one.
 async fn one(
     context: &Context,
     engine: &Engine,
     snapshot: &SnapshotRecord,
     names: &[&'static str],
 ) -> Result<BTreeMap<String, DataFrame>> {
-    let mut records = BTreeMap::new();
     let mut given = BTreeMap::new();
-    for name in names {
-        let stage = STAGES.iter().find(|s| s.writes.contains(name)).map_or("", |s| s.name);
-        if !records.contains_key(stage) {
-            records.insert(stage, record(context, snapshot, stage).await?);
+    for stage in STAGES.iter().filter(|stage| stage.writes.iter().any(|table| names.contains(table))) {
+        let record = published::stage(context, snapshot, stage.name).await?;
+        for (name, written) in record.tables.iter().filter(|(name, _)| names.contains(&name.as_str())) {
+            let table =
+                tables::find(&context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
+            let frame = context.frame(engine, table.file_schema(), &written.all(), false)?;
+            given.insert(name.clone(), conform(frame, &table)?);
         }
-        let table =
-            tables::find(&context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
-        let files = match &records[stage] {
-            Some(record) => record.tables.get(*name).map(Written::all).unwrap_or_default(),
-            None => context.lake.files_of(snapshot, name, !table.grows).await?.files,
-        };
-        let frame = context.frame(engine, table.file_schema(), &files, false)?;
-        given.insert((*name).to_owned(), conform(frame, &table)?);
     }
     Ok(given)
-}
-
-/// The record of a stage, if it is as it was written.
-async fn record(context: &Context, snapshot: &SnapshotRecord, stage: &str) -> Result<Option<StageRecord>> {
-    let Some(path) = snapshot.content.stages.get(stage) else { return Ok(None) };
-    let place = Documents::place(path);
-    let problem = match context.lake.documents().get(path).await? {
-        None => "is gone".to_owned(),
-        Some(bytes) if snapshot.content.evidence.get(&place) != Some(&hex::encode(Sha256::digest(&bytes))) => {
-            "is another one than was written".to_owned()
-        }
-        Some(bytes) => match StageRecord::parse(&bytes) {
-            Ok(record) => return Ok(Some(record)),
-            Err(error) => error.to_string(),
-        },
-    };
-    tracing::warn!("{place} {problem}: which files {} has is asked of the Delta logs", snapshot.snapshot_id);
-    Ok(None)
 }
