@@ -116,8 +116,11 @@ class Lake:
         same = before == after
         # What is planted matters if it changes which files there are.
         planted = before is None and active(f"{folder}/lake", name) == active(f"{self.folder}/before", name)
-        # Nobody asks for older versions of the registry: a checkpoint holds what such a commit said.
-        held = after is None and name.startswith("snapshots/_delta_log/0") and int(name[21:41]) < CHECKPOINT
+        # A checkpoint holds what its own commit said, and those before; of the registry nobody asks for older versions.
+        commit = os.path.basename(name)[:20] if "/_delta_log/0" in name and name.endswith(".json") else ""
+        held = after is None and commit and (
+            int(commit) == CHECKPOINT or name.startswith("snapshots/") and int(commit) < CHECKPOINT
+        )
         # A state that was brought together with others as it was kept is named by no record.
         spare = name.startswith("_tessera/state/") and os.path.basename(name) not in self.named
         matters = not ignored(name) and not planted and not held and not spare

@@ -74,11 +74,15 @@ def trials(name, count, seed, one, keep=None):
 
     numbers = [keep] if keep else range(count)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for own, word, problem in pool.map(trial, numbers):
-            tally[word] += 1
-            if problem:
-                broken.append(own)
-                print(f"{name} {own}: {problem}", flush=True)
+        try:
+            for own, word, problem in pool.map(trial, numbers):
+                tally[word] += 1
+                if problem:
+                    broken.append(own)
+                    print(f"{name} {own}: {problem}", flush=True)
+        except KeyboardInterrupt:
+            # As long as one likes: what was done so far counts.
+            pool.shutdown(wait=False, cancel_futures=True)
     words = ", ".join(f"{n} {word}" for word, n in sorted(tally.items()))
     print(f"{name}: {sum(tally.values())} trials in {time.monotonic() - began:.0f} s: {words}", flush=True)
     return len(broken)

@@ -19,6 +19,14 @@ enum LogFile {
     Checkpoint(i64),
 }
 
+impl LogFile {
+    fn version(self) -> i64 {
+        match self {
+            Self::Commit(version) | Self::Checkpoint(version) => version,
+        }
+    }
+}
+
 impl Lake {
     /// The files of a table's log that none of the versions `asked` needs, nor the newest.
     pub async fn spare_log(&self, table: &str, asked: &BTreeSet<i64>) -> Result<Vec<Object>, LakeError> {
@@ -37,16 +45,22 @@ impl Lake {
         evidence: &BTreeMap<String, String>,
     ) -> Result<Vec<Finding>, LakeError> {
         let last = proven(table, evidence.keys());
+        let objects = self.objects(&format!("{table}/_delta_log")).await?;
+        let files: Vec<LogFile> = objects.iter().filter_map(|o| parse(&o.path)).collect();
+        // A checkpoint is made of a commit that stands.
+        let stands = |file: LogFile| match file {
+            LogFile::Commit(_) => true,
+            LogFile::Checkpoint(version) => files.contains(&LogFile::Commit(version)),
+        };
         let one = async |path: String| -> Result<Option<Finding>, LakeError> {
             let problem = match (evidence.get(&path), parse(&path)) {
                 (Some(sha256), _) => self.changed(&path, sha256).await?,
-                (None, Some(LogFile::Commit(version) | LogFile::Checkpoint(version))) if Some(version) > last => None,
+                (None, Some(file)) if Some(file.version()) > last && stands(file) => None,
                 (None, None) if !is_read(&path) => None,
                 _ => Some("was not written by tessera, and readers believe it"),
             };
             Ok(problem.map(|problem| Finding { place: path, problem: problem.to_owned() }))
         };
-        let objects = self.objects(&format!("{table}/_delta_log")).await?;
         let found: Vec<Option<Finding>> = concurrently(objects.into_iter().map(|o| one(o.path)).collect()).await?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -201,12 +215,12 @@ mod tests {
         let place = |name: &str| lake.path(&format!("segments/_delta_log/{name}"));
         let bytes = lake.store().get(&place(&checkpoint)).await.unwrap().bytes().await.unwrap();
         let (forged, parts) = (format!("{:020}.checkpoint.parquet", 10), format!("{:020}.checkpoint.1.1.parquet", 12));
-        let sidecar = "_sidecars/a.parquet".to_owned();
-        for name in [&forged, &parts, &sidecar] {
+        let (ahead, sidecar) = (format!("{:020}.checkpoint.parquet", 14), "_sidecars/a.parquet".to_owned());
+        for name in [&forged, &parts, &ahead, &sidecar] {
             lake.store().put(&place(name), bytes.clone().into()).await.unwrap();
         }
         lake.store().put(&place(&checkpoint), "other".into()).await.unwrap();
         lake.store().put(&place("_commit_1.json.tmp"), "an upload that was cut short".into()).await.unwrap();
-        assert_eq!(found(&evidence).await, [checkpoint, forged, parts, sidecar]);
+        assert_eq!(found(&evidence).await, [checkpoint, forged, parts, ahead, sidecar]);
     }
 }
