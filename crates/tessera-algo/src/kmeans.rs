@@ -13,9 +13,12 @@ use smartcore::{
 
 use crate::{
     Matrix,
-    lloyd::{Centroids, LloydError, Pass, assign_block, step},
+    held::{Held, Rest},
+    lloyd::{Centroids, LloydError, assign_block},
 };
 
+/// Iterations of smartcore per start: our own passes go the same way on, and cost less.
+const ITERATIONS: usize = 1;
 /// Passes of polishing at most, and the shift (in units of the data) at which it ends.
 const POLISH: usize = 300;
 const SHIFT: f64 = 1e-4;
@@ -66,7 +69,7 @@ pub fn distinct_rows(sample: &Matrix) -> usize {
 ///
 /// # Errors
 /// When the sample has fewer different rows than clusters, or smartcore refuses.
-pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64], iterations: usize) -> Result<Fit, KMeansError> {
+pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, KMeansError> {
     let distinct = distinct_rows(sample);
     if distinct < k.max(1) {
         return Err(KMeansError::FewerDistinctRows { distinct, k });
@@ -74,10 +77,11 @@ pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64], iterations: usize) -> 
     let columns = sample.columns();
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let keys: Vec<u64> = (0..sample.rows() as u64).collect();
+    let held = Held::new(&columns, &keys);
     let mut best: Option<Fit> = None;
     for seed in seeds {
-        let start = if k == 1 { mean(sample)? } else { start(sample, k, *seed, iterations)? };
-        let (centroids, inertia) = polish(start, &columns, &keys)?;
+        let start = if k == 1 { mean(sample)? } else { start(sample, k, *seed)? };
+        let Rest { centroids, inertia } = held.descend(start, POLISH, SHIFT)?;
         let better = best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && *seed < b.seed));
         if better {
             let labels = assign_block(&columns, &centroids)?.ids;
@@ -87,26 +91,10 @@ pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64], iterations: usize) -> 
     best.ok_or(KMeansError::NoSeed)
 }
 
-/// Lloyd's algorithm to rest.
-fn polish(mut centroids: Centroids, columns: &[&[f64]], keys: &[u64]) -> Result<(Centroids, f64), KMeansError> {
-    let mut inertia = f64::INFINITY;
-    for _ in 0..POLISH {
-        let mut pass = Pass::new(&centroids);
-        pass.update(&centroids, columns, keys)?;
-        inertia = pass.inertia();
-        let (next, shift) = step(&centroids, &pass)?;
-        if shift <= SHIFT {
-            break;
-        }
-        centroids = next;
-    }
-    Ok((centroids, inertia))
-}
-
-fn start(sample: &Matrix, k: usize, seed: u64, iterations: usize) -> Result<Centroids, KMeansError> {
+fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, KMeansError> {
     let failed = |e: smartcore::error::Failed| KMeansError::Fit(e.to_string());
     let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false).map_err(failed)?;
-    let parameters = KMeansParameters { k, max_iter: iterations.max(1), seed: Some(seed) };
+    let parameters = KMeansParameters { k, max_iter: ITERATIONS, seed: Some(seed) };
     let labels: Vec<u32> = KMeans::<f64, u32, DenseMatrix<f64>, Vec<u32>>::fit(&x, parameters)
         .and_then(|model| model.predict(&x))
         .map_err(failed)?;
@@ -189,7 +177,7 @@ pub(crate) mod tests {
     fn well_separated_clouds_are_found_for_fifty_seeds() {
         for seed in 0..50 {
             let (sample, truth) = blobs(4, 60, 4, seed);
-            let fit = fit_best(&sample, 4, &[seed, seed + 1, seed + 2, seed + 3, seed + 4], 50).expect("four clouds");
+            let fit = fit_best(&sample, 4, &[seed, seed + 1, seed + 2, seed + 3, seed + 4]).expect("four clouds");
             assert_eq!(adjusted_rand(&truth, &fit.labels), Some(1.0), "seed {seed}");
         }
     }
@@ -197,16 +185,16 @@ pub(crate) mod tests {
     #[test]
     fn fewer_different_rows_than_clusters_is_told() {
         let sample = Matrix::new(4, 1, vec![1.0, 1.0, 2.0, 2.0]).expect("finite");
-        assert_eq!(fit_best(&sample, 3, &[1], 10), Err(KMeansError::FewerDistinctRows { distinct: 2, k: 3 }));
-        let fit = fit_best(&sample, 2, &[1, 2, 3], 10).expect("two places");
+        assert_eq!(fit_best(&sample, 3, &[1]), Err(KMeansError::FewerDistinctRows { distinct: 2, k: 3 }));
+        let fit = fit_best(&sample, 2, &[1, 2, 3]).expect("two places");
         assert_eq!(fit.inertia, 0.0);
-        assert_eq!(fit_best(&sample, 2, &[], 10), Err(KMeansError::NoSeed));
+        assert_eq!(fit_best(&sample, 2, &[]), Err(KMeansError::NoSeed));
     }
 
     #[test]
     fn one_cluster_is_the_mean() {
         let sample = Matrix::new(3, 1, vec![0.0, 3.0, 6.0]).expect("finite");
-        let fit = fit_best(&sample, 1, &[7], 10).expect("one cluster");
+        let fit = fit_best(&sample, 1, &[7]).expect("one cluster");
         assert_eq!((fit.centroids.row(0), fit.inertia), ([3.0].as_slice(), 18.0));
     }
 
@@ -216,7 +204,7 @@ pub(crate) mod tests {
         data.extend([5.0, 6.0, 7.0]);
         let sample = Matrix::new(203, 1, data).expect("finite");
         for seed in 0..20 {
-            let fit = fit_best(&sample, 4, &[seed], 20).expect("four places");
+            let fit = fit_best(&sample, 4, &[seed]).expect("four places");
             let used: HashSet<_> = fit.labels.iter().collect();
             assert_eq!(used.len(), 4, "seed {seed}");
         }

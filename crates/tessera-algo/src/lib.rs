@@ -4,6 +4,7 @@
 
 pub mod agreement;
 pub mod fixed;
+mod held;
 pub mod interval;
 pub mod kmeans;
 pub mod lloyd;

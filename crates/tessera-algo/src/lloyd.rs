@@ -321,6 +321,18 @@ pub struct Assigned {
     pub margins: Vec<f64>,
 }
 
+/// The nearest centroid of each row, of columns that fit ([`check`]).
+pub(crate) fn nearest(centroids: &Centroids, columns: &[&[f64]], ids: &mut Vec<u32>) {
+    let rows = columns.first().map_or(0, |c| c.len());
+    let mut nearest = Nearest::new();
+    ids.clear();
+    for start in (0..rows).step_by(BLOCK) {
+        let n = BLOCK.min(rows - start);
+        pulp::Arch::new().dispatch(|| nearest.find(centroids, columns, start, n));
+        ids.extend_from_slice(&nearest.ids[..n]);
+    }
+}
+
 /// Assigns rows, given as a column per coordinate.
 ///
 /// # Errors
@@ -350,7 +362,7 @@ pub fn assign_block(columns: &[&[f64]], centroids: &Centroids) -> Result<Assigne
     Ok(assigned)
 }
 
-fn check(centroids: &Centroids, columns: &[&[f64]], rows: Option<usize>) -> Result<usize, LloydError> {
+pub(crate) fn check(centroids: &Centroids, columns: &[&[f64]], rows: Option<usize>) -> Result<usize, LloydError> {
     let rows = rows.or_else(|| columns.first().map(|c| c.len())).unwrap_or(0);
     if columns.len() != centroids.dims || columns.iter().any(|c| c.len() != rows) {
         return Err(LloydError::Columns { expected: centroids.dims });

@@ -11,8 +11,7 @@ use crate::{
     lloyd::assign_block,
 };
 
-/// Iterations of smartcore per fit, and starts.
-const ITERATIONS: usize = 5;
+/// Starts of a fit.
 const STARTS: u64 = 2;
 
 /// The mean strength over `splits` halvings. `keys` are stable keys of the rows, by whose hash they are split, so that
@@ -33,8 +32,8 @@ pub fn prediction_strength(
         let (train, test): (Vec<usize>, Vec<usize>) = (0..sample.rows()).partition(|i| side(keys[*i]));
         let (train, test) = (sample.select(&train), sample.select(&test));
         let seeds: Vec<u64> = (0..STARTS).map(|s| seed.wrapping_add(s)).collect();
-        let train = kmeans::fit_best(&train, k, &seeds, ITERATIONS)?;
-        let own = kmeans::fit_best(&test, k, &seeds, ITERATIONS)?;
+        let train = kmeans::fit_best(&train, k, &seeds)?;
+        let own = kmeans::fit_best(&test, k, &seeds)?;
         let columns = test.columns();
         let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
         let predicted = assign_block(&columns, &train.centroids)?.ids;

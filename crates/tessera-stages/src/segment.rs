@@ -52,8 +52,6 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     segment(night).boxed()
 }
 
-/// Iterations of smartcore per start: enough to leave its first guess; our own passes go on from there.
-const CANDIDATE_ITERATIONS: usize = 5;
 /// Splits of the sample for the prediction strength.
 const SPLITS: usize = 2;
 
@@ -137,7 +135,7 @@ fn candidates(
     // The longest first, so that no thread is left alone with it at the end.
     let longest_first: Vec<usize> = ks.iter().rev().copied().collect();
     let mut fitted = parallel::map(&longest_first, threads, |k| {
-        let fit = kmeans::fit_best(sample, *k, &seeds, CANDIDATE_ITERATIONS)?;
+        let fit = kmeans::fit_best(sample, *k, &seeds)?;
         // A half of the sample may have too few different rows.
         Ok((fit, stability::prediction_strength(sample, hashes, *k, settings.seed, SPLITS).ok()))
     });
