@@ -5,9 +5,9 @@
 //! the distances alone.
 
 use crate::{
-    fixed::{from_fixed, to_fixed},
-    lloyd::{Centroids, LloydError, Pass, check, nearest, step},
-    matrix::squared_distance,
+    fixed::to_fixed,
+    lloyd::{Centroids, LloydError, Pass, check, step},
+    nearest,
 };
 
 /// The rows, a column per coordinate, with a key each that decides ties.
@@ -37,37 +37,23 @@ impl<'a> Held<'a> {
     /// When columns and centroids do not fit, or a value is not finite.
     pub(crate) fn descend(&self, start: Centroids, passes: usize, shift: f64) -> Result<Rest, LloydError> {
         check(&start, self.columns, Some(self.keys.len()))?;
-        let (k, dims) = (start.k(), start.dims());
+        let dims = start.dims();
+        let mut running = Pass::new(&start);
         let mut centroids = start;
-        let mut sums = vec![0_i128; k * dims];
-        let mut counts = vec![0_u64; k];
-        let mut ids: Vec<u32> = Vec::new();
-        let mut found: Vec<u32> = Vec::new();
-        for pass in 0..passes {
-            nearest(&centroids, self.columns, &mut found);
-            for (row, id) in found.iter().enumerate().filter(|(row, id)| pass == 0 || ids[*row] != **id) {
-                let values = &self.fixed[row * dims..(row + 1) * dims];
-                if pass > 0 {
-                    let left = ids[row] as usize;
-                    counts[left] -= 1;
-                    sums[left * dims..(left + 1) * dims].iter_mut().zip(values).for_each(|(sum, x)| *sum -= x);
+        let (mut before, mut now): (Vec<u32>, Vec<u32>) = Default::default();
+        for _ in 0..passes {
+            nearest::ids(&centroids, self.columns, &mut now);
+            for (row, to) in now.iter().enumerate() {
+                let from = before.get(row).copied();
+                if from != Some(*to) {
+                    running.place(&self.fixed[row * dims..(row + 1) * dims], from, *to);
                 }
-                let id = *id as usize;
-                counts[id] += 1;
-                sums[id * dims..(id + 1) * dims].iter_mut().zip(values).for_each(|(sum, x)| *sum += x);
             }
-            std::mem::swap(&mut ids, &mut found);
-            let (next, moved) = match counts.contains(&0) {
-                // Which rows are far enough away to seed a cluster anew, a pass finds.
+            std::mem::swap(&mut before, &mut now);
+            let (next, moved) = match running.counts().contains(&0) {
+                // Which rows are far enough away to seed a cluster anew, only a pass over all finds.
                 true => step(&centroids, &self.pass(&centroids)?)?,
-                false => {
-                    let mean = |(sum, at): (&i128, usize)| from_fixed(*sum) / counts[at / dims] as f64;
-                    let means: Vec<f64> = sums.iter().zip(0..).map(mean).collect();
-                    let next = Centroids::new(k, dims, means)?;
-                    let moved = (0..k).map(|id| squared_distance(next.row(id), centroids.row(id)).sqrt());
-                    let moved = moved.fold(0.0, f64::max);
-                    (next, moved)
-                }
+                false => step(&centroids, &running)?,
             };
             if moved <= shift {
                 break;

@@ -14,7 +14,8 @@ use smartcore::{
 use crate::{
     Matrix,
     held::{Held, Rest},
-    lloyd::{Centroids, LloydError, assign_block},
+    lloyd::{Centroids, LloydError},
+    nearest::assign_block,
 };
 
 /// Iterations of smartcore per start: our own passes go the same way on, and cost less.

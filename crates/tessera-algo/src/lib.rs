@@ -9,6 +9,7 @@ pub mod interval;
 pub mod kmeans;
 pub mod lloyd;
 pub mod matrix;
+pub mod nearest;
 pub mod parallel;
 pub mod scorecard;
 pub mod stability;

@@ -4,10 +4,11 @@
 //! parts of the rows merge to the pass over all of them, bit for bit. A row belongs to the nearest centroid, ties to the
 //! lower id. The farthest rows are kept aside, ties by key, to reseed clusters that run empty.
 
-use crate::fixed::{from_fixed, to_fixed};
+use crate::{
+    fixed::{from_fixed, to_fixed},
+    nearest::{BLOCK, Nearest},
+};
 
-/// Rows that are worked on together: their distances stay in the first-level cache.
-const BLOCK: usize = 512;
 const VERSION: u8 = 1;
 
 /// k points of d coordinates.
@@ -151,6 +152,20 @@ impl Pass {
                     self.keep(Far { squared, key: keys[start + i], row });
                 }
             }
+        }
+    }
+
+    /// Takes a row, in fixed point, out of the cluster it was in and into another. Of that, counts and sums alone are told.
+    pub(crate) fn place(&mut self, row: &[i128], from: Option<u32>, to: u32) {
+        let mut change = |id: u32, by: fn(&mut i128, &i128)| {
+            let id = id as usize;
+            self.sums[id * self.dims..(id + 1) * self.dims].iter_mut().zip(row).for_each(|(sum, x)| by(sum, x));
+        };
+        change(to, |sum, x| *sum += x);
+        self.counts[to as usize] += 1;
+        if let Some(from) = from {
+            change(from, |sum, x| *sum -= x);
+            self.counts[from as usize] -= 1;
         }
     }
 
@@ -310,58 +325,6 @@ pub fn step(centroids: &Centroids, pass: &Pass) -> Result<(Centroids, f64), Lloy
     Ok((Centroids::new(pass.k, pass.dims, data)?, shift))
 }
 
-/// The nearest centroids of rows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assigned {
-    /// Cluster of each row.
-    pub ids: Vec<u32>,
-    /// Euclidean distance to its centroid.
-    pub distances: Vec<f64>,
-    /// (d2 − d1) / d2 of the two nearest centroids; 1 where there is one, 0 where a row stands on both.
-    pub margins: Vec<f64>,
-}
-
-/// The nearest centroid of each row, of columns that fit ([`check`]).
-pub(crate) fn nearest(centroids: &Centroids, columns: &[&[f64]], ids: &mut Vec<u32>) {
-    let rows = columns.first().map_or(0, |c| c.len());
-    let mut nearest = Nearest::new();
-    ids.clear();
-    for start in (0..rows).step_by(BLOCK) {
-        let n = BLOCK.min(rows - start);
-        pulp::Arch::new().dispatch(|| nearest.find(centroids, columns, start, n));
-        ids.extend_from_slice(&nearest.ids[..n]);
-    }
-}
-
-/// Assigns rows, given as a column per coordinate.
-///
-/// # Errors
-/// When columns are missing, differ in length, or hold a value that is not finite.
-pub fn assign_block(columns: &[&[f64]], centroids: &Centroids) -> Result<Assigned, LloydError> {
-    let rows = check(centroids, columns, None)?;
-    let mut assigned = Assigned {
-        ids: Vec::with_capacity(rows),
-        distances: Vec::with_capacity(rows),
-        margins: Vec::with_capacity(rows),
-    };
-    let mut nearest = Nearest::new();
-    for start in (0..rows).step_by(BLOCK) {
-        let n = BLOCK.min(rows - start);
-        pulp::Arch::new().dispatch(|| nearest.find(centroids, columns, start, n));
-        assigned.ids.extend_from_slice(&nearest.ids[..n]);
-        for i in 0..n {
-            let (first, second) = (nearest.first[i].sqrt(), nearest.second[i].sqrt());
-            assigned.distances.push(first);
-            assigned.margins.push(match (centroids.k, second > 0.0) {
-                (1, _) => 1.0,
-                (_, true) => (second - first) / second,
-                (_, false) => 0.0,
-            });
-        }
-    }
-    Ok(assigned)
-}
-
 pub(crate) fn check(centroids: &Centroids, columns: &[&[f64]], rows: Option<usize>) -> Result<usize, LloydError> {
     let rows = rows.or_else(|| columns.first().map(|c| c.len())).unwrap_or(0);
     if columns.len() != centroids.dims || columns.iter().any(|c| c.len() != rows) {
@@ -373,52 +336,13 @@ pub(crate) fn check(centroids: &Centroids, columns: &[&[f64]], rows: Option<usiz
     }
 }
 
-/// The two nearest centroids of the rows of a block.
-struct Nearest {
-    squared: [f64; BLOCK],
-    first: [f64; BLOCK],
-    second: [f64; BLOCK],
-    ids: [u32; BLOCK],
-}
-
-impl Nearest {
-    fn new() -> Self {
-        Self { squared: [0.0; BLOCK], first: [0.0; BLOCK], second: [0.0; BLOCK], ids: [0; BLOCK] }
-    }
-
-    /// Each row's arithmetic goes through the coordinates in order, whatever block the row is in.
-    #[inline(always)]
-    fn find(&mut self, centroids: &Centroids, columns: &[&[f64]], start: usize, n: usize) {
-        self.first[..n].fill(f64::INFINITY);
-        self.second[..n].fill(f64::INFINITY);
-        self.ids[..n].fill(0);
-        for id in 0..centroids.k {
-            let squared = &mut self.squared[..n];
-            squared.fill(0.0);
-            for (column, c) in columns.iter().zip(centroids.row(id)) {
-                for (squared, x) in squared.iter_mut().zip(&column[start..start + n]) {
-                    let difference = x - c;
-                    *squared += difference * difference;
-                }
-            }
-            let id = u32::try_from(id).unwrap_or(u32::MAX);
-            let best = self.first[..n].iter_mut().zip(&mut self.second[..n]).zip(&mut self.ids[..n]);
-            for (((first, second), nearest), squared) in best.zip(squared.iter()) {
-                let closer = *squared < *first;
-                *second = if closer { *first } else { second.min(*squared) };
-                *nearest = if closer { id } else { *nearest };
-                *first = if closer { *squared } else { *first };
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::matrix::squared_distance;
+    use crate::nearest::assign_block;
 
     fn columns(rows: &[[f64; 2]]) -> [Vec<f64>; 2] {
         [0, 1].map(|c| rows.iter().map(|r| r[c]).collect())

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     Matrix,
     kmeans::{self, KMeansError},
-    lloyd::assign_block,
+    nearest::assign_block,
 };
 
 /// Starts of a fit.

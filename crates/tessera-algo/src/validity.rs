@@ -314,7 +314,7 @@ fn check(sample: &Matrix, labels: &[u32], k: usize) -> Result<(), ValidityError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{kmeans::tests::blobs, lloyd::assign_block};
+    use crate::{kmeans::tests::blobs, nearest::assign_block};
 
     /// Rousseeuw's definition, word by word.
     fn naive(sample: &Matrix, labels: &[u32], k: usize) -> f64 {

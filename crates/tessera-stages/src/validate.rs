@@ -9,10 +9,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use futures::FutureExt;
-use tessera_algo::{
-    lloyd::{self, Centroids},
-    validity,
-};
+use tessera_algo::{lloyd::Centroids, nearest, validity};
 use tessera_contract::{Project, Scaling, project::Gate};
 
 use crate::{
@@ -62,7 +59,7 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     let columns: Vec<Vec<f64>> =
         (0..axes.len()).map(|c| (0..sample.rows()).map(|r| sample.row(r)[c]).collect()).collect();
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-    let labels = lloyd::assign_block(&columns, &centroids).map_err(|e| StageError::Data(e.to_string()))?.ids;
+    let labels = nearest::assign_block(&columns, &centroids).map_err(|e| StageError::Data(e.to_string()))?.ids;
     let silhouettes = validity::silhouettes(&sample, &[(&labels, centroids.k())], night.engine.partitions())
         .map_err(|e| StageError::Data(e.to_string()))?;
     let silhouette = silhouettes.first();

@@ -13,7 +13,7 @@ use datafusion::{
     logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility},
     prelude::lit,
 };
-use tessera_algo::lloyd::{Centroids, assign_block};
+use tessera_algo::{lloyd::Centroids, nearest::assign_block};
 
 use super::{lloyd_pass::features, wrong};
 
