@@ -29,20 +29,10 @@ class Lake:
                 raise Broken(ended.err)
         # As it stood after each night: an attacker may put an old file back.
         shutil.copytree(f"{folder}/lake", f"{folder}/before")
-        ended = self.run(folder, "run", "--as-of", NEXT)
-        if ended.code:
-            raise Broken(ended.err)
-        self.expect = self.fingerprints(folder, NEXT)
+        self.expect = self.next_of(folder)
         # A registry without its last row is that of a last night which ended before it was published; `--expect` tells them apart.
-        shutil.rmtree(f"{folder}/lake")
-        shutil.copytree(f"{folder}/before", f"{folder}/lake")
         os.remove(f"{folder}/lake/{NEWEST}")
-        ended = self.run(folder, "run", "--as-of", NEXT)
-        if ended.code:
-            raise Broken(ended.err)
-        self.unpublished = self.fingerprints(folder, NEXT)
-        shutil.rmtree(f"{folder}/lake")
-        shutil.copytree(f"{folder}/before", f"{folder}/lake")
+        self.unpublished = self.next_of(folder)
         self.head = json.loads(self.run(folder, "snapshots", "list", "--json").out)[-1]["hash"]
         self.kinds = {}
         for place, _, names in sorted(os.walk(f"{folder}/lake")):
@@ -56,6 +46,16 @@ class Lake:
 
     def run(self, folder, *arguments):
         return run([self.tessera, *arguments, "--project", PROJECT, "--lake", "lake"], folder)
+
+    def next_of(self, folder):
+        """What the next night of the lake is. The lake is as before then."""
+        ended = self.run(folder, "run", "--as-of", NEXT)
+        if ended.code:
+            raise Broken(ended.err)
+        told = self.fingerprints(folder, NEXT)
+        shutil.rmtree(f"{folder}/lake")
+        shutil.copytree(f"{folder}/before", f"{folder}/lake")
+        return told
 
     def fingerprints(self, folder, night):
         shown = self.run(folder, "snapshots", "show", "--as-of", night, "--json")
