@@ -18,6 +18,8 @@ use crate::{
     nearest::assign_block,
 };
 
+/// Rows that are enough for a first guess.
+const ENOUGH: usize = 2_500;
 /// Iterations of smartcore per start: our own passes go the same way on, and cost less.
 const ITERATIONS: usize = 1;
 /// Passes of polishing at most, and the shift (in units of the data) at which it ends.
@@ -92,7 +94,13 @@ pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, KMeansE
     best.ok_or(KMeansError::NoSeed)
 }
 
+/// smartcore's first guess. Of many rows each start looks at another part: where it comes to rest is decided on all of them
+/// (Bradley & Fayyad 1998, "Refining initial points for k-means clustering").
 fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, KMeansError> {
+    let parts = (sample.rows() / ENOUGH).max(1);
+    let part: Vec<usize> = (0..sample.rows()).skip((seed % parts as u64) as usize).step_by(parts).collect();
+    let part = sample.select(&part);
+    let sample = if parts > 1 && distinct_rows(&part) >= k { &part } else { sample };
     let failed = |e: smartcore::error::Failed| KMeansError::Fit(e.to_string());
     let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false).map_err(failed)?;
     let parameters = KMeansParameters { k, max_iter: ITERATIONS, seed: Some(seed) };
@@ -181,6 +189,21 @@ pub(crate) mod tests {
             let fit = fit_best(&sample, 4, &[seed, seed + 1, seed + 2, seed + 3, seed + 4]).expect("four clouds");
             assert_eq!(adjusted_rand(&truth, &fit.labels), Some(1.0), "seed {seed}");
         }
+    }
+
+    /// Of so many rows, each start sees a part.
+    #[test]
+    fn a_part_is_enough_for_a_first_guess() {
+        for seed in 0..6 {
+            let (sample, truth) = blobs(5, ENOUGH, 3, seed);
+            let fit = fit_best(&sample, 5, &[seed, seed + 1, seed + 2, seed + 3]).expect("five clouds");
+            assert_eq!(adjusted_rand(&truth, &fit.labels), Some(1.0), "seed {seed}");
+        }
+        // Where a part has fewer places than clusters, all rows are looked at.
+        let place = |i: usize| if i % 4 == 0 { (i / 4 % 3) as f64 } else { 7.0 };
+        let sample = Matrix::new(4 * ENOUGH, 1, (0..4 * ENOUGH).map(place).collect()).expect("finite");
+        let fit = fit_best(&sample, 4, &[0, 1, 2, 3]).expect("four places");
+        assert_eq!(fit.inertia, 0.0);
     }
 
     #[test]

@@ -5,10 +5,7 @@
 //! `bucket-7`, and the column `bucket` for stages (see [`crate::Engine::read_buckets`]). It never changes a result. (Not
 //! `bucket=7`: readers would take that for a partition column that the table does not have.)
 
-use datafusion::{
-    arrow::array::ArrayRef,
-    common::{Result, internal_datafusion_err},
-};
+use datafusion::{arrow::array::ArrayRef, common::Result};
 use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::row_hashes;
@@ -42,7 +39,5 @@ pub struct Buckets {
 /// The bucket of each value.
 pub(crate) fn buckets_of(values: &ArrayRef, count: usize) -> Result<Vec<usize>> {
     let hashes = row_hashes(std::slice::from_ref(values), &[BUCKET])?;
-    let bucket =
-        |hash: u128| usize::try_from((hash >> 64) % count as u128).map_err(|e| internal_datafusion_err!("{e}"));
-    hashes.into_iter().map(bucket).collect()
+    Ok(hashes.into_iter().map(|hash| ((hash >> 64) as u64 % count as u64) as usize).collect())
 }

@@ -84,7 +84,7 @@ pub fn row_hashes(columns: &[ArrayRef], names: &[&str]) -> Result<Vec<u128>> {
     let mut state = vec![(0x9E37_79B9_7F4A_7C15_u64, 0xC2B2_AE3D_27D4_EB4F_u64); rows];
     let mut hashes = vec![0; rows];
     for (column, name) in columns.iter().zip(names) {
-        value_hashes(column, xxh3_64(name.as_bytes()), &mut hashes)?;
+        hash_values(column, xxh3_64(name.as_bytes()), &mut hashes)?;
         for ((a, b), v) in state.iter_mut().zip(&hashes) {
             *a = (*a ^ v).rotate_left(27).wrapping_mul(0x9E37_79B1_85EB_CA87);
             *b = b.wrapping_add(*v).rotate_left(31).wrapping_mul(0xC2B2_AE3D_27D4_EB4F);
@@ -101,13 +101,23 @@ pub fn row_hashes(columns: &[ArrayRef], names: &[&str]) -> Result<Vec<u128>> {
         .collect())
 }
 
+/// 64 bits of every value of a column, for finding what may be equal within a process.
+///
+/// # Errors
+/// When the column is of a type that no table of ours has.
+pub(crate) fn value_hashes(column: &ArrayRef) -> Result<Vec<u64>> {
+    let mut hashes = vec![0; column.len()];
+    hash_values(column, 0, &mut hashes)?;
+    Ok(hashes)
+}
+
 /// Puts a hash of each value where it belongs.
 fn fill<V>(out: &mut [u64], values: impl Iterator<Item = Option<V>>, null: u64, mut hash: impl FnMut(V) -> u64) {
     out.iter_mut().zip(values).for_each(|(out, value)| *out = value.map_or(null, &mut hash));
 }
 
 /// The hash of every value of a column, which has as many as `out`.
-fn value_hashes(column: &ArrayRef, seed: u64, out: &mut [u64]) -> Result<()> {
+fn hash_values(column: &ArrayRef, seed: u64, out: &mut [u64]) -> Result<()> {
     let null = xxh3_64_with_seed(&[], !seed);
     if column.logical_null_count() == column.len() {
         out.fill(null);
@@ -177,7 +187,7 @@ fn value_hashes(column: &ArrayRef, seed: u64, out: &mut [u64]) -> Result<()> {
                 let values = list.value(row);
                 elements.clear();
                 elements.resize(values.len(), 0);
-                value_hashes(&values, 0, &mut elements)?;
+                hash_values(&values, 0, &mut elements)?;
                 bytes.clear();
                 elements.iter().for_each(|e| bytes.extend_from_slice(&e.to_le_bytes()));
                 *out = hash(&bytes);
@@ -188,7 +198,7 @@ fn value_hashes(column: &ArrayRef, seed: u64, out: &mut [u64]) -> Result<()> {
             let mut parts = Vec::new();
             for field in fields.columns() {
                 let mut part = vec![0; column.len()];
-                value_hashes(field, 0, &mut part)?;
+                hash_values(field, 0, &mut part)?;
                 parts.push(part);
             }
             let mut bytes = Vec::new();

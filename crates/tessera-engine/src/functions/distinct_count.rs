@@ -17,7 +17,7 @@ use super::{
     arity,
     grouped::{State, take},
 };
-use crate::fingerprint::row_hashes;
+use crate::fingerprint::value_hashes;
 
 /// The hashes of the values.
 #[derive(Debug, Default)]
@@ -41,8 +41,7 @@ impl State for DistinctCount {
 
     fn open(values: &[ArrayRef]) -> Result<Values> {
         arity(Self::NAME, values, 1)?;
-        let hashes = row_hashes(&values[..1], &["value"])?.into_iter().map(|h| h as u64).collect();
-        Ok(Values { column: Arc::clone(&values[0]), hashes })
+        Ok(Values { column: Arc::clone(&values[0]), hashes: value_hashes(&values[0])? })
     }
 
     fn update(&mut self, values: &Values, row: usize) -> Result<()> {

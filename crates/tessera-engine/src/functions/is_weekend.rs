@@ -13,17 +13,14 @@ use datafusion::{
 use jiff::{Timestamp, tz::TimeZone};
 use tessera_contract::as_of::zone;
 
-use super::{arity, cast, literal_text, stateless, wrong};
+use super::{arity, cast, literal_text, with_words, wrong};
 
 pub(super) fn udf() -> ScalarUDF {
-    stateless("is_weekend", DataType::Boolean, is_weekend)
+    with_words("is_weekend", 1, DataType::Boolean, is_weekend)
 }
 
 fn is_weekend(args: &[ArrayRef]) -> Result<ArrayRef> {
     arity("is_weekend", args, 2)?;
-    if args[0].is_empty() {
-        return Ok(Arc::new(BooleanArray::from(Vec::<bool>::new())));
-    }
     let name = literal_text(&args[1], "the time zone")?;
     let zone = zone(&name).map_err(|e| wrong(e.to_string()))?;
     let instants = cast(&args[0], &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;

@@ -73,7 +73,12 @@ fn amount(quantity: i128, price: i128, rate: i128) -> Option<i128> {
 
 fn divide(value: i128, by: i128) -> i128 {
     let half = by / 2;
-    (if value < 0 { value - half } else { value + half }) / by
+    let value = if value < 0 { value - half } else { value + half };
+    // A processor divides 64 bits; 128 are a function call.
+    match (i64::try_from(value), i64::try_from(by)) {
+        (Ok(value), Ok(by)) => (value / by).into(),
+        _ => value / by,
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +95,7 @@ mod tests {
         assert_eq!(amount(1, 5, ONE), Some(1));
         assert_eq!(amount(1, -5, ONE), Some(-1));
         assert_eq!(amount(i128::MAX, 10, ONE), None);
+        // 10 million × 99,999.9999 at half off: more than 64 bits before the division.
+        assert_eq!(amount(10_000_000_000, 999_999_999, ONE / 2), Some(499_999_999_500_000_000));
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod bucket;
 pub(crate) mod customer_key;
 mod days_between;
 mod distinct_count;
+mod failed;
 mod grouped;
 mod is_weekend;
 mod line_amount;
@@ -41,6 +42,7 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         bucket::udf(),
         customer_key::udf(secret, secret.map(Secret::identity).unwrap_or_default()),
         days_between::udf(),
+        failed::udf(),
         is_weekend::udf(),
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
@@ -71,14 +73,29 @@ fn stateless(
     returns: DataType,
     eval: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
 ) -> ScalarUDF {
+    with_words(name, usize::MAX, returns, eval)
+}
+
+/// The same of a function whose arguments from the `first` on are words: literals, columns of one row instead of the same in every row.
+fn with_words(
+    name: &'static str,
+    first: usize,
+    returns: DataType,
+    eval: impl Fn(&[ArrayRef]) -> Result<ArrayRef> + Send + Sync + 'static,
+) -> ScalarUDF {
     use datafusion::logical_expr::{Signature, Volatility, expr_fn::SimpleScalarUDF};
     ScalarUDF::from(SimpleScalarUDF::new_with_signature(
         name,
         Signature::variadic_any(Volatility::Immutable),
         returns,
         Arc::new(move |args: &[ColumnarValue]| {
-            let scalar = args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
-            let result = eval(&ColumnarValue::values_to_arrays(args)?)?;
+            let (columns, words) = args.split_at(first.min(args.len()));
+            let scalar = columns.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+            let mut columns = ColumnarValue::values_to_arrays(columns)?;
+            for word in words {
+                columns.push(word.to_array(1)?);
+            }
+            let result = eval(&columns)?;
             if scalar {
                 return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
             }
@@ -97,7 +114,8 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
 
 /// The single text of an argument that has to be a literal.
 fn literal_text(array: &ArrayRef, what: &str) -> Result<String> {
-    match ScalarValue::try_from_array(array, 0)?.try_as_str().flatten() {
+    let word = if array.len() == 1 { Some(ScalarValue::try_from_array(array, 0)?) } else { None };
+    match word.as_ref().and_then(|word| word.try_as_str().flatten()) {
         Some(text) => Ok(text.to_owned()),
         None => Err(wrong(format!("{what} must be a text literal"))),
     }

@@ -18,7 +18,7 @@ use super::{
     arity, cast,
     grouped::{State, take},
 };
-use crate::fingerprint::row_hashes;
+use crate::fingerprint::value_hashes;
 
 const DAY: f64 = 86_400e6;
 
@@ -65,7 +65,7 @@ impl State for OrderStats {
         let times = cast(&values[1], &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?;
         Ok(Lines {
             ids: Arc::clone(&values[0]),
-            hashes: row_hashes(&values[..1], &["order"])?.into_iter().map(|h| h as u64).collect(),
+            hashes: value_hashes(&values[0])?,
             times: times.as_primitive::<TimestampMicrosecondType>().clone(),
         })
     }

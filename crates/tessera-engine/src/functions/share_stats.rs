@@ -18,7 +18,7 @@ use super::{
     arity, cast,
     grouped::{State, take},
 };
-use crate::fingerprint::row_hashes;
+use crate::fingerprint::value_hashes;
 
 /// Sums by hash of the key, sorted by it.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl State for ShareStats {
         arity(Self::NAME, values, 2)?;
         Ok(Rows {
             keys: Arc::clone(&values[0]),
-            hashes: row_hashes(&values[..1], &["key"])?.into_iter().map(|h| h as u64).collect(),
+            hashes: value_hashes(&values[0])?,
             amounts: cast(&values[1], &Kind::Money.arrow())?.as_primitive::<Decimal128Type>().clone(),
         })
     }

@@ -23,7 +23,7 @@ use jiff::{
 };
 use tessera_contract::{as_of::zone, table::Kind};
 
-use super::{arity, cast, literal_text, stateless, wrong};
+use super::{arity, cast, literal_text, with_words, wrong};
 
 /// What is made of the text.
 #[derive(Clone, Copy)]
@@ -36,22 +36,18 @@ pub(super) enum Target {
 
 pub(super) fn udf(target: Target) -> ScalarUDF {
     match target {
-        Target::Instant => stateless("try_instant", Kind::Instant.arrow(), move |args| try_parse(target, args)),
-        Target::Date => stateless("try_date", DataType::Date32, move |args| try_parse(target, args)),
+        Target::Instant => with_words("try_instant", 1, Kind::Instant.arrow(), move |args| try_parse(target, args)),
+        Target::Date => with_words("try_date", 1, DataType::Date32, move |args| try_parse(target, args)),
     }
 }
 
 fn try_parse(target: Target, args: &[ArrayRef]) -> Result<ArrayRef> {
     arity("try_instant", args, 2)?;
-    let empty = args[0].is_empty();
-    let name = if empty { "UTC".to_owned() } else { literal_text(&args[1], "the time zone")? };
+    let name = literal_text(&args[1], "the time zone")?;
     let reader = Reader {
         zone: zone(&name).map_err(|e| wrong(e.to_string()))?,
         utc: name == "UTC",
-        formats: match empty {
-            true => Vec::new(),
-            false => args[2..].iter().map(|f| literal_text(f, "a date format")).collect::<Result<_>>()?,
-        },
+        formats: args[2..].iter().map(|f| literal_text(f, "a date format")).collect::<Result<_>>()?,
     };
     if let (Target::Instant, DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64) =
         (target, args[0].data_type())

@@ -4,15 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use datafusion::{
-    arrow::array::{Array, RecordBatch},
+    arrow::{
+        array::{Array, RecordBatch},
+        datatypes::{DataType, FieldRef},
+    },
     common::Result,
 };
 use futures::future::BoxFuture;
 use object_store::{ObjectStore, buffered::BufWriter, path::Path};
 use parquet::{
     arrow::{AsyncArrowWriter, arrow_writer::ArrowWriterOptions, async_writer::AsyncFileWriter},
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     file::properties::{EnabledStatistics, WriterProperties, WriterVersion},
+    schema::types::ColumnPath,
 };
 use sha2::{Digest, Sha256};
 
@@ -50,8 +54,7 @@ impl OpenFile {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
         let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: route.lifetime != Lifetime::Scratch };
-        let options =
-            ArrowWriterOptions::new().with_properties(properties(route.lifetime, route.buckets.is_some(), first)?);
+        let options = ArrowWriterOptions::new().with_properties(properties(route, first)?);
         let fingerprinted =
             route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
         let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;
@@ -95,7 +98,8 @@ impl OpenFile {
     }
 }
 
-fn properties(lifetime: Lifetime, one_of_many: bool, first: &RecordBatch) -> Result<WriterProperties> {
+fn properties(route: &RouteSpec, first: &RecordBatch) -> Result<WriterProperties> {
+    let lifetime = route.lifetime;
     let mut properties = WriterProperties::builder()
         .set_created_by("tessera".to_owned())
         .set_writer_version(WriterVersion::PARQUET_1_0)
@@ -117,12 +121,18 @@ fn properties(lifetime: Lifetime, one_of_many: bool, first: &RecordBatch) -> Res
         let column = field.name().as_str().into();
         properties = properties.set_column_statistics_enabled(column, EnabledStatistics::Page);
     }
-    for name in mostly_different(first)? {
-        properties = properties.set_column_dictionary_enabled(name.into(), false);
+    for field in mostly_different(first)? {
+        let column: ColumnPath = field.name().as_str().into();
+        properties = properties.set_column_dictionary_enabled(column.clone(), false);
+        if let Some(encoding) = encoding(field.data_type()) {
+            properties = properties.set_column_encoding(column, encoding);
+        }
     }
-    if one_of_many {
+    if let Some(buckets) = &route.buckets {
+        // Between which keys those of a bucket are says nothing.
         properties = properties
-            .set_max_row_group_row_count(Some(ROW_GROUP / 4))
+            .set_column_statistics_enabled(buckets.column.as_str().into(), EnabledStatistics::None)
+            .set_max_row_group_row_count(Some(ROW_GROUP / 8))
             .set_data_page_size_limit(PAGE)
             .set_dictionary_page_size_limit(PAGE);
     }
@@ -133,22 +143,36 @@ fn properties(lifetime: Lifetime, one_of_many: bool, first: &RecordBatch) -> Res
 const TELLING: usize = 1 << 10;
 
 /// The columns in which a dictionary would be built in vain, by the first rows of a file.
-fn mostly_different(rows: &RecordBatch) -> Result<Vec<String>> {
+fn mostly_different(rows: &RecordBatch) -> Result<Vec<FieldRef>> {
     if rows.num_rows() < TELLING {
         return Ok(Vec::new());
     }
     let schema = rows.schema();
     let flat = schema.fields().iter().zip(rows.columns()).filter(|(f, _)| !f.data_type().is_nested());
-    let mut names = Vec::new();
+    let mut fields = Vec::new();
     for (field, column) in flat {
-        let mut hashes = fingerprint::row_hashes(std::slice::from_ref(column), &[field.name()])?;
+        let mut hashes = fingerprint::value_hashes(column)?;
         hashes.sort_unstable();
         hashes.dedup();
         if 2 * hashes.len() > column.len() {
-            names.push(field.name().clone());
+            fields.push(Arc::clone(field));
         }
     }
-    Ok(names)
+    Ok(fields)
+}
+
+/// How values are written that mostly differ, where there is better than one after the other: whole numbers by what is between them, texts
+/// apart from their lengths.
+fn encoding(kind: &DataType) -> Option<Encoding> {
+    match kind {
+        DataType::Int32 | DataType::Int64 | DataType::Date32 | DataType::Timestamp(_, _) => {
+            Some(Encoding::DELTA_BINARY_PACKED)
+        }
+        // Of more digits, they are bytes.
+        DataType::Decimal128(digits, _) if *digits <= 18 => Some(Encoding::DELTA_BINARY_PACKED),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(Encoding::DELTA_LENGTH_BYTE_ARRAY),
+        _ => None,
+    }
 }
 
 /// What went through a writer.

@@ -119,21 +119,17 @@ impl Judge {
             AfterAsOf::SetAside => "after",
             AfterAsOf::Keep => "false",
         };
-        let failed: String = steps
-            .iter()
-            .enumerate()
-            .filter(|(_, s)| s.skipped.is_none() && s.checks() && !s.asks_known)
-            .map(|(bit, s)| format!(" + {}", fails(s, bit)))
-            .collect();
+        let takes_part = |s: &Step| s.skipped.is_none() && s.checks() && !s.asks_known;
+        let checks =
+            steps.iter().map(|s| if takes_part(s) { format!("({})", s.expression) } else { "true".to_owned() });
+        let failed = format!("failed({})", checks.collect::<Vec<_>>().join(", "));
         let hashes: String = self
             .compares()?
             .iter()
             .map(|c| format!(", row_hash({}) AS {}", c.hashed.join(", "), quote(&c.hash)))
             .collect();
-        let query = format!(
-            "SELECT {}, {later} AS later, arrow_cast(0{failed}, 'Int64') AS mask{hashes} FROM rows",
-            self.carried()?.join(", ")
-        );
+        let query =
+            format!("SELECT {}, {later} AS later, {failed} AS mask{hashes} FROM rows", self.carried()?.join(", "));
         match night.over(&query, &[("rows", &all)]).await {
             Ok(judged) => Ok(judged),
             Err(error) => Err(self.blamed(night, &all, |s| !s.asks_known).await.unwrap_or(error)),

@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{Night, Source, StageError, rows};
 
-/// Bytes of source for a bucket of the clean table.
-const BUCKET_BYTES: u64 = 8 << 20;
+/// Bytes of source for a bucket of the clean table: what is summed up of its customers is to fit the processor's caches.
+const BUCKET_BYTES: u64 = 4 << 20;
 /// The most files that are open for one table, of some megabytes each, where every partition has one for each bucket.
 const MOST_OPEN: u64 = 128;
 /// Buckets of a partition, where the rows of a bucket are brought together before.
