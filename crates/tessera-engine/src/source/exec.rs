@@ -248,11 +248,6 @@ fn outside(error: SourceError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// Values of a batch. Those of a wide source are to fit the processor's caches as those of a narrow one do.
-const CELLS: usize = 1 << 18;
-/// Bytes of text that are cut into rows before a batch is looked at again.
-const PIECE: usize = 1 << 18;
-
 type Batches = stream::BoxStream<'static, std::result::Result<RecordBatch, SourceError>>;
 
 /// What a scan gives, and what it reads for that.
@@ -296,11 +291,6 @@ impl Shape {
         Self { schema, read: Arc::new(read), columns }
     }
 
-    /// Rows of a batch, where it has `most` at most.
-    fn rows_at_once(&self, most: usize) -> usize {
-        most.min((CELLS / self.read.fields().len().max(1)).max(64))
-    }
-
     /// The batch of what was read.
     fn batch(
         &self,
@@ -334,7 +324,6 @@ async fn parquet_rows(
     batch_size: usize,
 ) -> std::result::Result<Batches, SourceError> {
     let shape = Shape::of(schema);
-    let batch_size = shape.rows_at_once(batch_size);
     let rows = parquet::rows(&store, &work.file, work.group, Arc::clone(&shape.read), batch_size).await?;
     let mut next = work.first + 1;
     Ok(rows
@@ -359,7 +348,6 @@ async fn text_rows(
 ) -> std::result::Result<Batches, SourceError> {
     let chunks = Chunks::open(&store, &work.file).await?;
     let shape = Shape::of(schema);
-    let batch_size = shape.rows_at_once(batch_size);
     let wanted: Vec<String> = shape.read.fields().iter().map(|f| f.name().clone()).collect();
     let rows = Rows::new(wanted.len());
     let records = Records::new(&format, &work.file, work.number, wanted, work.delimiter);
@@ -370,7 +358,7 @@ async fn text_rows(
             while !ended && rows.len < batch_size {
                 match chunks.next(records.row()).await? {
                     // Small steps keep batches near their size.
-                    Some(chunk) => chunk.chunks(PIECE).try_for_each(|piece| records.feed(piece, &mut rows))?,
+                    Some(chunk) => chunk.chunks(1 << 20).try_for_each(|piece| records.feed(piece, &mut rows))?,
                     None => {
                         records.finish(&mut rows)?;
                         ended = true;
