@@ -200,7 +200,7 @@ pub(crate) mod tests {
             assert_eq!(adjusted_rand(&truth, &fit.labels), Some(1.0), "seed {seed}");
         }
         // Where a part has fewer places than clusters, all rows are looked at.
-        let place = |i: usize| if i % 4 == 0 { (i / 4 % 3) as f64 } else { 7.0 };
+        let place = |i: usize| if i.is_multiple_of(4) { (i / 4 % 3) as f64 } else { 7.0 };
         let sample = Matrix::new(4 * ENOUGH, 1, (0..4 * ENOUGH).map(place).collect()).expect("finite");
         let fit = fit_best(&sample, 4, &[0, 1, 2, 3]).expect("four places");
         assert_eq!(fit.inertia, 0.0);
