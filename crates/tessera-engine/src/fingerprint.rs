@@ -101,7 +101,7 @@ pub fn row_hashes(columns: &[ArrayRef], names: &[&str]) -> Result<Vec<u128>> {
         .collect())
 }
 
-/// 64 bits of every value of a column, for finding what may be equal within a process.
+/// 64 bits of every value of a column, the same for equal values whatever their physical type. States of aggregates hold them.
 ///
 /// # Errors
 /// When the column is of a type that no table of ours has.

@@ -429,7 +429,7 @@ mod tests {
         }
     }
 
-    /// Whose hashes want the same slots: with two keys a slot each, many stand after their own, and the last goes round to the first.
+    /// Of so many, hashes want the same slots, and keys stand after their own.
     #[test]
     fn many_keys_are_all_found() {
         let keys: Vec<String> = (0..10_000).map(|i| format!("C{i:06}")).collect();

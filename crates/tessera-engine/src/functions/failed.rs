@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, Int64Array},
+        array::{Array, Int64Array},
         datatypes::DataType,
     },
     common::{Result, ScalarValue, cast::as_boolean_array},
@@ -33,19 +33,13 @@ fn failed(checks: &[ColumnarValue]) -> Result<ColumnarValue> {
     });
     let mut masks = vec![0_i64; rows.unwrap_or(1)];
     for (bit, check) in checks.iter().enumerate() {
-        let checked = match check {
-            ColumnarValue::Scalar(one) => one.to_array_of_size(1)?,
-            ColumnarValue::Array(all) => ArrayRef::clone(all),
-        };
-        let checked = as_boolean_array(&checked)?;
-        if checked.null_count() == 0 && !checked.has_false() {
-            continue;
-        }
-        let passes = |row: usize| checked.is_valid(row) && checked.value(row);
         match check {
+            ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))) => {}
             ColumnarValue::Scalar(_) => masks.iter_mut().for_each(|mask| *mask |= 1 << bit),
-            ColumnarValue::Array(_) => {
-                masks.iter_mut().enumerate().for_each(|(row, mask)| *mask |= i64::from(!passes(row)) << bit);
+            ColumnarValue::Array(checked) => {
+                let checked = as_boolean_array(checked)?;
+                let fails = |row: usize| checked.is_null(row) || !checked.value(row);
+                masks.iter_mut().enumerate().for_each(|(row, mask)| *mask |= i64::from(fails(row)) << bit);
             }
         }
     }
