@@ -71,7 +71,7 @@ fn nights_that_are_not_retained_expire_and_their_files_go() {
     assert_eq!(project.ok(&["vacuum"]), "0 files of 0 bytes removed\n");
     project.ok(&["vacuum", "--older-than", "0"]);
     let after = objects(&project.path("lake"));
-    assert!(after.len() + 4 * 12 <= before, "{before} {}", after.len());
+    assert!(after.len() + 4 * 8 <= before, "{before} {}", after.len());
     assert!(!after.iter().any(|path| path.contains("as_of=2025-11-29")), "{after:#?}");
     project.ok(&["snapshots", "verify"]);
     assert_eq!(shown(nights), ["2025-11-30", "2025-12-31", "2026-01-01"]);

@@ -15,6 +15,7 @@ mod lookup;
 pub mod partial;
 mod planner;
 mod progress;
+pub mod record;
 mod secret;
 pub mod session;
 pub mod source;

@@ -5,8 +5,8 @@
 //! column `_locator` holds the number of the file and the number of the row in it. Text formats give texts, exactly as they
 //! stand in the file; Parquet gives its own types.
 //!
-//! The owner's columns stand there twice: each by itself, and all of them as the struct `_record`. A plan names the few that it
-//! computes with, and carries the others, a thousand perhaps, as one column.
+//! The owner's columns stand there twice: each by itself, and all of them as a [`record`](crate::record). A plan names the few
+//! that it computes with, and carries the others, a thousand perhaps, as one column.
 
 mod error;
 mod exec;

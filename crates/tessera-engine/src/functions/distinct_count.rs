@@ -3,7 +3,7 @@
 //! What `count(DISTINCT …)` of the catalogue is counted by where its state is kept. Values are told apart by 64 bits of hash,
 //! which only ever has to separate those of one group.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{
@@ -15,15 +15,13 @@ use datafusion::{
 
 use super::{
     arity,
-    grouped::{State, take},
+    bags::{Bag, fold_equal},
+    grouped::take,
 };
 use crate::fingerprint::value_hashes;
 
-/// The hashes of the values.
-#[derive(Debug, Default)]
-pub(super) struct DistinctCount {
-    values: BTreeSet<u64>,
-}
+#[derive(Debug)]
+pub(super) struct DistinctCount;
 
 /// The values of a batch with their hashes.
 pub(super) struct Values {
@@ -31,8 +29,9 @@ pub(super) struct Values {
     hashes: Vec<u64>,
 }
 
-impl State for DistinctCount {
+impl Bag for DistinctCount {
     const NAME: &'static str = "distinct_count";
+    type Entry = u64;
     type Input = Values;
 
     fn returns() -> DataType {
@@ -44,30 +43,24 @@ impl State for DistinctCount {
         Ok(Values { column: Arc::clone(&values[0]), hashes: value_hashes(&values[0])? })
     }
 
-    fn update(&mut self, values: &Values, row: usize) -> Result<()> {
-        if values.column.is_valid(row) {
-            self.values.insert(values.hashes[row]);
-        }
-        Ok(())
+    fn entry(values: &Values, row: usize) -> Option<u64> {
+        values.column.is_valid(row).then(|| values.hashes[row])
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
-        self.values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+    fn fold(hashes: &mut [u64]) -> usize {
+        hashes.sort_unstable();
+        fold_equal(hashes, |a, b| a == b, |_, _| {})
     }
 
-    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            self.values.insert(u64::from_le_bytes(take(&mut bytes)?));
-        }
-        Ok(())
+    fn write(hash: &u64, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&hash.to_le_bytes());
     }
 
-    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
-        let count = |s: &Self| i64::try_from(s.values.len()).unwrap_or(i64::MAX);
-        Ok(Arc::new(states.iter().map(count).map(Some).collect::<Int64Array>()))
+    fn read(bytes: &mut &[u8]) -> Result<u64> {
+        Ok(u64::from_le_bytes(take(bytes)?))
     }
 
-    fn heap(&self) -> usize {
-        self.values.len() * 2 * size_of::<u64>()
+    fn finish<'a>(groups: impl ExactSizeIterator<Item = &'a [u64]>) -> Result<ArrayRef> {
+        Ok(Arc::new(groups.map(|hashes| Some(hashes.len() as i64)).collect::<Int64Array>()))
     }
 }

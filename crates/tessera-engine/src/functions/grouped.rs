@@ -1,13 +1,15 @@
-//! The frame of our aggregates: one small state per group, written to bytes between the phases.
+//! The frame of our aggregates, and of those that keep one small state per group, written to bytes between the phases.
 //!
 //! DataFusion asks for a vectorised accumulator over groups and for a plain one; both are this frame around a
-//! [`State`]. A state must give the same result in whatever order rows and other states come.
+//! [`State`], or around the entries of a [`Bag`](super::bags::Bag). A state must give the same result in whatever order rows and
+//! other states come.
 //!
 //! Each aggregate comes in four forms, so that plain SQL can keep a state and go on from it: `f` gives the result of rows,
 //! `f_state` their state as bytes, `f_fold` one state of many, and `f_merge` the result of many.
 
 use std::{
     any::type_name,
+    borrow::Cow,
     fmt,
     hash::{Hash, Hasher},
     marker::PhantomData,
@@ -50,8 +52,6 @@ pub(super) trait State: fmt::Debug + Default + Send + Sync + 'static {
     fn finish(states: Vec<Self>) -> Result<ArrayRef>;
     /// Bytes held outside the struct itself.
     fn heap(&self) -> usize;
-    /// Makes the state as short as it can be, before it is kept.
-    fn shorten(&mut self) {}
 }
 
 /// What a form of an aggregate is given, and what it gives.
@@ -80,63 +80,91 @@ impl Form {
         }
     }
 
-    fn takes_states(self) -> bool {
+    pub(super) fn takes_states(self) -> bool {
         matches!(self, Self::Fold | Self::Merge)
     }
 
-    fn gives_states(self) -> bool {
+    pub(super) fn gives_states(self) -> bool {
         matches!(self, Self::State | Self::Fold)
     }
 }
 
-/// The aggregate function around a state.
-pub(super) struct Aggregate<S> {
-    name: String,
-    form: Form,
-    signature: Signature,
-    state: PhantomData<fn() -> S>,
+/// A way to aggregate.
+pub(super) trait Function: 'static {
+    /// The name in SQL.
+    const NAME: &'static str;
+    /// The result type.
+    fn returns() -> DataType;
+    /// What takes the rows of one group in.
+    fn single(form: Form) -> Box<dyn Accumulator>;
+    /// What takes the rows of many groups in.
+    fn groups(form: Form) -> Box<dyn GroupsAccumulator>;
 }
 
-impl<S: State> Aggregate<S> {
-    pub(super) fn new(form: Form) -> Self {
-        let name = format!("{}{}", S::NAME, form.suffix());
-        Self { name, form, signature: Signature::variadic_any(Volatility::Immutable), state: PhantomData }
+/// The aggregate around a state.
+pub(super) struct OfStates<S>(PhantomData<fn() -> S>);
+
+impl<S: State> Function for OfStates<S> {
+    const NAME: &'static str = S::NAME;
+
+    fn returns() -> DataType {
+        S::returns()
+    }
+
+    fn single(form: Form) -> Box<dyn Accumulator> {
+        Box::new(Single { state: S::default(), form })
+    }
+
+    fn groups(form: Form) -> Box<dyn GroupsAccumulator> {
+        Box::new(Groups::<S> { states: Vec::new(), heap: 0, form })
     }
 }
 
+/// The aggregate as the engine knows it.
+struct Aggregate<F> {
+    name: String,
+    form: Form,
+    signature: Signature,
+    function: PhantomData<fn() -> F>,
+}
+
 /// All forms of an aggregate.
-pub(super) fn forms<S: State>() -> impl Iterator<Item = AggregateUDF> {
-    Form::ALL.into_iter().map(|form| AggregateUDF::from(Aggregate::<S>::new(form)))
+pub(super) fn forms<F: Function>() -> impl Iterator<Item = AggregateUDF> {
+    Form::ALL.into_iter().map(|form| {
+        let name = format!("{}{}", F::NAME, form.suffix());
+        let signature = Signature::variadic_any(Volatility::Immutable);
+        AggregateUDF::from(Aggregate::<F> { name, form, signature, function: PhantomData })
+    })
 }
 
 /// The states of a batch.
-fn states(values: &[ArrayRef]) -> Result<ArrayRef> {
+pub(super) fn states(values: &[ArrayRef]) -> Result<ArrayRef> {
     arity("an aggregate of states", values, 1)?;
     cast(&values[0], &DataType::Binary)
 }
 
-impl<S> fmt::Debug for Aggregate<S> {
+impl<F> fmt::Debug for Aggregate<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(type_name::<S>())
+        f.write_str(type_name::<F>())
     }
 }
 
-impl<S> PartialEq for Aggregate<S> {
+impl<F> PartialEq for Aggregate<F> {
     fn eq(&self, other: &Self) -> bool {
         self.form == other.form
     }
 }
 
-impl<S> Eq for Aggregate<S> {}
+impl<F> Eq for Aggregate<F> {}
 
-impl<S> Hash for Aggregate<S> {
+impl<F> Hash for Aggregate<F> {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        type_name::<S>().hash(state);
+        type_name::<F>().hash(state);
         self.form.hash(state);
     }
 }
 
-impl<S: State> AggregateUDFImpl for Aggregate<S> {
+impl<F: Function> AggregateUDFImpl for Aggregate<F> {
     fn name(&self) -> &str {
         &self.name
     }
@@ -146,7 +174,7 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(if self.form.gives_states() { DataType::Binary } else { S::returns() })
+        Ok(if self.form.gives_states() { DataType::Binary } else { F::returns() })
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -158,7 +186,7 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(Single { state: S::default(), form: self.form }))
+        Ok(F::single(self.form))
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
@@ -166,7 +194,7 @@ impl<S: State> AggregateUDFImpl for Aggregate<S> {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::new(Groups::<S> { states: Vec::new(), heap: 0, form: self.form }))
+        Ok(F::groups(self.form))
     }
 }
 
@@ -196,9 +224,8 @@ impl<S: State> Accumulator for Single<S> {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let mut state = std::mem::take(&mut self.state);
+        let state = std::mem::take(&mut self.state);
         if self.form.gives_states() {
-            state.shorten();
             let mut bytes = Vec::new();
             state.write(&mut bytes);
             return Ok(ScalarValue::Binary(Some(bytes)));
@@ -233,8 +260,20 @@ impl<S: State> Groups<S> {
     }
 }
 
-fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
+pub(super) fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
     filter.is_none_or(|f| f.is_valid(row) && f.value(row))
+}
+
+/// The arguments of the rows that pass the filter, and their groups: preparing a row costs more than leaving it out.
+pub(super) fn passing<'a>(
+    values: &[ArrayRef],
+    groups: &'a [usize],
+    filter: Option<&BooleanArray>,
+) -> Result<(Vec<ArrayRef>, Cow<'a, [usize]>)> {
+    let Some(filter) = filter else { return Ok((values.to_vec(), Cow::Borrowed(groups))) };
+    let passing = groups.iter().enumerate().filter(|(row, _)| passes(Some(filter), *row)).map(|(_, group)| *group);
+    let kept = values.iter().map(|v| Ok(arrow::compute::filter(v, filter)?)).collect::<Result<_>>()?;
+    Ok((kept, passing.collect()))
 }
 
 impl<S: State> GroupsAccumulator for Groups<S> {
@@ -256,17 +295,7 @@ impl<S: State> GroupsAccumulator for Groups<S> {
             }
             return Ok(());
         }
-        // Preparing a row costs more than leaving it out.
-        let passing: Vec<usize>;
-        let (values, groups) = match opt_filter {
-            None => (values.to_vec(), group_indices),
-            Some(filter) => {
-                let rows = group_indices.iter().enumerate().filter(|(row, _)| passes(opt_filter, *row));
-                passing = rows.map(|(_, group)| *group).collect();
-                let kept = values.iter().map(|v| Ok(arrow::compute::filter(v, filter)?)).collect::<Result<Vec<_>>>()?;
-                (kept, passing.as_slice())
-            }
-        };
+        let (values, groups) = passing(values, group_indices, opt_filter)?;
         let input = S::open(&values)?;
         groups.iter().enumerate().try_for_each(|(row, group)| self.change(*group, |state| state.update(&input, row)))
     }
@@ -283,9 +312,8 @@ impl<S: State> GroupsAccumulator for Groups<S> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let mut states = self.take(emit_to);
+        let states = self.take(emit_to);
         if self.form.gives_states() {
-            states.iter_mut().for_each(S::shorten);
             return written(states.iter());
         }
         S::finish(states)

@@ -1,6 +1,7 @@
 //! Our SQL functions: a file each, and one line in the lists below.
 
 mod assign;
+mod bags;
 pub(crate) mod bucket;
 pub(crate) mod customer_key;
 mod days_between;
@@ -13,6 +14,7 @@ mod lloyd_pass;
 mod loses_digits;
 mod moments;
 mod order_stats;
+mod record_text;
 mod repeated;
 mod row_hash;
 mod row_json;
@@ -29,6 +31,7 @@ use datafusion::{
     logical_expr::{AggregateUDF, ColumnarValue, ScalarUDF},
 };
 
+use self::{bags::OfBags, grouped::OfStates};
 use crate::secret::Secret;
 
 pub use assign::centroids_literal;
@@ -47,6 +50,7 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
         loses_digits::udf(),
+        record_text::udf(),
         row_hash::udf(),
         row_json::udf(),
         rule_names::udf(),
@@ -58,12 +62,12 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
 /// The functions of many rows; none depends on their order.
 #[must_use]
 pub fn aggregates() -> Vec<AggregateUDF> {
-    let ours = grouped::forms::<distinct_count::DistinctCount>()
-        .chain(grouped::forms::<moments::Moments>())
-        .chain(grouped::forms::<order_stats::OrderStats>())
-        .chain(grouped::forms::<repeated::Repeated>())
-        .chain(grouped::forms::<share_stats::ShareStats>())
-        .chain(grouped::forms::<tally::Tally>());
+    let ours = grouped::forms::<OfBags<distinct_count::DistinctCount>>()
+        .chain(grouped::forms::<OfStates<moments::Moments>>())
+        .chain(grouped::forms::<OfBags<order_stats::OrderStats>>())
+        .chain(grouped::forms::<OfBags<repeated::Repeated>>())
+        .chain(grouped::forms::<OfBags<share_stats::ShareStats>>())
+        .chain(grouped::forms::<OfStates<tally::Tally>>());
     std::iter::once(lloyd_pass::udaf()).chain(ours).collect()
 }
 

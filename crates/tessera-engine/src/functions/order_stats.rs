@@ -15,18 +15,20 @@ use datafusion::{
 };
 
 use super::{
-    arity, cast,
-    grouped::{State, take},
+    arity,
+    bags::{Bag, fold_equal},
+    cast,
+    grouped::take,
 };
 use crate::fingerprint::value_hashes;
 
 const DAY: f64 = 86_400e6;
 
-/// Hash and time of every line, repeats included until they are many.
-#[derive(Debug, Default)]
-pub(super) struct OrderStats {
-    lines: Vec<(u64, i64)>,
-}
+/// The hash of an order's id, and a time.
+type Line = (u64, i64);
+
+#[derive(Debug)]
+pub(super) struct OrderStats;
 
 /// The hashes of the ids and the times of a batch.
 pub(super) struct Lines {
@@ -43,17 +45,9 @@ fn fields() -> Fields {
     ])
 }
 
-impl OrderStats {
-    /// One entry per order, with the earliest of its times.
-    fn orders(&mut self) -> &[(u64, i64)] {
-        self.lines.sort_unstable();
-        self.lines.dedup_by_key(|(id, _)| *id);
-        &self.lines
-    }
-}
-
-impl State for OrderStats {
+impl Bag for OrderStats {
     const NAME: &'static str = "order_stats";
+    type Entry = Line;
     type Input = Lines;
 
     fn returns() -> DataType {
@@ -70,44 +64,35 @@ impl State for OrderStats {
         })
     }
 
-    fn update(&mut self, lines: &Lines, row: usize) -> Result<()> {
-        if lines.ids.is_valid(row) && lines.times.is_valid(row) {
-            let line = (lines.hashes[row], lines.times.value(row));
-            // Lines of an order mostly come together.
-            match self.lines.last_mut() {
-                Some(last) if last.0 == line.0 => last.1 = last.1.min(line.1),
-                _ => self.lines.push(line),
-            }
-        }
-        Ok(())
+    fn entry(lines: &Lines, row: usize) -> Option<Line> {
+        (lines.ids.is_valid(row) && lines.times.is_valid(row)).then(|| (lines.hashes[row], lines.times.value(row)))
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
-        for (id, time) in &self.lines {
-            bytes.extend_from_slice(&id.to_le_bytes());
-            bytes.extend_from_slice(&time.to_le_bytes());
-        }
+    fn fold(lines: &mut [Line]) -> usize {
+        lines.sort_unstable();
+        // The first of an order is its earliest.
+        fold_equal(lines, |a, b| a.0 == b.0, |_, _| {})
     }
 
-    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.lines.reserve_exact(bytes.len() / 16);
-        while !bytes.is_empty() {
-            let id = u64::from_le_bytes(take(&mut bytes)?);
-            self.lines.push((id, i64::from_le_bytes(take(&mut bytes)?)));
-        }
-        Ok(())
+    fn write((id, time): &Line, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&id.to_le_bytes());
+        bytes.extend_from_slice(&time.to_le_bytes());
     }
 
-    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
-        let mut orders = Vec::with_capacity(states.len());
-        let mut means = Vec::with_capacity(states.len());
-        let mut stds = Vec::with_capacity(states.len());
+    fn read(bytes: &mut &[u8]) -> Result<Line> {
+        Ok((u64::from_le_bytes(take(bytes)?), i64::from_le_bytes(take(bytes)?)))
+    }
+
+    fn finish<'a>(groups: impl ExactSizeIterator<Item = &'a [Line]>) -> Result<ArrayRef> {
+        let mut orders = Vec::with_capacity(groups.len());
+        let mut means = Vec::with_capacity(groups.len());
+        let mut stds = Vec::with_capacity(groups.len());
         let mut times = Vec::new();
-        for mut state in states {
+        for lines in groups {
             times.clear();
-            times.extend(state.orders().iter().map(|(_, time)| *time));
+            times.extend(lines.iter().map(|(_, time)| *time));
             times.sort_unstable();
-            orders.push(i64::try_from(times.len()).unwrap_or(i64::MAX));
+            orders.push(times.len() as i64);
             let (mean, std) = gaps(&times);
             means.push(mean);
             stds.push(std);
@@ -121,14 +106,6 @@ impl State for OrderStats {
             ],
             None,
         )))
-    }
-
-    fn heap(&self) -> usize {
-        self.lines.capacity() * size_of::<(u64, i64)>()
-    }
-
-    fn shorten(&mut self) {
-        self.orders();
     }
 }
 
@@ -148,6 +125,7 @@ fn gaps(times: &[i64]) -> (Option<f64>, Option<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::functions::bags::folded;
 
     const D: i64 = 86_400_000_000;
 
@@ -163,13 +141,9 @@ mod tests {
     #[test]
     fn an_order_counts_once_at_its_first_line_in_whatever_order_lines_and_states_come() {
         let lines = [(7, 3 * D), (9, D), (7, 2 * D), (9, 5 * D), (7, 4 * D)];
-        let mut whole = OrderStats { lines: lines.to_vec() };
-        assert_eq!(whole.orders(), [(7, 2 * D), (9, D)]);
-        let (mut left, right) = (OrderStats { lines: lines[..2].to_vec() }, OrderStats { lines: lines[2..].to_vec() });
-        let mut bytes = Vec::new();
-        right.write(&mut bytes);
-        left.merge(&bytes).expect("written by us");
-        assert_eq!(left.orders(), whole.orders());
-        assert!(left.merge(&bytes[1..]).is_err());
+        for cut in 0..=lines.len() {
+            assert_eq!(folded::<OrderStats>(&lines[..cut], &lines[cut..]), [(7, 2 * D), (9, D)]);
+        }
+        assert!(OrderStats::read(&mut &[0; 15][..]).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! `repeated(x)`: the whole numbers that occur at least twice in a group, each once, in ascending order.
 //!
-//! A group keeps all its numbers, eight bytes each, and sorts them at the end. To find what is repeated in a large column,
+//! Numbers are kept, eight bytes each, and sorted at the end. To find what is repeated in a large column,
 //! group by a few of its bits: the groups are then small enough to be sorted in cache, and spread over a cluster.
 
 use std::sync::Arc;
@@ -13,33 +13,18 @@ use datafusion::{
     common::Result,
 };
 
-use super::{
-    arity, cast,
-    grouped::{State, take},
-};
+use super::{arity, bags::Bag, cast, grouped::take};
 
-/// Every number of a group, in the order of their coming.
-#[derive(Debug, Default)]
-pub(super) struct Repeated {
-    numbers: Vec<i64>,
-}
+#[derive(Debug)]
+pub(super) struct Repeated;
 
 fn element() -> FieldRef {
     Arc::new(Field::new("element", DataType::Int64, true))
 }
 
-impl Repeated {
-    fn found(mut self) -> impl Iterator<Item = i64> {
-        self.numbers.sort_unstable();
-        let mut found: Vec<i64> =
-            self.numbers.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0]).collect();
-        found.dedup();
-        found.into_iter()
-    }
-}
-
-impl State for Repeated {
+impl Bag for Repeated {
     const NAME: &'static str = "repeated";
+    type Entry = i64;
     type Input = Int64Array;
 
     fn returns() -> DataType {
@@ -51,54 +36,39 @@ impl State for Repeated {
         Ok(cast(&values[0], &DataType::Int64)?.as_primitive::<Int64Type>().clone())
     }
 
-    fn update(&mut self, numbers: &Int64Array, row: usize) -> Result<()> {
-        if numbers.is_valid(row) {
-            self.numbers.push(numbers.value(row));
+    fn entry(numbers: &Int64Array, row: usize) -> Option<i64> {
+        numbers.is_valid(row).then(|| numbers.value(row))
+    }
+
+    /// Each number once or, if it is repeated, twice.
+    fn fold(numbers: &mut [i64]) -> usize {
+        numbers.sort_unstable();
+        let mut kept = 0;
+        for at in 0..numbers.len() {
+            let number = numbers[at];
+            if kept < 2 || numbers[kept - 2] != number {
+                numbers[kept] = number;
+                kept += 1;
+            }
         }
-        Ok(())
+        kept
     }
 
-    fn write(&self, bytes: &mut Vec<u8>) {
-        self.numbers.iter().for_each(|n| bytes.extend_from_slice(&n.to_le_bytes()));
+    fn write(number: &i64, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&number.to_le_bytes());
     }
 
-    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
-        self.numbers.reserve_exact(bytes.len() / 8);
-        while !bytes.is_empty() {
-            self.numbers.push(i64::from_le_bytes(take(&mut bytes)?));
-        }
-        Ok(())
+    fn read(bytes: &mut &[u8]) -> Result<i64> {
+        Ok(i64::from_le_bytes(take(bytes)?))
     }
 
-    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
+    fn finish<'a>(groups: impl ExactSizeIterator<Item = &'a [i64]>) -> Result<ArrayRef> {
         let mut lists = ListBuilder::new(Int64Builder::new()).with_field(element());
-        for state in states {
-            state.found().for_each(|n| lists.values().append_value(n));
+        for numbers in groups {
+            let pairs = numbers.windows(2).filter(|pair| pair[0] == pair[1]);
+            pairs.for_each(|pair| lists.values().append_value(pair[0]));
             lists.append(true);
         }
         Ok(Arc::new(lists.finish()))
-    }
-
-    fn heap(&self) -> usize {
-        self.numbers.capacity() * size_of::<i64>()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn as_counting_finds_them(left in prop::collection::vec(-9_i64..9, 0..40), right in prop::collection::vec(-9_i64..9, 0..40)) {
-            let naive: Vec<i64> = (-9..9).filter(|n| left.iter().chain(&right).filter(|m| *m == n).count() > 1).collect();
-            let mut bytes = Vec::new();
-            Repeated { numbers: right }.write(&mut bytes);
-            let mut state = Repeated { numbers: left };
-            state.merge(&bytes).expect("written by us");
-            prop_assert_eq!(state.found().collect::<Vec<_>>(), naive);
-        }
     }
 }

@@ -1,5 +1,5 @@
 //! `row_hash(value…)`: 64 bits of the values, the same for equal values whatever their physical type. One struct counts as its
-//! fields.
+//! fields, a packed record as its bytes.
 //!
 //! Used to sample customers by their key and to find rows that may repeat one another; never the last word on equality.
 

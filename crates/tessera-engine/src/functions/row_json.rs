@@ -1,10 +1,10 @@
-//! `row_json(record)`: the fields of a struct as a JSON object of texts; nulls are left out.
+//! `row_json(record)`: a record as a JSON object of texts; nulls are left out.
 
 use std::{fmt::Write, sync::Arc};
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, StringBuilder},
+        array::{Array, ArrayRef, BinaryViewArray, StringBuilder, StructArray},
         datatypes::DataType,
         util::display::{ArrayFormatter, FormatOptions},
     },
@@ -13,6 +13,7 @@ use datafusion::{
 };
 
 use super::{stateless, wrong};
+use crate::record::{Records, Values};
 
 pub(super) fn udf() -> ScalarUDF {
     stateless("row_json", DataType::Utf8, row_json)
@@ -20,36 +21,60 @@ pub(super) fn udf() -> ScalarUDF {
 
 fn row_json(args: &[ArrayRef]) -> Result<ArrayRef> {
     let [record] = args else { return Err(wrong("row_json takes one record".into())) };
-    let record = record.as_struct_opt().ok_or_else(|| wrong("row_json takes a record".into()))?;
-    let outside = |e: serde_json::Error| DataFusionError::External(Box::new(e));
+    match Records::of(record)? {
+        Some(Records::Packed(names, rows)) => of_packed(&names, &rows),
+        Some(Records::Struct(record)) => of_struct(&record),
+        None => Err(wrong("row_json takes a record".into())),
+    }
+}
+
+fn json(text: &str) -> Result<String> {
+    serde_json::to_string(text).map_err(|e| DataFusionError::External(Box::new(e)))
+}
+
+/// The next field of an object that was begun.
+fn push(object: &mut String, name: &str, value: &str) -> Result<()> {
+    if object.len() > 1 {
+        object.push(',');
+    }
+    object.push_str(name);
+    object.push(':');
+    object.push_str(&json(value)?);
+    Ok(())
+}
+
+fn of_packed(names: &[String], rows: &BinaryViewArray) -> Result<ArrayRef> {
+    let names = names.iter().map(|name| json(name)).collect::<Result<Vec<_>>>()?;
+    let mut records = StringBuilder::new();
+    for row in rows {
+        let (mut object, mut values) = (String::from("{"), Values(row.unwrap_or_default()));
+        for name in &names {
+            if let Some(value) = values.next()? {
+                push(&mut object, name, value)?;
+            }
+        }
+        object.push('}');
+        records.append_value(object);
+    }
+    Ok(Arc::new(records.finish()))
+}
+
+fn of_struct(record: &StructArray) -> Result<ArrayRef> {
     let options = FormatOptions::default();
-    let fields = record
-        .fields()
-        .iter()
-        .zip(record.columns())
-        .map(|(field, column)| {
-            let name = serde_json::to_string(field.name()).map_err(outside)?;
-            Ok((name, column, ArrayFormatter::try_new(column, &options)?))
-        })
+    let fields = record.fields().iter().zip(record.columns());
+    let fields = fields
+        .map(|(field, column)| Ok((json(field.name())?, column, ArrayFormatter::try_new(column, &options)?)))
         .collect::<Result<Vec<_>>>()?;
     let (mut records, mut value) = (StringBuilder::new(), String::new());
     for row in 0..record.len() {
-        let mut text = String::from("{");
-        for (name, column, formatter) in &fields {
-            if column.is_null(row) {
-                continue;
-            }
-            if text.len() > 1 {
-                text.push(',');
-            }
+        let mut object = String::from("{");
+        for (name, _, formatter) in fields.iter().filter(|(_, column, _)| column.is_valid(row)) {
             value.clear();
             write!(value, "{}", formatter.value(row)).map_err(|e| DataFusionError::External(Box::new(e)))?;
-            text.push_str(name);
-            text.push(':');
-            text.push_str(&serde_json::to_string(&value).map_err(outside)?);
+            push(&mut object, name, &value)?;
         }
-        text.push('}');
-        records.append_value(text);
+        object.push('}');
+        records.append_value(object);
     }
     Ok(Arc::new(records.finish()))
 }

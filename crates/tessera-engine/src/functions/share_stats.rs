@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, StructArray},
+        array::{Array, ArrayRef, AsArray, Decimal128Array, Float64Builder, Int64Builder, StructArray},
         datatypes::{DataType, Decimal128Type, Field, Fields},
     },
     common::Result,
@@ -15,16 +15,18 @@ use datafusion::{
 use tessera_contract::table::Kind;
 
 use super::{
-    arity, cast,
-    grouped::{State, take},
+    arity,
+    bags::{Bag, fold_equal},
+    cast,
+    grouped::take,
 };
 use crate::fingerprint::value_hashes;
 
-/// Sums by hash of the key, sorted by it.
-#[derive(Debug, Default)]
-pub(super) struct ShareStats {
-    sums: Vec<(u64, i128)>,
-}
+/// The hash of a key, and a sum.
+type Sum = (u64, i128);
+
+#[derive(Debug)]
+pub(super) struct ShareStats;
 
 /// The hashes of the keys and the amounts of a batch.
 pub(super) struct Rows {
@@ -37,23 +39,15 @@ fn fields() -> Fields {
     Fields::from(vec![Field::new("distinct", DataType::Int64, false), Field::new("top_share", DataType::Float64, true)])
 }
 
-impl ShareStats {
-    fn add(&mut self, key: u64, amount: i128) {
-        match self.sums.binary_search_by_key(&key, |(k, _)| *k) {
-            Ok(at) => self.sums[at].1 += amount,
-            Err(at) => self.sums.insert(at, (key, amount)),
-        }
-    }
-
-    fn top_share(&self) -> Option<f64> {
-        let total: i128 = self.sums.iter().map(|(_, sum)| sum).sum();
-        let top = self.sums.iter().map(|(_, sum)| *sum).max()?;
-        (total > 0).then(|| top as f64 / total as f64)
-    }
+fn top_share(sums: &[Sum]) -> Option<f64> {
+    let total: i128 = sums.iter().map(|(_, sum)| sum).sum();
+    let top = sums.iter().map(|(_, sum)| *sum).max()?;
+    (total > 0).then(|| top as f64 / total as f64)
 }
 
-impl State for ShareStats {
+impl Bag for ShareStats {
     const NAME: &'static str = "share_stats";
+    type Entry = Sum;
     type Input = Rows;
 
     fn returns() -> DataType {
@@ -69,55 +63,50 @@ impl State for ShareStats {
         })
     }
 
-    fn update(&mut self, rows: &Rows, row: usize) -> Result<()> {
-        if rows.keys.is_valid(row) && rows.amounts.is_valid(row) {
-            self.add(rows.hashes[row], rows.amounts.value(row));
+    fn entry(rows: &Rows, row: usize) -> Option<Sum> {
+        (rows.keys.is_valid(row) && rows.amounts.is_valid(row)).then(|| (rows.hashes[row], rows.amounts.value(row)))
+    }
+
+    fn fold(sums: &mut [Sum]) -> usize {
+        sums.sort_unstable_by_key(|(key, _)| *key);
+        fold_equal(sums, |a, b| a.0 == b.0, |sum, more| sum.1 += more.1)
+    }
+
+    fn write((key, sum): &Sum, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(&key.to_le_bytes());
+        bytes.extend_from_slice(&sum.to_le_bytes());
+    }
+
+    fn read(bytes: &mut &[u8]) -> Result<Sum> {
+        Ok((u64::from_le_bytes(take(bytes)?), i128::from_le_bytes(take(bytes)?)))
+    }
+
+    fn finish<'a>(groups: impl ExactSizeIterator<Item = &'a [Sum]>) -> Result<ArrayRef> {
+        let mut distinct = Int64Builder::with_capacity(groups.len());
+        let mut top = Float64Builder::with_capacity(groups.len());
+        for sums in groups {
+            distinct.append_value(sums.len() as i64);
+            top.append_option(top_share(sums));
         }
-        Ok(())
-    }
-
-    fn write(&self, bytes: &mut Vec<u8>) {
-        for (key, sum) in &self.sums {
-            bytes.extend_from_slice(&key.to_le_bytes());
-            bytes.extend_from_slice(&sum.to_le_bytes());
-        }
-    }
-
-    fn merge(&mut self, mut bytes: &[u8]) -> Result<()> {
-        while !bytes.is_empty() {
-            let key = u64::from_le_bytes(take(&mut bytes)?);
-            self.add(key, i128::from_le_bytes(take(&mut bytes)?));
-        }
-        Ok(())
-    }
-
-    fn finish(states: Vec<Self>) -> Result<ArrayRef> {
-        let distinct: Int64Array =
-            states.iter().map(|s| Some(i64::try_from(s.sums.len()).unwrap_or(i64::MAX))).collect();
-        let top: Float64Array = states.iter().map(Self::top_share).collect();
-        Ok(Arc::new(StructArray::new(fields(), vec![Arc::new(distinct), Arc::new(top)], None)))
-    }
-
-    fn heap(&self) -> usize {
-        self.sums.capacity() * size_of::<(u64, i128)>()
+        Ok(Arc::new(StructArray::new(fields(), vec![Arc::new(distinct.finish()), Arc::new(top.finish())], None)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::functions::bags::folded;
 
     #[test]
     fn the_largest_share_by_hand() {
-        let mut s = ShareStats::default();
-        assert_eq!(s.top_share(), None);
-        for (key, amount) in [(5, 30), (1, 50), (5, 20)] {
-            s.add(key, amount);
+        let shares = |sums: &[Sum], more: &[Sum]| folded::<ShareStats>(sums, more);
+        assert_eq!(top_share(&shares(&[], &[])), None);
+        let all = [(5, 30), (1, 50), (5, 20)];
+        for cut in 0..=all.len() {
+            let sums = shares(&all[..cut], &all[cut..]);
+            assert_eq!(sums, [(1, 50), (5, 50)]);
+            assert_eq!(top_share(&sums), Some(0.5));
         }
-        assert_eq!((s.sums.len(), s.top_share()), (2, Some(0.5)));
-        let mut bytes = Vec::new();
-        s.write(&mut bytes);
-        s.merge(&bytes).expect("written by us");
-        assert_eq!(s.sums, [(1, 100), (5, 100)]);
+        assert_eq!(top_share(&[(1, -50), (5, 50)]), None, "the sum is not positive");
     }
 }

@@ -7,8 +7,7 @@ use datafusion::{
         array::{
             ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, new_null_array,
         },
-        datatypes::{DataType, Field, Schema, SchemaRef},
-        error::ArrowError,
+        datatypes::{DataType, Field, Fields, Schema, SchemaRef},
     },
     common::{DataFusionError, Result, Statistics, internal_err, stats::Precision, tree_node::TreeNodeRecursion},
     datasource::memory::MemorySourceConfig,
@@ -30,7 +29,7 @@ use super::{
     stream::Chunks,
     text::{Records, Rows},
 };
-use crate::progress::Progress;
+use crate::{progress::Progress, record};
 
 /// A piece of work: a text file, or a row group of a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,64 +255,45 @@ struct Shape {
     schema: SchemaRef,
     /// The columns of the owner that are read: all of them, where records are wanted.
     read: SchemaRef,
-    /// Where each column comes from.
-    columns: Vec<From>,
-}
-
-#[derive(Clone)]
-enum From {
-    Locator,
-    Defect,
-    Record,
-    /// The place among the columns that are read.
-    Read(usize),
+    /// The places among these of those that stand by themselves, in the order of the scan's columns.
+    own: Vec<usize>,
+    /// The type of the records, where they are wanted.
+    record: Option<DataType>,
 }
 
 impl Shape {
     fn of(schema: SchemaRef) -> Self {
-        let own = |name: &str| ![LOCATOR, DEFECT, RECORD].contains(&name);
-        let read = match schema.field_with_name(RECORD).map(Field::data_type) {
-            Ok(DataType::Struct(fields)) => Schema::new(fields.clone()),
-            _ => Schema::new(schema.fields().iter().filter(|f| own(f.name())).cloned().collect::<Vec<_>>()),
+        let own = schema.fields().iter().filter(|f| ![LOCATOR, DEFECT, RECORD].contains(&f.name().as_str()));
+        let record = schema.field_with_name(RECORD).ok().map(|f| f.data_type().clone());
+        let read: Fields = match record.as_ref().and_then(record::columns) {
+            Some(all) => all,
+            None => own.clone().cloned().collect(),
         };
-        let places: HashMap<&str, usize> =
-            read.fields().iter().enumerate().map(|(i, f)| (f.name().as_str(), i)).collect();
-        let columns = schema
-            .fields()
-            .iter()
-            .filter_map(|f| match f.name().as_str() {
-                LOCATOR => Some(From::Locator),
-                DEFECT => Some(From::Defect),
-                RECORD => Some(From::Record),
-                name => places.get(name).copied().map(From::Read),
-            })
-            .collect();
-        Self { schema, read: Arc::new(read), columns }
+        let places: HashMap<&str, usize> = read.iter().enumerate().map(|(i, f)| (f.name().as_str(), i)).collect();
+        let own = own.filter_map(|f| places.get(f.name().as_str()).copied()).collect();
+        Self { read: Arc::new(Schema::new(read)), own, record, schema }
     }
 
-    /// The batch of what was read.
+    /// The batch of the columns that stand by themselves, and of those that every source has.
     fn batch(
         &self,
-        read: &[ArrayRef],
+        own: Vec<ArrayRef>,
+        record: Result<Option<ArrayRef>>,
         locators: &ArrayRef,
         defects: &ArrayRef,
         rows: usize,
     ) -> std::result::Result<RecordBatch, SourceError> {
-        let record = || -> std::result::Result<ArrayRef, ArrowError> {
-            let fields = self.read.fields().clone();
-            Ok(Arc::new(StructArray::try_new_with_length(fields, read.to_vec(), None, rows)?))
-        };
-        let columns = self.columns.iter().map(|from| match from {
-            From::Locator => Ok(Arc::clone(locators)),
-            From::Defect => Ok(Arc::clone(defects)),
-            From::Record => record(),
-            From::Read(at) => Ok(Arc::clone(&read[*at])),
+        let (options, mut own) = (RecordBatchOptions::new().with_row_count(Some(rows)), own.into_iter());
+        let batch = record.and_then(|record| {
+            let columns = self.schema.fields().iter().filter_map(|f| match f.name().as_str() {
+                LOCATOR => Some(Arc::clone(locators)),
+                DEFECT => Some(Arc::clone(defects)),
+                RECORD => record.clone(),
+                _ => own.next(),
+            });
+            Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns.collect(), &options)?)
         });
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        columns
-            .collect::<std::result::Result<_, _>>()
-            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options))
-            .map_err(|e| SourceError::Parquet { file: "a batch".into(), problem: e.to_string() })
+        batch.map_err(|e| SourceError::Parquet { file: "a batch".into(), problem: e.to_string() })
     }
 }
 
@@ -334,7 +314,9 @@ async fn parquet_rows(
             next += count as u64;
             let defects = new_null_array(&DataType::Utf8View, count);
             let locators: ArrayRef = Arc::new(locators);
-            futures::future::ready(shape.batch(batch.columns(), &locators, &defects, count))
+            let own = shape.own.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+            let record = shape.record.is_some().then(|| Arc::new(StructArray::from(batch)) as ArrayRef);
+            futures::future::ready(shape.batch(own, Ok(record), &locators, &defects, count))
         })
         .boxed())
 }
@@ -349,7 +331,7 @@ async fn text_rows(
     let chunks = Chunks::open(&store, &work.file).await?;
     let shape = Shape::of(schema);
     let wanted: Vec<String> = shape.read.fields().iter().map(|f| f.name().clone()).collect();
-    let rows = Rows::new(wanted.len());
+    let rows = Rows::new(wanted.len(), &shape.own, shape.record.is_some());
     let records = Records::new(&format, &work.file, work.number, wanted, work.delimiter);
     let state = (chunks, records, rows, false);
     let batches = stream::try_unfold(state, move |(mut chunks, mut records, mut rows, mut ended)| {
@@ -368,8 +350,9 @@ async fn text_rows(
             if rows.len == 0 {
                 return Ok(None);
             }
+            let record = rows.records.as_mut().zip(shape.record.as_ref()).map(|(packer, kind)| packer.finish(kind));
             let (columns, locators, defects, count) = rows.finish();
-            let batch = shape.batch(&columns, &locators, &defects, count)?;
+            let batch = shape.batch(columns, record.transpose(), &locators, &defects, count)?;
             Ok(Some((batch, (chunks, records, rows, ended))))
         }
     });

@@ -24,6 +24,7 @@ use super::{
     stream::Chunks,
     text,
 };
+use crate::record;
 
 /// A header larger than this is none.
 const LONGEST_HEADER: usize = 1 << 20;
@@ -146,7 +147,10 @@ pub async fn open(
         }
     }
     let mut all: Vec<Field> = fields.into_iter().map(|(f, _)| f).collect();
-    let record = DataType::Struct(all.clone().into());
+    let record = match format.kind {
+        Format::Parquet => DataType::Struct(all.clone().into()),
+        _ => record::packed(all.iter().map(|f| f.name().as_str())),
+    };
     all.push(Field::new(LOCATOR, DataType::Int64, false));
     all.push(Field::new(DEFECT, DataType::Utf8View, true));
     all.push(Field::new(RECORD, record, false));

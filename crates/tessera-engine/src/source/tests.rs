@@ -239,7 +239,7 @@ fn pieces_of_a_file_give_what_the_whole_gives() {
         let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None };
         let wanted = ["id", "name", "n"].map(str::to_owned).to_vec();
         let mut records = text::Records::new(&csv(), &file, 0, wanted, b',');
-        let mut rows = text::Rows::new(3);
+        let mut rows = text::Rows::new(3, &[0, 1, 2], false);
         text.chunks(piece).for_each(|bytes| records.feed(bytes, &mut rows).expect("feeds"));
         records.finish(&mut rows).expect("finishes");
         let (columns, locators, defects, len) = rows.finish();
@@ -344,6 +344,36 @@ async fn files_are_one_table_whatever_the_order_of_their_columns() {
         }
     }
     assert_eq!(locator_parts(1_099_511_627_777), (1, 1));
+}
+
+/// Whatever a plan names of the columns, a record has them all, in whatever order the files do.
+#[tokio::test]
+async fn records_have_all_columns() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    for (name, bytes) in [("a.csv", "id,name,n\n1,\"x, y\",7\n2,short\n"), ("b.csv", "more,n,id\nlate,,3\n")] {
+        store.put(&Path::from(format!("in/{name}")), bytes.into()).await.expect("memory");
+    }
+    let base = Url::parse(BASE).expect("a URL");
+    let files = list(&store, &base, "in", None).await.expect("files").files;
+    let table = open(Arc::clone(&store), &base, csv(), files).await.expect("a table");
+    let ctx = SessionContext::new();
+    ctx.register_object_store(&base, store);
+    crate::functions::scalars(None).into_iter().for_each(|f| ctx.register_udf(f));
+    ctx.register_table("t", Arc::new(table)).expect("registers");
+    let query = "SELECT name, row_json(_record) AS j, record_text(_record, 'n') AS n, row_hash(_record) = row_hash(_record) AS h \
+                 FROM t ORDER BY _locator";
+    let rows = ctx.sql(query).await.expect("plans").collect().await.expect("runs");
+    insta::assert_snapshot!(pretty_format_batches(&rows).expect("prints"), @r#"
+    +-------+----------------------------------+---+------+
+    | name  | j                                | n | h    |
+    +-------+----------------------------------+---+------+
+    | x, y  | {"id":"1","name":"x, y","n":"7"} | 7 | true |
+    | short | {"id":"2","name":"short"}        |   | true |
+    |       | {"id":"3","more":"late"}         |   | true |
+    +-------+----------------------------------+---+------+
+    "#);
+    let told = ctx.sql("SELECT record_text(_record, 'z') FROM t").await.expect("plans").collect().await;
+    assert!(told.expect_err("no column").to_string().contains("the records have no column `z`"));
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use datafusion::arrow::array::{ArrayRef, Int64Builder, StringViewBuilder};
 
+use crate::record::Packer;
+
 pub(super) use csv::{first_line, header, sniff, split_header};
 pub(super) use ndjson::Keys;
 
@@ -16,42 +18,52 @@ use super::{Format, SourceError, SourceFile, SourceFormat, TextEncoding, locator
 const LONGEST: usize = 16 << 20;
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// The columns of some rows.
+/// Some rows of a file.
 pub(super) struct Rows {
-    /// One builder per wanted column.
-    pub columns: Vec<StringViewBuilder>,
-    pub locators: Int64Builder,
-    pub defects: StringViewBuilder,
+    /// How many of the file's columns are read.
+    read: usize,
+    /// Those that stand by themselves: their places among the read ones, and their values.
+    columns: Vec<(usize, StringViewBuilder)>,
+    /// All that are read, where records are wanted.
+    pub records: Option<Packer>,
+    locators: Int64Builder,
+    defects: StringViewBuilder,
     pub len: usize,
 }
 
 impl Rows {
-    pub(super) fn new(columns: usize) -> Self {
+    pub(super) fn new(read: usize, columns: &[usize], records: bool) -> Self {
         Self {
-            columns: (0..columns).map(|_| StringViewBuilder::new()).collect(),
+            read,
+            columns: columns.iter().map(|at| (*at, StringViewBuilder::new())).collect(),
+            records: records.then(Packer::default),
             locators: Int64Builder::new(),
             defects: StringViewBuilder::new(),
             len: 0,
         }
     }
 
-    /// The next row of a file: `append` puts the value of a wanted column into its builder; and what is wrong with the row.
-    fn push(&mut self, place: &mut Place, mut append: impl FnMut(usize, &mut StringViewBuilder), defect: Option<&str>) {
+    /// The next row of a file: the value of each column that is read, and what is wrong with the row.
+    fn push<T: AsRef<str>>(&mut self, place: &mut Place, value: impl Fn(usize) -> Option<T>, defect: Option<&str>) {
         place.row += 1;
         self.len += 1;
         self.locators.append_value(locator(place.file, place.row));
-        self.columns.iter_mut().enumerate().for_each(|(at, column)| append(at, column));
+        self.columns.iter_mut().for_each(|(at, column)| column.append_option(value(*at)));
+        if let Some(records) = &mut self.records {
+            (0..self.read).for_each(|at| records.push(value(at).as_ref().map(T::as_ref)));
+            records.end();
+        }
         self.defects.append_option(defect);
     }
 
     /// The next row of a file, which has nothing but a defect.
     fn push_defect(&mut self, place: &mut Place, defect: &str) {
-        self.push(place, |_, column| column.append_null(), Some(defect));
+        self.push(place, |_| None::<&str>, Some(defect));
     }
 
-    /// The texts, the locators and the defects.
+    /// The columns that stand by themselves, the locators, the defects and the number of rows.
     pub(super) fn finish(&mut self) -> (Vec<ArrayRef>, ArrayRef, ArrayRef, usize) {
-        let columns = self.columns.iter_mut().map(|c| Arc::new(c.finish()) as ArrayRef).collect();
+        let columns = self.columns.iter_mut().map(|(_, c)| Arc::new(c.finish()) as ArrayRef).collect();
         let len = std::mem::take(&mut self.len);
         (columns, Arc::new(self.locators.finish()), Arc::new(self.defects.finish()), len)
     }

@@ -1,9 +1,10 @@
 //! Which rows come to be judged tonight: what a source is read for, and what waited.
 
-use datafusion::{arrow::datatypes::DataType, prelude::DataFrame};
+use datafusion::prelude::DataFrame;
 use tessera_contract::{Entity, Project, Rule, Severity};
 use tessera_engine::{
-    formula::{self, quote, text},
+    formula::{self, quote},
+    record,
     source::{RECORD, ROW_BITS},
 };
 
@@ -92,11 +93,10 @@ pub(super) async fn arrivals(night: &Night<'_>, source: &Source, mapping: &Mappi
 /// [`StageError::ReadAll`] when nobody kept them, or they have other columns.
 pub(super) async fn waited(night: &Night<'_>, entity: Entity, mapping: &Mapping) -> Result<DataFrame, StageError> {
     let kept = night.kept.get(&waiting(entity)).ok_or_else(|| nobody_kept(entity))?;
-    let record = kept.frame.schema().field_with_unqualified_name(RECORD)?.data_type();
-    if *record != DataType::Struct(mapping.owners.fields().clone()) {
+    if *kept.frame.schema().field_with_unqualified_name(RECORD)?.data_type() != mapping.record {
         return Err(StageError::ReadAll { entity, why: "their columns are not those of the files before".into() });
     }
-    let field = |name: &String| format!(", _record[{}] AS {}", text(name), quote(name));
+    let field = |name: &String| format!(", {} AS {}", record::column(RECORD, &mapping.record, name), quote(name));
     let fields: String = mapping.used.iter().map(field).collect();
     night.over(&format!("SELECT _locator, _defect, _record{fields} FROM waiting"), &[("waiting", &kept.frame)]).await
 }

@@ -21,6 +21,7 @@ use tessera_contract::{
 };
 use tessera_engine::{
     formula::{quote, text},
+    record,
     source::RECORD,
 };
 
@@ -48,8 +49,8 @@ pub(crate) struct Mapped {
 #[derive(Debug, Clone)]
 pub struct Mapping {
     pub(crate) columns: Vec<Mapped>,
-    /// The owner's columns, with their types.
-    pub(crate) owners: Arc<Schema>,
+    /// The type of the owner's records, which says their columns.
+    pub(crate) record: DataType,
     /// The names of those that expressions compute with.
     pub(crate) used: BTreeSet<String>,
 }
@@ -82,13 +83,13 @@ impl Mapping {
 /// When a required column is missing or an expression does not fit the source's columns.
 pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<Mapping, StageError> {
     let settings = &night.project.sources[entity.name()];
-    let DataType::Struct(owners) = rows.schema().field_with_unqualified_name(RECORD)?.data_type() else {
-        return Err(StageError::Data(format!("the rows of {entity} have no records")));
-    };
-    let owners = Arc::new(Schema::new(owners.clone()));
+    let record = rows.schema().field_with_unqualified_name(RECORD)?.data_type().clone();
+    let owners = record::columns(&record);
+    let owners = owners.ok_or_else(|| StageError::Data(format!("the rows of {entity} have no records")))?;
+    let owners = Arc::new(Schema::new(owners));
     let raw: Vec<String> = owners.fields().iter().map(|f| f.name().clone()).collect();
     // To ask what an expression gives, no row is needed.
-    let source = night.engine.none(Arc::clone(&owners))?;
+    let source = night.engine.none(owners)?;
 
     let mut wanted: Vec<Column> = entity.columns().iter().map(|c| Column::new(c.name, c.kind, c.description)).collect();
     if entity == Entity::Customers {
@@ -145,7 +146,7 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
         }
         columns.push(mapped);
     }
-    Ok(Mapping { columns, owners, used })
+    Ok(Mapping { columns, record, used })
 }
 
 fn is_name(from: &str) -> bool {

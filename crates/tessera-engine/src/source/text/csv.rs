@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use datafusion::arrow::array::StringViewBuilder;
-
 use super::{BOM, LONGEST, Place, Rows, SourceError, SourceFile, SourceFormat, TextEncoding, decode, too_long};
 
 /// Cuts the bytes of a file into records.
@@ -175,7 +173,7 @@ impl Records {
             let bytes = self.positions[at].and_then(|p| fields.get(p))?;
             Some(decode(bytes, self.format.encoding).0)
         };
-        rows.push(place, |at, column| column.append_option(value(at)), Some(problem));
+        rows.push(place, value, Some(problem));
     }
 
     fn record(&mut self, at_end: bool, place: &mut Place, rows: &mut Rows) -> Result<(), SourceError> {
@@ -213,22 +211,15 @@ impl Records {
             }
         }
         let nulls = &self.format.null_values;
-        let append = |at: usize, column: &mut StringViewBuilder| {
-            let Some(place) = self.positions[at].filter(|p| *p < ends.len()) else { return column.append_null() };
-            let decoded;
+        let value = |at: usize| {
+            let place = self.positions[at].filter(|p| *p < ends.len())?;
             let text = match whole {
-                Some(whole) => &whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]],
-                _ => {
-                    decoded = decode(field(place), self.format.encoding).0;
-                    &*decoded
-                }
+                Some(whole) => Cow::Borrowed(&whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]]),
+                None => decode(field(place), self.format.encoding).0,
             };
-            match nulls.iter().any(|null| null == text) {
-                true => column.append_null(),
-                false => column.append_value(text),
-            }
+            (!nulls.iter().any(|null| *null == text)).then_some(text)
         };
-        rows.push(place, append, defect.as_deref());
+        rows.push(place, value, defect.as_deref());
         Ok(())
     }
 }

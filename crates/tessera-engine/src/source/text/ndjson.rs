@@ -5,6 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
 };
 
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{BOM, LONGEST, Place, Rows, SourceFormat, TextEncoding, decode, too_long};
@@ -12,8 +13,8 @@ use super::{BOM, LONGEST, Place, Rows, SourceFormat, TextEncoding, decode, too_l
 /// Cuts the bytes of a file into lines.
 pub(super) struct Records {
     format: SourceFormat,
-    /// The wanted columns by name.
-    wanted: Vec<String>,
+    /// The places of the wanted columns by name.
+    wanted: HashMap<String, usize>,
     /// The beginning of a line.
     held: Vec<u8>,
     /// The line is too long, and its end is awaited.
@@ -22,6 +23,7 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(format: &SourceFormat, wanted: Vec<String>) -> Self {
+        let wanted = wanted.into_iter().enumerate().map(|(at, name)| (name, at)).collect();
         Self { format: format.clone(), wanted, held: Vec::new(), skipping: false }
     }
 
@@ -59,23 +61,53 @@ impl Records {
             return;
         }
         let (text, mut defect) = decode(line, self.format.encoding);
-        let values: HashMap<String, Box<RawValue>> = match serde_json::from_str(&text) {
-            Ok(values) => values,
-            Err(error) => {
-                defect = Some(format!("not a JSON object: {error}"));
-                HashMap::new()
-            }
-        };
+        let mut line = serde_json::Deserializer::from_str(&text);
+        let values = Wanted(&self.wanted).deserialize(&mut line).and_then(|values| line.end().map(|()| values));
+        let values = values.unwrap_or_else(|error| {
+            defect = Some(format!("not a JSON object: {error}"));
+            vec![None; self.wanted.len()]
+        });
         let value = |at: usize| {
-            let raw = values.get(&self.wanted[at])?.get();
+            let raw = values[at]?.get();
             let text = match raw.as_bytes().first() {
+                Some(b'"') if !raw.contains('\\') => Cow::Borrowed(&raw[1..raw.len() - 1]),
                 Some(b'"') => Cow::Owned(serde_json::from_str::<String>(raw).ok()?),
                 Some(b'n') => return None,
                 _ => Cow::Borrowed(raw),
             };
             (!self.format.null_values.iter().any(|n| *n == text)).then_some(text)
         };
-        rows.push(place, |at, column| column.append_option(value(at)), defect.as_deref());
+        rows.push(place, value, defect.as_deref());
+    }
+}
+
+/// Reads the values of the wanted keys of an object, of each where it is wanted; of a key that stands twice, the last.
+struct Wanted<'a>(&'a HashMap<String, usize>);
+
+impl<'de> DeserializeSeed<'de> for Wanted<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Wanted<'_> {
+    type Value = Vec<Option<&'de RawValue>>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut values = vec![None; self.0.len()];
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value::<&RawValue>()?;
+            if let Some(at) = self.0.get(key.as_ref()) {
+                values[*at] = Some(value);
+            }
+        }
+        Ok(values)
     }
 }
 
@@ -128,19 +160,19 @@ impl Keys {
 struct OrderedKeys<'a>(Vec<Cow<'a, str>>);
 
 impl<'de> serde::Deserialize<'de> for OrderedKeys<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Keys;
-        impl<'de> serde::de::Visitor<'de> for Keys {
+        impl<'de> Visitor<'de> for Keys {
             type Value = OrderedKeys<'de>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<OrderedKeys<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OrderedKeys<'de>, A::Error> {
                 let mut keys = Vec::new();
                 while let Some(Key(key)) = map.next_key()? {
-                    map.next_value::<serde::de::IgnoredAny>()?;
+                    map.next_value::<IgnoredAny>()?;
                     keys.push(key);
                 }
                 Ok(OrderedKeys(keys))
