@@ -69,6 +69,24 @@ impl Rows {
     }
 }
 
+/// The texts that stand for no value.
+struct Nulls {
+    /// Whether the empty one is among them, by far the most frequent.
+    empty: bool,
+    others: Vec<String>,
+}
+
+impl Nulls {
+    fn of(format: &SourceFormat) -> Self {
+        let others = format.null_values.iter().filter(|null| !null.is_empty()).cloned().collect();
+        Self { empty: format.null_values.iter().any(String::is_empty), others }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        if text.is_empty() { self.empty } else { self.others.iter().any(|null| null == text) }
+    }
+}
+
 /// Where one is in a source.
 struct Place {
     /// The file's place among the source's files.

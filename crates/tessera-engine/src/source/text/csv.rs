@@ -2,12 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::{BOM, LONGEST, Place, Rows, SourceError, SourceFile, SourceFormat, TextEncoding, decode, too_long};
+use super::{BOM, LONGEST, Nulls, Place, Rows, SourceError, SourceFile, SourceFormat, TextEncoding, decode, too_long};
 
 /// Cuts the bytes of a file into records.
 pub(super) struct Records {
     format: SourceFormat,
     file: SourceFile,
+    nulls: Nulls,
     /// The wanted columns by name.
     wanted: Vec<String>,
     delimiter: u8,
@@ -34,6 +35,7 @@ impl Records {
         Self {
             format: format.clone(),
             file: file.clone(),
+            nulls: Nulls::of(format),
             wanted,
             delimiter,
             quote,
@@ -210,14 +212,13 @@ impl Records {
                 defect = Some(format!("{problem} of field \"{name}\""));
             }
         }
-        let nulls = &self.format.null_values;
         let value = |at: usize| {
             let place = self.positions[at].filter(|p| *p < ends.len())?;
             let text = match whole {
                 Some(whole) => Cow::Borrowed(&whole[if place == 0 { 0 } else { ends[place - 1] }..ends[place]]),
                 None => decode(field(place), self.format.encoding).0,
             };
-            (!nulls.iter().any(|null| *null == text)).then_some(text)
+            (!self.nulls.has(&text)).then_some(text)
         };
         rows.push(place, value, defect.as_deref());
         Ok(())

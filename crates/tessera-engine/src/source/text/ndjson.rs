@@ -8,11 +8,12 @@ use std::{
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{BOM, LONGEST, Place, Rows, SourceFormat, TextEncoding, decode, too_long};
+use super::{BOM, LONGEST, Nulls, Place, Rows, SourceFormat, TextEncoding, decode, too_long};
 
 /// Cuts the bytes of a file into lines.
 pub(super) struct Records {
     format: SourceFormat,
+    nulls: Nulls,
     /// The places of the wanted columns by name.
     wanted: HashMap<String, usize>,
     /// The beginning of a line.
@@ -24,7 +25,7 @@ pub(super) struct Records {
 impl Records {
     pub(super) fn new(format: &SourceFormat, wanted: Vec<String>) -> Self {
         let wanted = wanted.into_iter().enumerate().map(|(at, name)| (name, at)).collect();
-        Self { format: format.clone(), wanted, held: Vec::new(), skipping: false }
+        Self { format: format.clone(), nulls: Nulls::of(format), wanted, held: Vec::new(), skipping: false }
     }
 
     pub(super) fn feed(&mut self, mut bytes: &[u8], place: &mut Place, rows: &mut Rows) {
@@ -75,7 +76,7 @@ impl Records {
                 Some(b'n') => return None,
                 _ => Cow::Borrowed(raw),
             };
-            (!self.format.null_values.iter().any(|n| *n == text)).then_some(text)
+            (!self.nulls.has(&text)).then_some(text)
         };
         rows.push(place, value, defect.as_deref());
     }
