@@ -9,6 +9,8 @@ mod bad_input;
 mod chain;
 #[path = "end_to_end/cluster.rs"]
 mod cluster;
+#[path = "end_to_end/gates.rs"]
+mod gates;
 #[path = "end_to_end/house.rs"]
 mod house;
 #[path = "end_to_end/ledger.rs"]
@@ -21,3 +23,5 @@ mod owner;
 mod project;
 #[path = "end_to_end/retention.rs"]
 mod retention;
+#[path = "end_to_end/sources.rs"]
+mod sources;

@@ -159,6 +159,25 @@ fn the_ways_in_which_files_are_written() {
     }
     reads_the_same("date_formats = [\"%d/%m/%Y %H:%M:%S\", \"%d.%m.%Y %H:%M:%S\"]", "dates.csv", formats.as_bytes());
 
+    // As a German spreadsheet exports it, below a title, and without its header.
+    let german = |line: &str| {
+        let mut cells: Vec<String> = line.split(',').map(str::to_owned).collect();
+        cells[4] = cells[4].replace('.', ",");
+        cells[3] = format!("{}.000", cells[3]);
+        cells.join(";")
+    };
+    let body: Vec<String> = text.lines().skip(1).map(german).collect();
+    let header = HEADER.trim().replace(',', ";").replace("quantity", "thousandths");
+    let signs = "decimal = \",\"\nthousands = \".\"\n\
+                 columns = { quantity = \"number_text(thousandths, ',', '.')::decimal(18,3) / 1000\" }";
+    let titled = format!("Report of the year\n\n{header}\n{}\n", body.join("\n"));
+    reads_the_same(&format!("skip_lines = 2\n{signs}"), "titled.csv", titled.as_bytes());
+    let names: Vec<String> = header.split(';').map(|name| format!("\"{name}\"")).collect();
+    let without = format!("delimiter = \";\"\nheader = false\nnames = [{}]\n{signs}", names.join(", "));
+    reads_the_same(&without, "without.csv", body.join("\n").as_bytes());
+    let blanks = text.replace(' ', "T").replace(',', "   ");
+    reads_the_same("delimiter = \" \"", "blanks.txt", format!("  {blanks}").as_bytes());
+
     // Categories differ, so only that they are read is compared.
     let project = Project::new(&SHOP.replace("orders.csv\"", "latin.csv\"\nencoding = \"latin-1\""));
     project.write("latin.csv", latin.chars().map(|c| u8::try_from(c as u32).expect("Latin-1")).collect::<Vec<_>>());
@@ -187,7 +206,8 @@ fn project_files_with_mistakes() {
         ),
         (
             "[sources.customers]\nurl = \"x.csv\"\n",
-            "tessera.toml: [sources.transactions] is missing; it is the one source that every project needs",
+            "tessera.toml: [sources.transactions] is missing; it is the one source that every project needs, unless \
+             segmentation.population = \"customers\"",
         ),
     ];
     for (text, expect) in cases {

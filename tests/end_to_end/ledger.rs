@@ -137,7 +137,7 @@ fn repairs_and_warnings_are_counted_and_the_newest_customer_row_wins() {
     │ total                                                1            2             0       1      59 │
     │ after_as_of                                          0            0             0       1      61 │
     │ malformed               quarantine        0          0            0             0       0      61 │
-    │ unparsable_signup_at    quarantine        0          0            0             0       0      61 │
+    │ unparsable_signup_at    warn              0          0            0             0       0      61 │
     │ unparsable_updated_at   quarantine        0          0            0             0       0      61 │
     │ email_normalised        repair                       1            0             0       0      61 │
     │ country_normalised      repair                       1            0             0       0      61 │

@@ -37,6 +37,16 @@ url = "orders/"
 url = "visits/"
 [sources.campaign_contacts]
 url = "contacts/"
+[quality.checks]
+files_gone.required = false
+quarantined_share.required = false
+quarantined_share_of_new.required = false
+quarantined_share_of_file.required = false
+rows_kept.required = false
+amount_kept.required = false
+freshness.required = false
+recent_rows.required = false
+recent_revenue.required = false
 [segmentation]
 k = 2
 [validation.gates]

@@ -21,8 +21,8 @@ pub struct Done {
     pub stderr: String,
 }
 
-/// A small gift shop whose columns have the canonical names: `lines(n)` fills it.
-pub const SHOP: &str = "[sources.transactions]\nurl = \"orders.csv\"\n[segmentation]\nmin_k = 2\nmax_k = 4\n";
+/// A small gift shop whose columns have the canonical names: `lines(n)` fills it. It closed at the end of 2025.
+pub const SHOP: &str = "[sources.transactions]\nurl = \"orders.csv\"\n[quality.checks]\nfreshness.required = false\nrecent_rows.required = false\nrecent_revenue.required = false\n[segmentation]\nmin_k = 2\nmax_k = 4\n";
 pub const HEADER: &str = "order_id,customer_id,ordered_at,quantity,unit_price,category,channel\n";
 
 /// Order lines of 60 customers with habits of their own, made by arithmetic.

@@ -11,6 +11,7 @@ pub mod lloyd;
 pub mod matrix;
 pub mod nearest;
 pub mod parallel;
+pub mod robust;
 pub mod scorecard;
 pub mod stability;
 pub mod validity;

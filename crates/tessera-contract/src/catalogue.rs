@@ -48,7 +48,7 @@ pub struct Rule {
     /// The repaired column (`repair` only).
     #[serde(default)]
     pub column: Option<String>,
-    /// The columns that make two rows the same (`merge`, `supersede`); `*` is every mapped column.
+    /// The columns that make two rows the same (`merge`, `supersede`); `*` is the row as it stands in the source, mapped or not.
     #[serde(default)]
     pub by: Vec<String>,
     /// SQL sort order whose first row is kept (`supersede`); ties by the remaining columns.
@@ -77,6 +77,82 @@ mod entity_name {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Entity, D::Error> {
         let name = String::deserialize(from)?;
         Entity::parse(&name).ok_or_else(|| D::Error::custom(format!("`{name}` is no entity")))
+    }
+}
+
+/// What a check measures of an entity, beside what SQL can say of its clean rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Files that the parent night knew and that are gone, if rows are gone with them.
+    FilesGone,
+    /// Files that lack a column in use which files before them have. Older files than a column's first are none.
+    ColumnsGone,
+    /// The share of the rows that is quarantined.
+    QuarantinedShare,
+    /// The same of the rows that came since the parent night.
+    QuarantinedShareOfNew,
+    /// The same of the file in which it is largest.
+    QuarantinedShareOfFile,
+    /// Clean rows, as a share of those of the parent night.
+    RowsKept,
+    /// Clean money likewise.
+    AmountKept,
+}
+
+/// A check of the night's rows as a whole, before anything is made of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The entity whose rows are looked at; absent, each that has a source.
+    #[serde(default)]
+    pub entity: Option<String>,
+    /// What is measured …
+    #[serde(default)]
+    pub measure: Option<Measure>,
+    /// … or an SQL aggregate over the entity's clean rows that the night knows; over transactions, `purchase` may be used too.
+    #[serde(default)]
+    pub expression: Option<String>,
+    /// Of the clean rows, only those of so many days before the night.
+    #[serde(default)]
+    pub days: Option<u32>,
+    /// The smallest value that passes.
+    #[serde(default)]
+    pub at_least: Option<f64>,
+    /// The largest value that passes.
+    #[serde(default)]
+    pub at_most: Option<f64>,
+    /// How far the value may fall below the median of the nights published in the four weeks before, as a share of it; further, if
+    /// those nights spread further.
+    #[serde(default)]
+    pub falls: Option<f64>,
+    /// How far it may rise above it.
+    #[serde(default)]
+    pub rises: Option<f64>,
+    /// Whether `at_least` and `at_most` are asked only where a night before is published.
+    #[serde(default)]
+    pub after_first: bool,
+    /// Whether failing it holds the night.
+    #[serde(default = "yes")]
+    pub required: bool,
+    /// What it is for.
+    pub description: String,
+    /// Whether it takes part.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+impl Check {
+    /// What contradicts itself in the entry, if anything does.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let bounds = [self.at_least, self.at_most, self.falls, self.rises];
+        let problem = match (self.measure, &self.expression) {
+            (Some(_), Some(_)) | (None, None) => "a check has a `measure`, or an `expression`: one of them",
+            (Some(_), None) if self.days.is_some() => "`days` are of a check with an `expression`",
+            _ if bounds.iter().flatten().any(|bound| !bound.is_finite()) => "a bound is a number",
+            _ => return None,
+        };
+        Some(problem.to_owned())
     }
 }
 

@@ -28,8 +28,12 @@ pub struct EntityColumn {
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
-    /// Whether a source of the entity must map it.
+    /// Whether a source of the entity must map it, or `instead`.
     pub required: bool,
+    /// A column of which it follows, if that is mapped.
+    pub instead: Option<&'static str>,
+    /// Whether the row says something else without it: a value that cannot be read then turns the row away, and is not only null.
+    pub essential: bool,
     /// SQL over canonical columns of its value where the source has no such column.
     pub absent: Option<&'static str>,
     /// SQL of its value where the source's value is null.
@@ -39,11 +43,24 @@ pub struct EntityColumn {
 }
 
 const fn column(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
-    EntityColumn { name, kind, required: false, absent: None, blank: None, description }
+    EntityColumn {
+        name,
+        kind,
+        required: false,
+        instead: None,
+        essential: false,
+        absent: None,
+        blank: None,
+        description,
+    }
 }
 
 const fn required(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
-    EntityColumn { required: true, ..column(name, kind, description) }
+    EntityColumn { required: true, essential: true, ..column(name, kind, description) }
+}
+
+const fn essential(name: &'static str, kind: Kind, description: &'static str) -> EntityColumn {
+    EntityColumn { essential: true, ..column(name, kind, description) }
 }
 
 /// What is known of an entity: to add one is to add an entry.
@@ -69,6 +86,8 @@ pub struct Computed {
     pub kind: Kind,
     /// SQL over canonical columns.
     pub expression: &'static str,
+    /// A column, and the SQL in place of `expression` where the source gives it.
+    pub given: Option<(&'static str, &'static str)>,
     /// What it means.
     pub description: &'static str,
 }
@@ -102,13 +121,24 @@ const FACTS: [Facts; 6] = [
                 name: "gross",
                 kind: Kind::Money,
                 expression: "line_gross(quantity, unit_price)",
-                description: "|quantity| × unit_price",
+                given: Some((
+                    "total",
+                    // A price that was made of the total is rounded, and no discount.
+                    "CASE WHEN abs(line_gross(quantity, unit_price) - abs(total)) <= abs(quantity) * 0.0001 \
+                     THEN CAST(abs(total) AS DECIMAL(38, 6)) \
+                     ELSE greatest(line_gross(quantity, unit_price), CAST(abs(total) AS DECIMAL(38, 6))) END",
+                )),
+                description: "|quantity| × unit_price; where a total is given, no less than that",
             },
             Computed {
                 name: "amount",
                 kind: Kind::Money,
                 expression: "line_net(quantity, unit_price, discount)",
-                description: "gross × (1 − discount), never negative for a positive price",
+                given: Some((
+                    "total",
+                    "coalesce(CAST(abs(total) AS DECIMAL(38, 6)), line_net(quantity, unit_price, discount))",
+                )),
+                description: "The total, or gross × (1 − discount); never negative for a positive price",
             },
         ],
         personal: false,
@@ -303,15 +333,15 @@ const CUSTOMERS: &[EntityColumn] = &[
     column("city", Kind::Text, "City"),
     column("postal_code", Kind::Text, "Postal code"),
     column("signup_at", Kind::Instant, "When the customer signed up"),
-    column(
+    essential(
         "updated_at",
         Kind::Instant,
         "When this record of the customer was written; a night does not know later ones",
     ),
     column("acquisition_channel", Kind::Text, "The channel that won the customer"),
     column("acquisition_cost", Kind::Price, "What winning the customer cost"),
-    column("consent_marketing", Kind::Boolean, "Consent to be contacted"),
-    column(
+    essential("consent_marketing", Kind::Boolean, "Consent to be contacted"),
+    essential(
         "consent_profiling",
         Kind::Boolean,
         "Consent to be profiled; false leaves the customer out of features and segments",
@@ -319,22 +349,47 @@ const CUSTOMERS: &[EntityColumn] = &[
 ];
 
 const TRANSACTIONS: &[EntityColumn] = &[
-    required("order_id", Kind::Text, "Id of the order that the line belongs to"),
+    EntityColumn {
+        // Keyed, since it stands where the customer's id must not.
+        absent: Some("customer_key(concat(customer_id, ' ', CAST(ordered_at AS VARCHAR)))"),
+        ..essential(
+            "order_id",
+            Kind::Text,
+            "Id of the order that the line belongs to; unmapped, what a customer buys at one time is one order",
+        )
+    },
     column("line_id", Kind::Text, "Id of the line within the order"),
     required("customer_id", Kind::Text, "The owner's id of the customer"),
     required("ordered_at", Kind::Instant, "When the order was placed"),
     column("product_id", Kind::Text, "Product"),
     column("category", Kind::Text, "Product category"),
-    required("quantity", Kind::Quantity, "Units; the sign is dropped, is_return carries it"),
-    required("unit_price", Kind::Price, "Price of one unit before discount"),
-    column("discount", Kind::Fraction, "Discount as a fraction of 0–1; absent means 0"),
+    EntityColumn {
+        instead: Some("total"),
+        absent: Some("1"),
+        ..required("quantity", Kind::Quantity, "Units; the sign is dropped, is_return carries it")
+    },
+    EntityColumn {
+        instead: Some("total"),
+        absent: Some("greatest(abs(total) / nullif(abs(quantity), 0), CASE WHEN total <> 0 THEN 0.0001 END)"),
+        ..required("unit_price", Kind::Price, "Price of one unit before discount")
+    },
+    essential("discount", Kind::Fraction, "Discount as a fraction of 0–1; absent means 0"),
     column("unit_cost", Kind::Price, "What one unit cost the owner"),
     column("channel", Kind::Text, "Sales channel"),
     EntityColumn {
-        absent: Some("coalesce(quantity < 0, false)"),
+        absent: Some("coalesce(quantity < 0 OR total < 0, false)"),
         blank: Some("false"),
-        ..column("is_return", Kind::Boolean, "Whether the line takes goods back; unmapped, a negative quantity says so")
+        ..essential(
+            "is_return",
+            Kind::Boolean,
+            "Whether the line takes goods back; unmapped, a negative quantity or total says so",
+        )
     },
+    essential(
+        "total",
+        Kind::Price,
+        "What the line came to after discount, in place of quantity × unit_price × (1 − discount); `amount` is without its sign",
+    ),
 ];
 
 const INTERACTIONS: &[EntityColumn] = &[
@@ -351,7 +406,7 @@ const CAMPAIGN_CONTACTS: &[EntityColumn] = &[
     required("contacted_at", Kind::Instant, "When the customer was contacted, or would have been"),
     column("channel", Kind::Text, "Channel"),
     column("group", Kind::Text, "`treated` or `holdout`"),
-    column("cost", Kind::Price, "What the contact cost"),
+    essential("cost", Kind::Price, "What the contact cost"),
     column("responded_at", Kind::Instant, "When the customer responded"),
     column("converted_at", Kind::Instant, "When the customer converted"),
     column("converted_amount", Kind::Price, "What the conversion was worth"),

@@ -6,12 +6,13 @@
 pub mod as_of;
 pub mod catalogue;
 pub mod entity;
+pub mod names;
 pub mod project;
 pub mod table;
 pub mod tables;
 
 pub use as_of::{AsOf, AsOfError};
-pub use catalogue::{Criterion, Feature, Interval, Kpi, Rule, Scaling, Severity, ValueType};
+pub use catalogue::{Check, Criterion, Feature, Interval, Kpi, Measure, Rule, Scaling, Severity, ValueType};
 pub use entity::Entity;
 pub use project::{Project, ProjectError};
 pub use table::{Column, Kind, Table};

@@ -1,14 +1,16 @@
 //! The project file: what a team says about its data and its segments, resolved once into plain structs.
 
 mod load;
+mod source;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Override, ProjectError};
+pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
 
-use crate::{Entity, Feature, Kpi, Rule, as_of};
+use crate::{Check, Entity, Feature, Kpi, Rule, as_of};
 
 /// A project, resolved: flag over project file over defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,8 +22,11 @@ pub struct Project {
     pub lake: LakeSettings,
     /// How the engine runs; never changes a result.
     pub engine: EngineSettings,
-    /// Entity name → source.
+    /// Entity name, or `entity.feed` where it has several → source.
+    #[schemars(with = "IndexMap<String, load::SourceOrFeeds>")]
     pub sources: IndexMap<String, Source>,
+    /// Name → what queries of sources read.
+    pub files: IndexMap<String, Source>,
     /// Rules over source rows.
     pub quality: Quality,
     /// Name → feature, in column order.
@@ -68,60 +73,6 @@ pub struct EngineSettings {
     pub spill_dir: String,
 }
 
-/// The file format of a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Format {
-    /// Delimited text with a header line; gzip and zstd by extension.
-    Csv,
-    /// One JSON object a line.
-    Ndjson,
-    /// Apache Parquet.
-    Parquet,
-}
-
-/// The character encoding of a text source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
-pub enum TextEncoding {
-    /// UTF-8.
-    #[default]
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// ISO 8859-1, read as Windows-1252 as browsers do.
-    #[serde(rename = "latin-1")]
-    Latin1,
-}
-
-/// `[sources.<entity>]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// A file, a folder or a glob (relative to the project file), or an object store URL of the same.
-    pub url: String,
-    /// The format; absent, the extension decides.
-    #[serde(default)]
-    pub format: Option<Format>,
-    /// The delimiter of a CSV file; absent, the header decides among `,` `;` tab and `|`.
-    #[serde(default)]
-    pub delimiter: Option<char>,
-    /// The encoding of a text file.
-    #[serde(default)]
-    pub encoding: TextEncoding,
-    /// Texts that stand for "no value", besides the empty text.
-    #[serde(default)]
-    pub null_values: Vec<String>,
-    /// Formats in which dates and times may be written (strftime), tried in order, ISO 8601 always last.
-    #[serde(default)]
-    pub date_formats: Vec<String>,
-    /// Zone of times that are written without one; absent, the project's.
-    #[serde(default)]
-    pub timezone: Option<String>,
-    /// Canonical column → source column, or SQL over the source's columns. A source column that already has the
-    /// canonical name needs no entry. For customers, further names are attributes.
-    #[serde(default)]
-    pub columns: IndexMap<String, String>,
-}
-
 /// What becomes of events at or after the as-of instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -133,19 +84,33 @@ pub enum AfterAsOf {
 }
 
 /// `[quality]`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
     /// What becomes of events at or after the as-of instant.
     pub events_after_as_of: AfterAsOf,
-    /// Name → rule.
+    /// Name → rule over rows.
     pub rules: IndexMap<String, Rule>,
+    /// Name → check of all rows of the night together.
+    pub checks: IndexMap<String, Check>,
+}
+
+/// Who is segmented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Population {
+    /// Whoever has bought before the night.
+    Buyers,
+    /// Every customer whom the sources name, whether or not they have bought.
+    Customers,
 }
 
 /// `[segmentation]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Segmentation {
+    /// Who is segmented.
+    pub population: Population,
     /// Features that customers are clustered on.
     pub features: Vec<String>,
     /// Fewest segments tried.
@@ -232,26 +197,21 @@ impl Project {
         Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect()
     }
 
-    /// One section of the project file as text, as far as it can change a result.
+    /// One section of the project file, or one key of a section (`segmentation.population`), as text, as far as it can change a result.
     #[must_use]
     pub fn section(&self, name: &str) -> Option<String> {
-        serde_json::to_value(self.meaning()).ok()?.get(name).map(ToString::to_string)
+        let pointer = format!("/{}", name.replace('.', "/"));
+        serde_json::to_value(self.meaning()).ok()?.pointer(&pointer).map(ToString::to_string)
     }
 
     fn meaning(&self) -> Self {
         let mut meaning = self.clone();
         meaning.engine = EngineSettings { partitions: 0, memory_limit: String::new(), spill_dir: String::new() };
         meaning.lake.url.clear();
-        for source in meaning.sources.values_mut() {
+        for source in meaning.sources.values_mut().chain(meaning.files.values_mut()) {
             source.url.clear();
         }
         meaning
-    }
-
-    /// The source of an entity, if it has one.
-    #[must_use]
-    pub fn source(&self, entity: Entity) -> Option<&Source> {
-        self.sources.get(entity.name())
     }
 
     /// The enabled rules of an entity in the order in which they act: repairs first, then by `order`.
@@ -266,6 +226,11 @@ impl Project {
             .collect();
         rules.sort_by_key(|(_, r)| (r.severity != crate::Severity::Repair, r.order));
         rules
+    }
+
+    /// The enabled checks.
+    pub fn checks(&self) -> impl Iterator<Item = (&str, &Check)> {
+        self.quality.checks.iter().filter(|(_, c)| c.enabled).map(|(name, c)| (name.as_str(), c))
     }
 
     /// The enabled features in column order.
@@ -284,7 +249,7 @@ impl Project {
         if let Err(error) = as_of::zone(&self.project.timezone) {
             return fail("project.timezone", error.to_string());
         }
-        let urls = self.sources.iter().map(|(name, source)| (format!("sources.{name}.url"), &source.url));
+        let urls = source::all(self).map(|(path, source)| (format!("{path}.url"), &source.url));
         for (path, url) in urls.chain([("lake.url".to_owned(), &self.lake.url)]) {
             if url::Url::parse(url).is_ok_and(|url| url.password().is_some()) {
                 let problem = "the URL carries a password, which would stand in every snapshot; leave it out, and give the \
@@ -292,26 +257,7 @@ impl Project {
                 return fail(&path, problem.to_owned());
             }
         }
-        for (name, source) in &self.sources {
-            let Some(entity) = Entity::parse(name) else {
-                let known: Vec<_> = Entity::ALL.iter().map(|e| e.name()).collect();
-                return fail(&format!("sources.{name}"), load::unknown(name, &known, "entity"));
-            };
-            if let Some(zone) = &source.timezone
-                && let Err(error) = as_of::zone(zone)
-            {
-                return fail(&format!("sources.{name}.timezone"), error.to_string());
-            }
-            for column in source.columns.keys() {
-                if entity != Entity::Customers && entity.column(column).is_none() {
-                    let known: Vec<_> = entity.columns().iter().map(|c| c.name).collect();
-                    return fail(&format!("sources.{name}.columns.{column}"), load::unknown(column, &known, "column"));
-                }
-            }
-            if source.delimiter.is_some_and(|d| !d.is_ascii()) {
-                return fail(&format!("sources.{name}.delimiter"), "a delimiter is one ASCII character".into());
-            }
-        }
+        source::check(self)?;
         for (name, feature) in &self.features {
             let known: Vec<_> =
                 Entity::ALL.iter().filter(|e| e.has_customer()).map(|e| e.name()).chain(["features"]).collect();
@@ -357,6 +303,18 @@ impl Project {
             if rule.enabled
                 && let Some(problem) = rule.problem()
             {
+                return fail(&path, problem);
+            }
+        }
+        for (name, check) in &self.quality.checks {
+            let path = format!("quality.checks.{name}");
+            if let Some(entity) = &check.entity
+                && Entity::parse(entity).is_none()
+            {
+                let known: Vec<_> = Entity::ALL.iter().map(|e| e.name()).collect();
+                return fail(&format!("{path}.entity"), load::unknown(entity, &known, "entity"));
+            }
+            if let Some(problem) = check.problem().filter(|_| check.enabled) {
                 return fail(&path, problem);
             }
         }
@@ -438,7 +396,11 @@ mod tests {
         );
         assert_eq!(
             problem("[sources.transactions]\nurl = \"x.csv\"\ncolumns = { order_ide = \"a\" }\n"),
-            "tessera.toml:3:13: unknown column `order_ide`; did you mean `order_id`?"
+            "tessera.toml:3:13: unknown column `order_ide`; did you mean `order_id`? A column of your own needs another name"
+        );
+        assert_eq!(
+            problem("[sources.transactions.shop]\nurl = \"x.csv\"\nencodin = \"utf-8\"\n"),
+            "tessera.toml:3:1: unknown key `sources.transactions.shop.encodin`; did you mean `encoding`?"
         );
     }
 

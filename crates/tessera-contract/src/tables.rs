@@ -15,6 +15,7 @@ pub fn all(project: &Project) -> Vec<Table> {
         accounts(),
         inputs(),
         ledger(),
+        quality(),
         features(project),
         model_candidates(),
         model(),
@@ -53,12 +54,7 @@ fn column(name: &str, kind: Kind, description: &str) -> Column {
 
 fn clean(entity: Entity, project: &Project) -> Table {
     let mut columns = entity.clean_columns();
-    if entity == Entity::Customers
-        && let Some(source) = project.source(entity)
-    {
-        let attributes = source.columns.keys().filter(|name| entity.column(name).is_none());
-        columns.extend(attributes.map(|name| column(name, Kind::Text, "Attribute mapped by the project")));
-    }
+    columns.extend(project.further_columns(entity));
     let description = format!("One row per clean row of {entity} that happened before the night");
     let class = match (entity.is_personal(), entity.has_customer()) {
         (true, _) => Class::Personal,
@@ -74,6 +70,7 @@ fn quarantine() -> Table {
         "One row per source row that is not among the clean ones: rejected, merged as a repeat, or superseded",
         vec![
             column("source", Kind::Text, "Entity of the source"),
+            column("feed", Kind::Text, "Name of the source among those of the entity; null where it has one"),
             column("file", Kind::Text, "File in which the row stands").circumstantial(),
             column("row", Kind::Integer, "Number of the row in the file, from 1, the header not counted")
                 .circumstantial(),
@@ -133,6 +130,7 @@ fn inputs() -> Table {
         "The manifest: one row per version of a source file that the night knows, as it was counted before any rule",
         vec![
             column("source", Kind::Text, "Entity"),
+            column("feed", Kind::Text, "Name of the source among those of the entity; null where it has one"),
             column("file_id", Kind::Integer, "Number of the file among those of its source").circumstantial(),
             column("file", Kind::Text, "URL of the file").circumstantial(),
             column("etag", Kind::Text, "Entity tag of the object, where the store has one").circumstantial(),
@@ -142,6 +140,8 @@ fn inputs() -> Table {
             column("rows_after_as_of", Kind::Integer, "Of the rows, those at or after the as-of instant")
                 .circumstantial(),
             column("amount_after_as_of", Kind::Money, "Money in those").circumstantial(),
+            column("lacks", Kind::Text, "Columns in use that the file lacks and others of its source have")
+                .circumstantial(),
             column("first_seen", Kind::Date, "The night that read the file first").circumstantial(),
         ],
     )
@@ -184,6 +184,32 @@ fn ledger() -> Table {
     )
 }
 
+fn quality() -> Table {
+    pseudonymous(table(
+        "quality",
+        "One row per check and entity: what the night's rows are as a whole, beside those of nights published before",
+        vec![
+            column("check", Kind::Text, "The check"),
+            column("source", Kind::Text, "Entity"),
+            column("value", Kind::Float, "What was measured; null where there is nothing to measure").circumstantial(),
+            column("median", Kind::Float, "Median of the nights published before: up to seven, of four weeks")
+                .circumstantial(),
+            column("nights", Kind::Small, "How many these are").circumstantial(),
+            column("low", Kind::Float, "The smallest value that passes; null for any").circumstantial(),
+            column("high", Kind::Float, "The largest value that passes; null for any").circumstantial(),
+            column("state", Kind::Text, "pass, fail, or info where nothing is asked").circumstantial(),
+            column("gate", Kind::Text, "required (failing it holds the night), advisory or none").circumstantial(),
+            column("told", Kind::Text, "The finding in a sentence").circumstantial(),
+            column(
+                "definition",
+                Kind::Text,
+                "Hash of what the check measures; values of other definitions are not compared",
+            )
+            .circumstantial(),
+        ],
+    ))
+}
+
 fn features(project: &Project) -> Table {
     let mut columns = vec![column("customer_key", Kind::Text, "Customer")];
     columns.extend(
@@ -193,7 +219,7 @@ fn features(project: &Project) -> Table {
     );
     pseudonymous(table(
         "features",
-        "One row per customer with at least one purchase before the night; one column per feature",
+        "One row per customer of the population (segmentation.population); one column per feature",
         columns,
     ))
 }

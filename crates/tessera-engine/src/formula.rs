@@ -3,12 +3,17 @@
 //! Catalogue expressions may use three words that stand for the night: `as_of`, `as_of_date` and `timezone`. They are
 //! replaced by literals token by token, so that a text or a quoted name that contains them stays what it is.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
 
 use datafusion::{
     common::{DataFusionError, Result},
     sql::sqlparser::{
+        ast::{ObjectName, Query, Statement, Visit, Visitor},
         dialect::GenericDialect,
+        parser::Parser,
         tokenizer::{Token, Tokenizer},
     },
 };
@@ -71,6 +76,22 @@ pub fn names(text: &str) -> Result<BTreeSet<String>> {
     Ok(names.collect())
 }
 
+/// The names of the tables that a query reads, each with whether it makes one of that name itself.
+///
+/// # Errors
+/// When the text is not one query.
+pub fn tables(query: &str) -> Result<BTreeMap<String, bool>> {
+    let wrong = |problem: String| DataFusionError::Plan(problem);
+    let parsed = Parser::parse_sql(&GenericDialect {}, query).map_err(|e| wrong(e.to_string()))?;
+    let [statement @ Statement::Query(_)] = parsed.as_slice() else {
+        return Err(wrong("a query is one SELECT".into()));
+    };
+    let mut found = Tables::default();
+    let _: ControlFlow<()> = statement.visit(&mut found);
+    let made = found.made;
+    Ok(found.read.into_iter().map(|name| (made.contains(&name), name)).map(|(made, name)| (name, made)).collect())
+}
+
 /// A short hash of a text: equal stamps are of equal texts.
 #[must_use]
 pub fn stamp(text: &str) -> String {
@@ -87,6 +108,29 @@ pub fn quote(name: &str) -> String {
 #[must_use]
 pub fn text(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
+}
+
+/// The tables that a query names, and those that it makes by `WITH`.
+#[derive(Default)]
+struct Tables {
+    read: BTreeSet<String>,
+    made: BTreeSet<String>,
+}
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let made = query.with.iter().flat_map(|with| &with.cte_tables);
+        self.made.extend(made.map(|table| table.alias.name.value.clone()));
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, name: &ObjectName) -> ControlFlow<()> {
+        let ident = name.0.last().and_then(|part| part.as_ident());
+        self.read.extend(ident.map(|ident| ident.value.clone()));
+        ControlFlow::Continue(())
+    }
 }
 
 fn tokens(text: &str) -> Result<Vec<Token>> {

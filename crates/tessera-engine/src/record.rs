@@ -46,12 +46,17 @@ pub fn columns(kind: &DataType) -> Option<Fields> {
     })
 }
 
+/// Whether records of the type are of texts.
+pub(crate) fn is_packed(kind: &DataType) -> bool {
+    matches!(kind, DataType::Struct(fields) if packed_names(fields).is_some())
+}
+
 /// SQL of one of the owner's columns, from that of records of the type.
 #[must_use]
 pub fn column(record: &str, kind: &DataType, name: &str) -> String {
-    match kind {
-        DataType::Struct(fields) if packed_names(fields).is_some() => format!("record_text({record}, {})", text(name)),
-        _ => format!("{record}[{}]", text(name)),
+    match is_packed(kind) {
+        true => format!("record_text({record}, {})", text(name)),
+        false => format!("{record}[{}]", text(name)),
     }
 }
 

@@ -12,16 +12,19 @@ mod error;
 mod exec;
 mod files;
 mod parquet;
+pub mod query;
+mod sniff;
 mod stream;
 mod table;
 mod text;
 
 use serde::{Deserialize, Serialize};
-use tessera_contract::project::{Format, TextEncoding};
+use tessera_contract::project::{Format, Source as Settings, TextEncoding};
 
 pub use error::SourceError;
 pub(crate) use exec::{SourceScanExec, SourceScanSpec};
 pub use files::{Listed, list};
+pub use sniff::{Sniffed, sniff};
 pub use table::{SourceTable, open};
 
 /// The column that says where a row stands.
@@ -30,6 +33,8 @@ pub const LOCATOR: &str = "_locator";
 pub const DEFECT: &str = "_defect";
 /// The column of all columns of the owner.
 pub const RECORD: &str = "_record";
+/// The column, where it is asked for, of the name of the file.
+pub const FILE: &str = "_file";
 
 /// Bits of a locator that number the row; those above number the file.
 pub const ROW_BITS: u32 = 40;
@@ -53,6 +58,7 @@ pub fn format_of(path: &str) -> Option<Format> {
         "csv" | "tsv" | "txt" => Some(Format::Csv),
         "ndjson" | "jsonl" | "json" => Some(Format::Ndjson),
         "parquet" | "pq" => Some(Format::Parquet),
+        "xlsx" | "xlsm" | "xlsb" | "xls" | "ods" => Some(Format::Spreadsheet),
         _ => None,
     }
 }
@@ -62,7 +68,7 @@ pub fn format_of(path: &str) -> Option<Format> {
 pub struct SourceFormat {
     /// The format.
     pub kind: Format,
-    /// Delimiter of a CSV file; absent, the header decides among `,` `;` tab and `|`.
+    /// Delimiter of a CSV file; absent, the header decides among `,` `;` tab and `|`. A blank stands for any number of blanks and tabs.
     pub delimiter: Option<char>,
     /// Quote of a CSV file; absent, `"`.
     pub quote: Option<char>,
@@ -70,6 +76,78 @@ pub struct SourceFormat {
     pub encoding: TextEncoding,
     /// Texts that read as null.
     pub null_values: Vec<String>,
+    /// Lines of a CSV file, or rows of a spreadsheet, before its header.
+    pub skip_lines: usize,
+    /// What names the columns of a CSV file or spreadsheet.
+    pub names: Names,
+    /// The sheets of a spreadsheet, a glob; absent, the first.
+    pub sheet: Option<String>,
+    /// Whether [`FILE`] is a column.
+    pub file_column: bool,
+    /// The sign before the decimals of numbers that are texts: what a file has as a number is written so too.
+    pub decimal: char,
+}
+
+/// What names the columns of a file that is no more than rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Names {
+    /// Its first row.
+    Header,
+    /// The project: these, or `column_1`, `column_2` … if there are none.
+    Given(Vec<String>),
+}
+
+impl Names {
+    /// The names of so many columns, if no row has them.
+    fn given(&self, count: usize) -> Option<Vec<String>> {
+        match self {
+            Self::Header => None,
+            Self::Given(names) if names.is_empty() => Some((1..=count).map(|i| format!("column_{i}")).collect()),
+            Self::Given(names) => Some(names.clone()),
+        }
+    }
+}
+
+impl SourceFormat {
+    /// Text of UTF-8 with a header, whose empty texts are null.
+    #[must_use]
+    pub fn new(kind: Format) -> Self {
+        Self {
+            kind,
+            delimiter: None,
+            quote: None,
+            encoding: TextEncoding::Utf8,
+            null_values: vec![String::new()],
+            skip_lines: 0,
+            names: Names::Header,
+            sheet: None,
+            file_column: false,
+            decimal: '.',
+        }
+    }
+
+    /// What the project file says of a source.
+    #[must_use]
+    pub fn of(kind: Format, settings: &Settings) -> Self {
+        let mut format = Self::new(kind);
+        format.null_values.extend(settings.null_values.iter().cloned());
+        Self {
+            delimiter: settings.delimiter,
+            encoding: settings.encoding,
+            skip_lines: settings.skip_lines,
+            names: match settings.header {
+                true => Names::Header,
+                false => Names::Given(settings.names.clone()),
+            },
+            sheet: settings.sheet.clone(),
+            decimal: settings.decimal,
+            ..format
+        }
+    }
+
+    fn quote(&self) -> u8 {
+        self.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"')
+    }
 }
 
 /// A file of a source.
@@ -83,6 +161,9 @@ pub struct SourceFile {
     pub bytes: u64,
     /// Entity tag, where the store has one.
     pub etag: Option<String>,
+    /// Columns that have one value for all rows of the file: those that its path names, `key=value`.
+    #[serde(default)]
+    pub constants: Vec<(String, String)>,
 }
 
 #[cfg(test)]

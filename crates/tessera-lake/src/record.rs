@@ -141,6 +141,9 @@ pub struct GateRecord {
     pub state: String,
     /// Whether failing holds the run.
     pub required: bool,
+    /// The finding in a sentence, where it says more than the numbers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub told: String,
 }
 
 /// A row of the registry: the content, and its place in the chain.

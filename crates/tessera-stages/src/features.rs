@@ -1,4 +1,5 @@
-//! Features: one row per customer with at least one purchase before the night, one column per catalogue entry.
+//! Features: one row per customer of the population (with at least one purchase before the night, unless the project says
+//! otherwise), one column per catalogue entry.
 //!
 //! Reads the clean tables. Writes `features`. Every relation is aggregated once, however many features stand over it;
 //! formulas over features follow in the order of the catalogue. Customers who object to profiling are left out.
@@ -15,7 +16,7 @@ mod relation;
 
 use datafusion::{common::DFSchema, prelude::DataFrame};
 use futures::FutureExt;
-use tessera_contract::{AsOf, Entity, Feature, table::Kind};
+use tessera_contract::{AsOf, Entity, Feature, project::Population, table::Kind};
 use tessera_engine::{
     formula::{self, Words, quote},
     partial::{Entry, Partial, Reach},
@@ -39,8 +40,10 @@ pub const STAGE: Stage = Stage {
     ],
     reads_previous: &[],
     reads_neighbours: &[],
+    reads_history: &[],
     writes: &["features"],
-    settings: &["features"],
+    settings: &["features", "segmentation.population"],
+    decides: None,
     run,
 };
 
@@ -63,7 +66,10 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     let all: Vec<(&str, &Feature)> = night.project.enabled_features().collect();
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
 
-    let mut frame: Option<DataFrame> = None;
+    let mut frame = match night.project.segmentation.population {
+        Population::Buyers => None,
+        Population::Customers => Some(night.sql("SELECT DISTINCT customer_key FROM accounts").await?),
+    };
     for entity in RELATIONS {
         let over: Vec<_> = all.iter().filter(|(_, f)| f.over == entity.name()).copied().collect();
         if over.is_empty() && frame.is_some() {

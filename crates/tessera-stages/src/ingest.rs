@@ -24,9 +24,12 @@
 mod accounts;
 mod again;
 mod arrivals;
+pub mod guess;
 mod inputs;
 mod judge;
+pub mod looks;
 mod mapping;
+mod preview;
 mod rivals;
 mod routes;
 mod waterfall;
@@ -51,6 +54,7 @@ use self::{
 pub use self::{
     arrivals::reads_all,
     mapping::{Mapping, map},
+    preview::{Preview, Understood, preview},
     waterfall::{Step, steps},
 };
 use crate::{Availability, Night, Outcome, Output, Source, Stage, StageError, StageFuture};
@@ -71,6 +75,7 @@ pub const STAGE: Stage = Stage {
         "clean_survey_responses",
     ],
     reads_neighbours: &[],
+    reads_history: &[],
     writes: &[
         "clean_customers",
         "clean_transactions",
@@ -83,7 +88,8 @@ pub const STAGE: Stage = Stage {
         "accounts",
         "inputs",
     ],
-    settings: &["project", "sources", "quality"],
+    settings: &["project", "sources", "files", "quality.rules", "quality.events_after_as_of"],
+    decides: None,
     run,
 };
 
@@ -112,7 +118,7 @@ async fn ingest(night: &Night<'_>) -> Result<Outcome, StageError> {
         }
         None => {
             let cleaned = clean(night, naming, None, &mut outcome).await?;
-            files.push(inputs::inputs(night, naming, cleaned.files).await?);
+            files.push(inputs::inputs(night, naming, &cleaned.judge.mapping, cleaned.files).await?);
             let goes_on = naming.before.is_some();
             (cleaned.judge, accounts::people(night, naming.entity, cleaned.named, goes_on, &mut outcome).await?)
         }
@@ -132,7 +138,7 @@ async fn ingest(night: &Night<'_>) -> Result<Outcome, StageError> {
             people.gone_are_nobodys(night, &cleaned.judge).await?;
         }
         given.entities.insert(entity.name().to_owned(), cleaned.judge.given());
-        files.push(inputs::inputs(night, source, cleaned.files).await?);
+        files.push(inputs::inputs(night, source, &cleaned.judge.mapping, cleaned.files).await?);
     }
     let all = files.into_iter().try_fold(None, |all: Option<DataFrame>, one| match all {
         Some(all) => all.union(one).map(Some),
@@ -191,11 +197,13 @@ async fn clean(
     let merges = routes::repeats(&judge)?.is_some();
     let mut before = None;
     if source.before.is_some() {
-        let kept = night.kept.get(&waiting(entity)).filter(|kept| kept.stamp == judge.stamp);
-        kept.ok_or_else(|| StageError::ReadAll {
-            entity,
-            why: "their columns, their rules or the program changed since the parent night".into(),
-        })?;
+        for feed in &source.feeds {
+            let kept = night.kept.get(&waiting(entity, feed.name.as_deref()));
+            kept.filter(|kept| kept.stamp == judge.stamp).ok_or_else(|| StageError::ReadAll {
+                entity,
+                why: "their columns, their rules or the program changed since the parent night".into(),
+            })?;
+        }
         before = night.kept.get(&seen(entity)).map(|seen| &seen.frame);
         outcome.stays(&entity.clean_table(), "");
         outcome.stays("quarantine", entity.name());
@@ -204,14 +212,18 @@ async fn clean(
         }
     }
     outcome.stamps.insert(verdicts(entity), judge.stamp.clone());
-    if keeps_waiting(night.project, entity) {
-        outcome.stamps.insert(waiting(entity), judge.stamp.clone());
+    for feed in source.feeds.iter().filter(|_| keeps_waiting(night.project, entity)) {
+        outcome.stamps.insert(waiting(entity, feed.name.as_deref()), judge.stamp.clone());
     }
     if merges && reads_all(night.project, entity).is_none() {
         outcome.stamps.insert(seen(entity), judge.stamp.clone());
     }
 
-    let rows = arrivals(night, source, &judge.mapping).await?;
+    let mut rows = arrivals(night, source, &judge.mapping).await?;
+    for (feed, rows) in source.feeds.iter().zip(&mut rows).filter(|(feed, _)| feed.computed) {
+        let name = format!("{entity}_{}_query", feed.name.as_deref().unwrap_or_default());
+        *rows = night.engine.materialise(rows.clone(), &name).await?;
+    }
     let judged = judge.judged(night, &rows).await?;
     let census = census(night, &judge, source, &judged, before).await?;
     let naming = people.is_none();

@@ -29,8 +29,10 @@ pub const STAGE: Stage = Stage {
     reads: &["features", "segments", "clean_customers", "accounts"],
     reads_previous: &["kpis"],
     reads_neighbours: &["kpis", "segment_profiles", "features", "segments", "clean_customers", "accounts"],
+    reads_history: &[],
     writes: &["kpis", "segment_profiles"],
     settings: &["kpis", "privacy"],
+    decides: None,
     run,
 };
 

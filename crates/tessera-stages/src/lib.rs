@@ -9,6 +9,7 @@ mod figures;
 pub mod ingest;
 pub mod kpis;
 mod profile;
+pub mod quality;
 pub mod reconcile;
 mod rows;
 pub mod scaled;
@@ -29,6 +30,7 @@ use datafusion::{
     prelude::DataFrame,
 };
 use futures::future::BoxFuture;
+use jiff::civil::Date;
 use tessera_contract::{AsOf, Entity, Project};
 use tessera_engine::{
     Engine,
@@ -56,17 +58,21 @@ pub struct Stage {
     pub reads_previous: &'static [&'static str],
     /// The tables of other published nights that it reads, see [`Neighbours`].
     pub reads_neighbours: &'static [&'static str],
+    /// The tables of nights published before this one that it reads, see [`Night::history`].
+    pub reads_history: &'static [&'static str],
     /// The tables it writes.
     pub writes: &'static [&'static str],
     /// The sections of the project file that its result depends on, beside those of the stages before it.
     pub settings: &'static [&'static str],
+    /// The table among those it writes of which a failed required row ends the night.
+    pub decides: Option<&'static str>,
     /// The function.
     pub run: for<'a> fn(&'a Night<'a>) -> StageFuture<'a>,
 }
 
 /// The stages in the order in which they run. Publishing follows: it is the runner's, since it touches the lake.
 pub const STAGES: &[Stage] =
-    &[ingest::STAGE, reconcile::STAGE, features::STAGE, segment::STAGE, validate::STAGE, kpis::STAGE];
+    &[ingest::STAGE, reconcile::STAGE, quality::STAGE, features::STAGE, segment::STAGE, validate::STAGE, kpis::STAGE];
 
 /// The name of the last step, which commits what the stages wrote.
 pub const PUBLISH: &str = "publish";
@@ -89,6 +95,8 @@ pub struct Night<'a> {
     pub previous: BTreeMap<String, DataFrame>,
     /// What it reads of other published nights.
     pub neighbours: Neighbours,
+    /// Nights published before this one, the nearest first, each with the tables that the stage reads of it.
+    pub history: Vec<(Date, BTreeMap<String, DataFrame>)>,
     /// What the same stage kept for this night, by name.
     pub kept: BTreeMap<String, Kept>,
     /// What the sources give, told by ingest.
@@ -148,20 +156,54 @@ pub struct Kept {
     pub rows: u64,
 }
 
-/// An opened source.
+/// The opened sources of an entity.
 pub struct Source {
-    /// What it is mapped to.
+    /// What they are mapped to.
     pub entity: Entity,
-    /// The rows of [`Source::files`], with the columns of [`tessera_engine::source`]. None where there is no file to read.
+    /// Each of them, in the order of the project file.
+    pub feeds: Vec<Feed>,
+    /// Where the parent night has read the other files, which are as they were: how many numbers of files are taken.
+    pub before: Option<i64>,
+    /// Whether the files, all of which are to be read, are those of the parent night.
+    pub unchanged: bool,
+}
+
+/// An opened source.
+pub struct Feed {
+    /// Its name among those of its entity, if it is declared as one of several.
+    pub name: Option<String>,
+    /// The rows of [`Feed::files`], with the columns of [`tessera_engine::source`]. None where there is no file to read.
     pub rows: Option<DataFrame>,
+    /// Whether these are the rows of a query, which it costs more to ask twice than to write down.
+    pub computed: bool,
     /// The files to read, in the order in which locators number them.
     pub files: Vec<SourceFile>,
     /// The rows that the footers of these files say they have, where they have one.
     pub footers: Vec<Option<u64>>,
-    /// Where the parent night has read the source's other files, which are as they were: how many numbers of files are taken.
-    pub before: Option<i64>,
-    /// Whether the files, all of which are to be read, are those of the parent night.
-    pub unchanged: bool,
+    /// Of each of these files, the columns that it lacks and others of the source have.
+    pub lacks: Vec<Vec<String>>,
+}
+
+impl Feed {
+    /// The same of its first rows, or of none.
+    pub(crate) fn limited(&self, none: Option<usize>, rows: usize) -> Result<Self, DataFusionError> {
+        let limit = |frame: &DataFrame| frame.clone().limit(0, Some(none.unwrap_or(rows)));
+        Ok(Self {
+            name: self.name.clone(),
+            rows: self.rows.as_ref().map(limit).transpose()?,
+            computed: self.computed,
+            files: self.files.clone(),
+            footers: self.footers.clone(),
+            lacks: self.lacks.clone(),
+        })
+    }
+}
+
+impl Source {
+    /// The files to read of all feeds, each with its feed, in the order of their numbers.
+    pub fn files(&self) -> impl Iterator<Item = (&Feed, &SourceFile)> {
+        self.feeds.iter().flat_map(|feed| feed.files.iter().map(move |file| (feed, file)))
+    }
 }
 
 /// What a stage leaves.
@@ -343,10 +385,12 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
         parent: None,
         previous: BTreeMap::new(),
         neighbours: Neighbours::default(),
+        history: Vec::new(),
         kept: BTreeMap::new(),
         availability,
         folders: None,
     };
+    (quality::STAGE.run)(&empty).await?;
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
     validate::known_gates(night.project)?;
@@ -480,6 +524,16 @@ impl Night<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stages_depend_on_is_there() {
+        let project = Project::load("tessera.toml", "", &[]).expect("defaults");
+        for stage in STAGES {
+            let unknown = stage.settings.iter().find(|section| project.section(section).is_none());
+            assert_eq!(unknown, None, "{}", stage.name);
+            assert!(stage.decides.is_none_or(|table| stage.writes.contains(&table)), "{}", stage.name);
+        }
+    }
 
     #[test]
     fn every_stage_reads_what_an_earlier_one_wrote() {

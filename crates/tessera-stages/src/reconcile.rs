@@ -34,8 +34,10 @@ pub const STAGE: Stage = Stage {
     ],
     reads_previous: &["ledger", "quarantine"],
     reads_neighbours: &[],
+    reads_history: &[],
     writes: &["ledger"],
     settings: &[],
+    decides: None,
     run,
 };
 

@@ -64,7 +64,8 @@ pub(crate) fn transformed(feature: &str, scaling: Scaling) -> String {
     let x = format!("CAST({} AS DOUBLE)", quote(feature));
     match scaling {
         Scaling::None => x,
-        Scaling::Log1p => format!("ln(1 + greatest({x}, arrow_cast(0, 'Float64')))"),
+        // The greatest of nothing and 0 would be 0, and not nothing.
+        Scaling::Log1p => format!("ln(1 + CASE WHEN {x} < 0 THEN arrow_cast(0, 'Float64') ELSE {x} END)"),
     }
 }
 

@@ -43,8 +43,10 @@ pub const STAGE: Stage = Stage {
     reads: &["features"],
     reads_previous: &[],
     reads_neighbours: &[],
+    reads_history: &[],
     writes: &["model_candidates", "model", "segments"],
     settings: &["segmentation"],
+    decides: None,
     run,
 };
 

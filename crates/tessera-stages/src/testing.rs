@@ -14,13 +14,13 @@ use datafusion::{
 use object_store::{ObjectStore, ObjectStoreExt, memory::InMemory};
 use tessera_contract::{
     AsOf, Entity, Project,
-    project::{Format, TextEncoding},
+    project::{self, Format},
     tables,
 };
 use tessera_engine::{Engine, Secret, Settings, StoredFile, Stores, session, source, write::WrittenFile};
 use url::Url;
 
-use crate::{Availability, Folders, Input, Neighbours, Night, Outcome, Source, Stage, StageError, ingest};
+use crate::{Availability, Feed, Folders, Input, Neighbours, Night, Outcome, Source, Stage, StageError, ingest};
 
 /// What a stage is given, and what is wanted of what it leaves.
 pub(crate) struct Given<'a> {
@@ -54,8 +54,14 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
     let project = Project::load("tessera.toml", given.project, &[]).expect("a project");
     let mut sources = Vec::new();
     for (name, text) in given.sources {
-        let entity = Entity::ALL.into_iter().find(|e| e.name() == *name).expect("an entity");
-        sources.push(opened(&engine, &base, &store, entity, text).await);
+        let (of, feed) = name.split_once('.').map_or((*name, None), |(of, feed)| (of, Some(feed)));
+        let entity = Entity::ALL.into_iter().find(|e| e.name() == of).expect("an entity");
+        let settings = &project.feeds(entity).into_iter().find(|f| f.name == feed).expect("a source").source;
+        let feed = opened(&engine, &base, &store, (name, feed), settings, text).await;
+        match sources.iter_mut().find(|s: &&mut Source| s.entity == entity) {
+            Some(source) => source.feeds.push(feed),
+            None => sources.push(Source { entity, feeds: vec![feed], before: None, unchanged: false }),
+        }
     }
     let frame = |name: &str, given: &[(&str, &str)]| {
         let schema = tables::find(&project, name).expect("a table").file_schema();
@@ -83,6 +89,7 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
         parent: None,
         previous,
         neighbours,
+        history: Vec::new(),
         kept: BTreeMap::new(),
         availability: Availability::default(),
         folders: Some(Folders {
@@ -106,6 +113,17 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
     Ok(text)
 }
 
+/// A CSV file as it is read.
+pub(crate) async fn raw(text: &str) -> (Engine, DataFrame) {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let base = Url::parse("memory:///").expect("a URL");
+    let engine = engine(&base, &store);
+    let project = Project::load("t", "[sources.transactions]\nurl = \"x.csv\"\n", &[]).expect("a project");
+    let settings = &project.sources["transactions"];
+    let feed = opened(&engine, &base, &store, ("x", None), settings, text).await;
+    (engine, feed.rows.expect("rows"))
+}
+
 fn engine(base: &Url, store: &Arc<dyn ObjectStore>) -> Engine {
     let settings = Settings { partitions: 2.try_into().expect("some"), memory_limit: None, spill_dir: None };
     let stores = Arc::new(Stores::new(Box::new(|url| Ok(object_store::parse_url(url)?.0.into()))));
@@ -115,21 +133,22 @@ fn engine(base: &Url, store: &Arc<dyn ObjectStore>) -> Engine {
     engine
 }
 
-async fn opened(engine: &Engine, base: &Url, store: &Arc<dyn ObjectStore>, entity: Entity, text: &str) -> Source {
-    let location = format!("{entity}.csv");
+async fn opened(
+    engine: &Engine,
+    base: &Url,
+    store: &Arc<dyn ObjectStore>,
+    (name, feed): (&str, Option<&str>),
+    settings: &project::Source,
+    text: &str,
+) -> Feed {
+    let location = format!("{name}.csv");
     store.put(&location.as_str().into(), text.to_owned().into()).await.expect("writes");
     let files = source::list(store, base, &location, None).await.expect("lists").files;
-    let format = source::SourceFormat {
-        kind: Format::Csv,
-        delimiter: None,
-        quote: None,
-        encoding: TextEncoding::Utf8,
-        null_values: vec![String::new()],
-    };
+    let format = source::SourceFormat::of(Format::Csv, settings);
     let table = source::open(Arc::clone(store), base, format, files).await.expect("opens");
-    let (files, footers) = (table.files().to_vec(), table.footers().to_vec());
+    let (files, footers, lacks) = (table.files().to_vec(), table.footers().to_vec(), table.lacks().to_vec());
     let rows = Some(engine.session().read_table(Arc::new(table)).expect("a frame"));
-    Source { entity, rows, files, footers, before: None, unchanged: false }
+    Feed { name: feed.map(str::to_owned), rows, computed: false, files, footers, lacks }
 }
 
 /// The rows of a table in the columns of its contract.

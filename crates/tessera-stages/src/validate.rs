@@ -27,8 +27,10 @@ pub const STAGE: Stage = Stage {
     reads: &["features", "model"],
     reads_previous: &[],
     reads_neighbours: &[],
+    reads_history: &[],
     writes: &["validation"],
     settings: &["validation", "privacy"],
+    decides: None,
     run,
 };
 

@@ -38,6 +38,7 @@ pub struct Parent {
 /// A file version of the manifest.
 struct KnownFile {
     entity: String,
+    feed: Option<String>,
     id: i64,
     url: String,
     state: String,
@@ -99,16 +100,17 @@ async fn lost(context: &Context, files: impl Iterator<Item = &DataFile>) -> Resu
 async fn known(context: &Context, engine: &Engine, inputs: &Written) -> Result<Vec<KnownFile>> {
     let table = tables::find(&context.project, "inputs").context("the contract knows no table inputs")?;
     let frame = context.frame(engine, table.file_schema(), &inputs.all(), false)?;
-    let query = "SELECT source, file_id, file, etag, bytes FROM inputs";
+    let query = "SELECT source, file_id, file, etag, bytes, feed FROM inputs";
     let words = tessera_engine::formula::Words::none();
     let batches = engine.sql(query, &[("inputs", &frame)], &words).await?.collect().await?;
     let mut files = Vec::new();
     for batch in batches {
         let (source, url, etag) = (texts(&batch, 0)?, texts(&batch, 2)?, texts(&batch, 3)?);
-        let (id, bytes) = (integers(&batch, 1)?, integers(&batch, 4)?);
+        let (id, bytes, feed) = (integers(&batch, 1)?, integers(&batch, 4)?, texts(&batch, 5)?);
         for row in 0..batch.num_rows() {
             files.push(KnownFile {
                 entity: source[row].clone().unwrap_or_default(),
+                feed: feed[row].clone(),
                 id: id[row].unwrap_or(0),
                 url: url[row].clone().unwrap_or_default(),
                 state: state(u64::try_from(bytes[row].unwrap_or(0)).unwrap_or(0), etag[row].as_deref()),
@@ -148,10 +150,13 @@ pub fn reading(project: &Project, found: &Found, parent: Option<&Parent>, full: 
     }
     let Some(parent) = parent else { return all("no night before this one is published".into()) };
     let known: Vec<_> = parent.known.iter().filter(|k| k.entity == found.entity.name()).collect();
-    let now: BTreeMap<&str, (usize, String)> =
-        found.files.iter().enumerate().map(|(i, f)| (f.url.as_str(), (i, state(f.bytes, f.etag.as_deref())))).collect();
+    // A file may be read by two feeds, each in its own way.
+    let files = found.by_feed().enumerate();
+    let now: BTreeMap<(Option<&str>, &str), (usize, String)> =
+        files.map(|(i, (feed, f))| ((feed, f.url.as_str()), (i, state(f.bytes, f.etag.as_deref())))).collect();
     if let Some(why) = ingest::reads_all(project, found.entity) {
-        let same = |k: &&KnownFile| now.get(k.url.as_str()).is_some_and(|(_, state)| *state == k.state);
+        let same =
+            |k: &&KnownFile| now.get(&(k.feed.as_deref(), k.url.as_str())).is_some_and(|(_, state)| *state == k.state);
         let unchanged = known.len() == now.len() && known.iter().all(same);
         return Reading { unchanged, ..all(why) };
     }
@@ -160,7 +165,7 @@ pub fn reading(project: &Project, found: &Found, parent: Option<&Parent>, full: 
     }
     let mut new: Vec<usize> = (0..found.files.len()).collect();
     for file in &known {
-        match now.get(file.url.as_str()) {
+        match now.get(&(file.feed.as_deref(), file.url.as_str())) {
             None => return all(format!("{} is gone since the parent night", file.url)),
             Some((_, state)) if *state != file.state => {
                 return all(format!("{} is another file than on the parent night", file.url));

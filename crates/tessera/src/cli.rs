@@ -114,10 +114,13 @@ pub enum Command {
         dir: PathBuf,
     },
     /// Writes a commented project file and a README into a folder.
-    #[command(after_help = "Example: tessera init my-shop")]
+    #[command(after_help = "Example: tessera init my-shop --from exports/orders.csv exports/customers.csv")]
     Init {
         /// The folder.
         dir: PathBuf,
+        /// Files, folders or globs to look at: the project file maps them, with its guesses marked.
+        #[arg(long, num_args = 1.., value_name = "FILE")]
+        from: Vec<String>,
     },
     /// Checks the project file, opens every source, prints the mapping and what will not be available.
     #[command(after_help = "Example: tessera check --project my-shop/tessera.toml")]

@@ -25,7 +25,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     let common = &cli.common;
     match cli.command {
         Command::Demo { customers, dir } => demo::demo(common, customers, &dir).await,
-        Command::Init { dir } => init::init(&dir),
+        Command::Init { dir, from } => init::init(&Context::without_project(common)?, &dir, &from).await,
         Command::Check => check::check(&Context::open(common)?).await,
         Command::Run { as_of, force, full, future } => {
             night::run(&Context::open(common)?, &as_of, Ask { force, full }, future).await

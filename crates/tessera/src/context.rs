@@ -10,7 +10,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use datafusion::prelude::DataFrame;
 use tessera_cluster::{Cluster, Guards, InProcess, Vocabulary};
-use tessera_contract::{AsOf, Project, project::parse_bytes, table::Class, tables};
+use tessera_contract::{
+    AsOf, Entity, Project,
+    project::{Population, parse_bytes},
+    table::Class,
+    tables,
+};
 use tessera_engine::{
     Codec, Engine, Secret, Settings, Stores,
     session::{self, Scratch},
@@ -56,16 +61,24 @@ impl Context {
         if common.project.exists() || common.lake.is_none() {
             return Self::open(common);
         }
+        Self::without_project(common)
+    }
+
+    /// The same where there is no project yet.
+    pub fn without_project(common: &Common) -> Result<Self> {
         Self::new(common, "defaults", "", PathBuf::from("."), false)
     }
 
     fn new(common: &Common, file: &str, text: &str, folder: PathBuf, needs_sources: bool) -> Result<Self> {
         let project = Project::load(file, text, &common.set)?;
-        if needs_sources && !project.sources.is_empty() && !project.sources.contains_key("transactions") {
-            return Err(Usage(format!(
-                "{file}: [sources.transactions] is missing; it is the one source that every project needs"
-            ))
-            .into());
+        let buyers = project.segmentation.population == Population::Buyers;
+        let needed = if buyers { Entity::Transactions } else { Entity::Customers };
+        if needs_sources && !project.sources.is_empty() && !project.gives(needed) {
+            let why = match buyers {
+                true => "it is the one source that every project needs, unless segmentation.population = \"customers\"",
+                false => "with segmentation.population = \"customers\" it is the one source that is needed",
+            };
+            return Err(Usage(format!("{file}: [sources.{needed}] is missing; {why}")).into());
         }
         let lake = match &common.lake {
             Some(url) => Lake::open_with(url, store::open),

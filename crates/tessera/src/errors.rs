@@ -153,7 +153,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(held) = cause.downcast_ref::<Held>() {
             return Some(format!(
                 "the last published snapshot stays current; look at the candidate with `tessera snapshots show {}`, and at \
-                 [validation.gates] of the project file if the gate is too strict",
+                 [quality.checks] and [validation.gates] of the project file if the gate is too strict; few customers make few segments (segmentation.min_k and max_k)",
                 held.snapshot_id
             ));
         }

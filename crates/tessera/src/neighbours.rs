@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use datafusion::prelude::DataFrame;
 use futures::{FutureExt, future::try_join_all};
+use jiff::civil::Date;
 use tessera_contract::tables;
 use tessera_engine::{Engine, columns::conform};
 use tessera_lake::{History, SnapshotRecord};
-use tessera_stages::STAGES;
+use tessera_stages::{STAGES, Stage};
 
 use crate::{context::Context, published};
 
@@ -20,20 +21,49 @@ const NIGHTS: usize = 7;
 pub struct Neighbours {
     before: Vec<SnapshotRecord>,
     after: Vec<SnapshotRecord>,
+    /// Those of nights before it, and not of itself.
+    earlier: Vec<SnapshotRecord>,
 }
 
 impl Neighbours {
-    /// Those around a night; `again` if what is published of the night itself is to be another one.
-    pub fn around(history: &History, as_of: &str, again: bool) -> Self {
+    /// Those around a night; `again` if what is published of the night itself is to be another one. Unless no two nights together may tell
+    /// of few people, only those before count.
+    pub fn around(history: &History, as_of: &str, again: bool, between: bool) -> Self {
         let night = |r: &SnapshotRecord| r.content.as_of.as_str() < as_of || again && r.content.as_of == as_of;
-        let before = history.current().rev().filter(|r| night(r)).take(NIGHTS).cloned().collect();
-        let after = history.current().filter(|r| r.content.as_of.as_str() > as_of).take(NIGHTS).cloned().collect();
-        Self { before, after }
+        let most = if between { NIGHTS } else { 0 };
+        let before = history.current().rev().filter(|r| night(r)).take(most).cloned().collect();
+        let after = history.current().filter(|r| r.content.as_of.as_str() > as_of).take(most).cloned().collect();
+        let earlier =
+            history.current().rev().filter(|r| r.content.as_of.as_str() < as_of).take(NIGHTS).cloned().collect();
+        Self { before, after, earlier }
     }
 
     /// Their ids.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.before.iter().chain(&self.after).map(|r| r.snapshot_id.as_str())
+    }
+
+    /// The ids of the nights before.
+    pub fn earlier_ids(&self) -> impl Iterator<Item = &str> {
+        self.earlier.iter().map(|r| r.snapshot_id.as_str())
+    }
+
+    /// What a stage reads of the nights before.
+    pub async fn history(
+        &self,
+        context: &Context,
+        engine: &Engine,
+        names: &[&'static str],
+    ) -> Result<Vec<(Date, BTreeMap<String, DataFrame>)>> {
+        let asked = self.earlier.iter().filter(|_| !names.is_empty());
+        let read = asked.map(|snapshot| {
+            async move {
+                let night = context.night(&snapshot.content.as_of)?.date();
+                anyhow::Ok((night, one(context, engine, snapshot, names).await?))
+            }
+            .boxed()
+        });
+        try_join_all(read).await
     }
 
     /// What a stage reads of them.
@@ -62,7 +92,9 @@ async fn one(
     names: &[&'static str],
 ) -> Result<BTreeMap<String, DataFrame>> {
     let mut given = BTreeMap::new();
-    for stage in STAGES.iter().filter(|stage| stage.writes.iter().any(|table| names.contains(table))) {
+    // A night of an earlier version had fewer stages.
+    let had = |stage: &&Stage| snapshot.content.stages.contains_key(stage.name);
+    for stage in STAGES.iter().filter(had).filter(|stage| stage.writes.iter().any(|table| names.contains(table))) {
         let record = published::stage(context, snapshot, stage.name).await?;
         for (name, written) in record.tables.iter().filter(|(name, _)| names.contains(&name.as_str())) {
             let table =

@@ -27,9 +27,8 @@ const AT_ONCE: usize = 8;
 /// Commits what the stages wrote, unless a required gate fails: then the candidate is recorded as held, nothing changes
 /// for readers, and the error is [`Held`].
 pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
-    let step = Phase::start("publish", "commits the night's tables in one step each, and records them");
-    let lake = &run.context.lake;
-    run.stands().await?;
+    // A night that was held is not a night of which something is missing.
+    hold(run).await?;
     if let Some(missing) = run.plan.iter().find(|p| p.done.is_none()) {
         bail!(
             "the stage {} of this run is not done; run `tessera stage {0} --as-of {1}` first",
@@ -38,7 +37,29 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
         );
     }
     let gates = gates(run).await?;
-    let failing: Vec<_> = gates.iter().filter(|g| g.required && g.state == "fail").map(words).collect();
+    record(run, gates).await
+}
+
+/// Records the night as held if what its stages found so far asks for that: then nothing more is made of it, and the error is
+/// [`Held`].
+pub async fn hold(run: &Run<'_>) -> Result<()> {
+    let gates = gates(run).await?;
+    match failing(&gates).is_empty() {
+        true => Ok(()),
+        false => record(run, gates).await.map(drop),
+    }
+}
+
+/// What the required gates say that fail.
+pub fn failing(gates: &[GateRecord]) -> Vec<String> {
+    gates.iter().filter(|g| g.required && g.state == "fail").map(words).collect()
+}
+
+async fn record(run: &Run<'_>, gates: Vec<GateRecord>) -> Result<SnapshotRecord> {
+    let step = Phase::start("publish", "commits the night's tables in one step each, and records them");
+    let lake = &run.context.lake;
+    run.stands().await?;
+    let failing = failing(&gates);
     let state = if failing.is_empty() { SnapshotState::Published } else { SnapshotState::Held };
 
     let as_of = run.as_of.to_string();
@@ -66,7 +87,8 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
         Some(tessera_lake::log_paths(name, versions))
     });
     let made = made.flatten();
-    let documents = run.plan.iter().map(|p| p.path.clone()).chain([RunRecord::path(&as_of, &run.id)]);
+    let done = || run.plan.iter().filter(|p| p.done.is_some());
+    let documents = done().map(|p| p.path.clone()).chain([RunRecord::path(&as_of, &run.id)]);
     let evidence: Vec<String> = made.chain(documents.map(|path| Documents::place(&path))).collect();
     let content = SnapshotContent {
         run_id: run.id.clone(),
@@ -74,7 +96,7 @@ pub async fn publish(run: &Run<'_>) -> Result<SnapshotRecord> {
         state,
         parent: run.parent.as_ref().map(|p| p.snapshot.snapshot_id.clone()).unwrap_or_default(),
         tables: committed.into_iter().map(|(name, record, _)| (name, record)).collect(),
-        stages: run.plan.iter().map(|p| (p.stage.name.to_owned(), p.path.clone())).collect(),
+        stages: done().map(|p| (p.stage.name.to_owned(), p.path.clone())).collect(),
         inputs: inputs(run).await?,
         sources: run.sources.clone(),
         project_hash: run.context.project.hash(),
@@ -145,12 +167,42 @@ pub async fn put_back(context: &Context, as_of: &str, id: &str) -> Result<()> {
 }
 
 fn words(gate: &GateRecord) -> String {
+    if !gate.told.is_empty() {
+        return gate.told.clone();
+    }
     let number = |v: Option<f64>| v.map_or("unknown".to_owned(), |v| format!("{v:.4}"));
     format!("{} of {} is {}, the gate asks for {}", gate.metric, gate.scope, number(gate.value), number(gate.threshold))
 }
 
-/// The gates that were asked.
+/// The gates that were asked so far: of the rows as a whole, and of the segments.
 async fn gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
+    let mut gates = Vec::new();
+    if run.table("quality").is_some() {
+        gates.extend(quality_gates(run).await?);
+    }
+    if run.table("validation").is_some() {
+        gates.extend(segment_gates(run).await?);
+    }
+    Ok(gates)
+}
+
+/// Of what was measured, the registry is told the verdict, and more only where it holds the night.
+async fn quality_gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
+    let query = "SELECT \"check\", source, state, gate, told FROM quality WHERE gate <> 'none' ORDER BY 1, 2";
+    let mut gates = Vec::new();
+    for batch in query_table(run, "quality", query).await? {
+        let column = |at: usize| anyhow::Ok(texts(&batch, at)?.into_iter().map(Option::unwrap_or_default));
+        let columns = column(0)?.zip(column(1)?).zip(column(2)?.zip(column(3)?)).zip(column(4)?);
+        for (((metric, scope), (state, gate)), told) in columns {
+            let required = gate == "required";
+            let told = if state == "fail" && required { told } else { String::new() };
+            gates.push(GateRecord { metric, scope, value: None, threshold: None, state, required, told });
+        }
+    }
+    Ok(gates)
+}
+
+async fn segment_gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
     let query = "SELECT metric, CASE WHEN segment_id IS NULL THEN scope ELSE scope || ' ' || segment_id END AS scope, \
                  value, threshold, state, gate FROM validation WHERE gate <> 'none' ORDER BY metric, segment_id";
     let mut gates = Vec::new();
@@ -166,6 +218,7 @@ async fn gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
                 threshold: threshold[row],
                 state: state[row].clone().unwrap_or_default(),
                 required: gate[row].as_deref() == Some("required"),
+                told: String::new(),
             });
         }
     }

@@ -21,6 +21,7 @@ use crate::{
     lease::{Lease, Work},
     neighbours::Neighbours,
     progress::Phase,
+    publish,
     record::{RunRecord, StageRecord, Written},
     sources::{self, Found},
 };
@@ -140,9 +141,8 @@ impl<'a> Run<'a> {
         let held = newest.filter(|r| r.content.state == SnapshotState::Held);
         let mut answers = history.of_night(&night).into_iter().chain(held);
         run.recorded = answers.rfind(|r| !ask.force && same(&r.content)).cloned();
-        if context.project.privacy.between_nights {
-            run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none());
-        }
+        let between = context.project.privacy.between_nights;
+        run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none(), between);
         // A run that the registry has, and that is asked for again, is another attempt.
         for attempt in 1.. {
             run.name(ask, attempt);
@@ -205,6 +205,9 @@ impl<'a> Run<'a> {
             if !stage.reads_neighbours.is_empty() {
                 self.neighbours.ids().for_each(&mut add);
             }
+            if !stage.reads_history.is_empty() {
+                self.neighbours.earlier_ids().for_each(&mut add);
+            }
             for earlier in STAGES.iter().take_while(|s| s.name != stage.name) {
                 if earlier.writes.iter().any(|table| stage.reads.contains(table)) {
                     add(&keys[earlier.name]);
@@ -250,11 +253,11 @@ impl<'a> Run<'a> {
         self.write_down().await?;
         for at in 0..self.plan.len() {
             let Planned { stage, done, .. } = &self.plan[at];
-            if done.is_some() {
-                tracing::info!(stage = stage.name, "{} is done already", stage.name);
-                continue;
+            match done {
+                Some(_) => tracing::info!(stage = stage.name, "{} is done already", stage.name),
+                None => self.stage(at).await?,
             }
-            self.stage(at).await?;
+            self.decided(at).await?;
         }
         Ok(())
     }
@@ -267,7 +270,7 @@ impl<'a> Run<'a> {
         };
         if self.plan[at].done.is_some() {
             tracing::info!(stage = name, "{name} is done already");
-            return Ok(());
+            return self.decided(at).await;
         }
         if let Some(missing) = self.plan[..at].iter().find(|p| p.done.is_none()) {
             bail!(
@@ -277,7 +280,16 @@ impl<'a> Run<'a> {
             );
         }
         self.write_down().await?;
-        self.stage(at).await
+        self.stage(at).await?;
+        self.decided(at).await
+    }
+
+    /// Ends the night if a stage that decides that found what holds it.
+    async fn decided(&self, at: usize) -> Result<()> {
+        match self.plan[at].stage.decides {
+            Some(_) => publish::hold(self).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes sure that what the run goes on from is still there.
@@ -319,6 +331,7 @@ impl<'a> Run<'a> {
         if !stage.sources {
             let mut night = self.night(at, engine, &[])?;
             night.neighbours = self.neighbours.tables(self.context, engine, stage.reads_neighbours).await?;
+            night.history = self.neighbours.history(self.context, engine, stage.reads_history).await?;
             let outcome = (stage.run)(&night).await?;
             return self.write(at, engine, outcome).await;
         }
@@ -403,6 +416,7 @@ impl<'a> Run<'a> {
             parent: night_before,
             previous,
             neighbours: tessera_stages::Neighbours::default(),
+            history: Vec::new(),
             kept,
             availability: self.records().find_map(|r| r.availability.clone()).unwrap_or_default(),
             folders: Some(self.folders(at)),

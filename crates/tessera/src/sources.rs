@@ -7,10 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use datafusion::prelude::DataFrame;
 use object_store::ObjectStore;
 use tessera_contract::{Entity, project::Source as Settings};
-use tessera_engine::{Engine, source};
-use tessera_stages::{Night, Source};
+use tessera_engine::{Engine, formula, source};
+use tessera_stages::{Feed, Night, Source};
 use url::Url;
 
 use crate::{
@@ -20,12 +21,41 @@ use crate::{
     store,
 };
 
-/// A source that is found but not yet read.
+/// The sources of an entity, found but not yet read.
 pub struct Found {
-    /// What it is mapped to.
+    /// What they are mapped to.
     pub entity: Entity,
-    /// Its files.
+    /// The files of all of them, in the order of the feeds.
     pub files: Vec<source::SourceFile>,
+    feeds: Vec<FoundFeed>,
+}
+
+impl Found {
+    /// The files, each with the name of its feed.
+    pub fn by_feed(&self) -> impl Iterator<Item = (Option<&str>, &source::SourceFile)> {
+        let feeds = self.feeds.iter().flat_map(|feed| std::iter::repeat_n(feed.name.as_deref(), feed.count));
+        feeds.zip(&self.files)
+    }
+}
+
+struct FoundFeed {
+    name: Option<String>,
+    /// How many of the entity's files are its own.
+    count: usize,
+    rows: FoundRows,
+}
+
+/// What the rows of a source are.
+enum FoundRows {
+    /// Those of its files.
+    Files(Files),
+    /// Those of a query over files, of which each table has some.
+    Query { query: String, tables: Vec<(String, usize, Files)> },
+}
+
+/// How files are read.
+#[derive(Clone)]
+struct Files {
     store: Arc<dyn ObjectStore>,
     base: Url,
     format: source::SourceFormat,
@@ -33,23 +63,91 @@ pub struct Found {
 
 /// Lists the files of every source.
 pub async fn find(context: &Context) -> Result<Vec<Found>> {
-    if context.project.sources.is_empty() {
+    let project = &context.project;
+    if project.sources.is_empty() {
         return Err(
             Usage("the project names no source: add [sources.transactions] with its url and columns".into()).into()
         );
     }
     let mut found = Vec::new();
-    for entity in Entity::ALL {
-        let Some(settings) = context.project.source(entity) else { continue };
-        let one = find_one(context, entity, settings).await;
-        found.push(
-            one.with_context(|| format!("the source of {entity} (sources.{entity}.url = \"{}\")", settings.url))?,
-        );
+    for entity in Entity::ALL.into_iter().filter(|entity| project.gives(*entity)) {
+        let mut all = Found { entity, files: Vec::new(), feeds: Vec::new() };
+        for feed in project.feeds(entity) {
+            let (files, rows) = match &feed.source.query {
+                None => {
+                    let place = format!("sources.{}", feed.path);
+                    let asks = feed.source.columns.values().any(|from| asks_for_file(from));
+                    let (mut files, how) = find_files(context, &place, feed.source, asks).await?;
+                    // A part of a path is part of a row where somebody asks for it, and tells no two rows apart otherwise.
+                    let mapped: Vec<_> =
+                        feed.source.columns.values().flat_map(|from| formula::names(from)).flatten().collect();
+                    let asked = |name: &String| mapped.contains(name) || entity.column(name).is_some();
+                    files.iter_mut().for_each(|file| file.constants.retain(|(name, _)| asked(name)));
+                    (files, FoundRows::Files(how))
+                }
+                Some(query) => find_query(context, feed.path, query).await?,
+            };
+            all.feeds.push(FoundFeed { name: feed.name.map(str::to_owned), count: files.len(), rows });
+            all.files.extend(files);
+        }
+        found.push(all);
     }
     Ok(found)
 }
 
-async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Result<Found> {
+/// Whether SQL asks for the name of the file.
+fn asks_for_file(sql: &str) -> bool {
+    formula::names(sql).is_ok_and(|names| names.contains(source::FILE))
+}
+
+/// The files that a query reads.
+async fn find_query(context: &Context, path: &str, query: &str) -> Result<(Vec<source::SourceFile>, FoundRows)> {
+    let place = format!("sources.{path}.query");
+    let names = formula::tables(query).with_context(|| place.clone())?;
+    let known: Vec<_> = context.project.files.keys().map(|name| format!("`{name}`")).collect();
+    let (mut all, mut tables) = (Vec::new(), Vec::new());
+    for (name, made) in names {
+        let Some(settings) = context.project.files.get(&name) else {
+            if made {
+                continue;
+            }
+            let known =
+                if known.is_empty() { "there are none".to_owned() } else { format!("known are {}", known.join(", ")) };
+            return Err(
+                Usage(format!("{place}: the query reads `{name}`, but there is no [files.{name}]; {known}")).into()
+            );
+        };
+        let (files, how) = find_files(context, &format!("files.{name}"), settings, asks_for_file(query)).await?;
+        tables.push((name, files.len(), how));
+        all.extend(files);
+    }
+    Ok((all, FoundRows::Query { query: query.to_owned(), tables }))
+}
+
+async fn find_files(
+    context: &Context,
+    path: &str,
+    settings: &Settings,
+    file_column: bool,
+) -> Result<(Vec<source::SourceFile>, Files)> {
+    let found = find_in(context, path, settings, file_column).await;
+    let called = path.trim_start_matches("sources.");
+    found.with_context(|| format!("the source of {called} ({path}.url = \"{}\")", settings.url))
+}
+
+/// The files at a path, pattern or URL, and where they lie.
+pub async fn listed(url: &str) -> Result<(Arc<dyn ObjectStore>, Url, Vec<source::SourceFile>)> {
+    let Place { store, base, path, pattern } = place(url)?;
+    let files = source::list(&store, &base, &path, pattern.as_deref()).await?.files;
+    Ok((store, base, files))
+}
+
+async fn find_in(
+    context: &Context,
+    key: &str,
+    settings: &Settings,
+    file_column: bool,
+) -> Result<(Vec<source::SourceFile>, Files)> {
     let url = resolve(&context.folder, &settings.url);
     let Place { store, base, path, pattern } = place(&url)?;
     let source::Listed { mut files, mut passed_over } = source::list(&store, &base, &path, pattern.as_deref()).await?;
@@ -63,7 +161,7 @@ async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Res
     }
     if !passed_over.is_empty() {
         tracing::warn!(
-            "{entity}: {} of {url} not read, as no file of a known format (.csv, .ndjson, .parquet …): {}",
+            "{key}: {} of {url} not read, as no file of a known format (.csv, .ndjson, .parquet …): {}",
             passed_over.len(),
             in_short(&passed_over)
         );
@@ -74,19 +172,11 @@ async fn find_one(context: &Context, entity: Entity, settings: &Settings) -> Res
     let kind = match settings.format {
         Some(format) => format,
         None => source::format_of(&files.first().map(|f| f.location.clone()).unwrap_or_default()).ok_or_else(|| {
-            Usage(format!("the extension of {url} does not say its format; set sources.{entity}.format = \"csv\", \"ndjson\" or \"parquet\""))
+            Usage(format!("the extension of {url} does not say its format; set {key}.format = \"csv\", \"ndjson\", \"parquet\" or \"spreadsheet\""))
         })?,
     };
-    let mut null_values = vec![String::new()];
-    null_values.extend(settings.null_values.iter().cloned());
-    let format = source::SourceFormat {
-        kind,
-        delimiter: settings.delimiter,
-        quote: None,
-        encoding: settings.encoding,
-        null_values,
-    };
-    Ok(Found { entity, files, store, base, format })
+    let format = source::SourceFormat { file_column, ..source::SourceFormat::of(kind, settings) };
+    Ok((files, Files { store, base, format }))
 }
 
 /// Where a source lies.
@@ -166,33 +256,87 @@ fn links_to_nowhere(folder: &Path, found: &mut Vec<String>) {
 /// Opens what is to be read of what was found: headers and footers are read, rows are not.
 pub async fn open(engine: &Engine, found: Vec<Found>, readings: &[Reading]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
-    for (one, reading) in found.into_iter().zip(readings) {
-        let entity = one.entity;
-        let before = reading.before;
-        let wanted: Vec<_> = reading.files.iter().filter_map(|i| one.files.get(*i).cloned()).collect();
-        if wanted.is_empty() && before.is_some() {
-            let (files, footers) = (Vec::new(), Vec::new());
-            sources.push(Source { entity, rows: None, files, footers, before, unchanged: false });
-            continue;
+    for (Found { entity, files, feeds }, reading) in found.into_iter().zip(readings) {
+        let (mut opened, mut start) = (Vec::new(), 0);
+        for feed in feeds {
+            let own = start..start + feed.count;
+            let wanted: Vec<_> = reading.files.iter().filter(|i| own.contains(i)).map(|i| files[*i].clone()).collect();
+            let called = feed.name.as_ref().map_or(entity.to_string(), |name| format!("{entity}.{name}"));
+            start = own.end;
+            let goes_on = reading.before.is_some();
+            opened.push(match feed.rows {
+                FoundRows::Files(how) => open_files(engine, (&called, feed.name), how, wanted, goes_on).await?,
+                FoundRows::Query { query, tables } => {
+                    let rows = open_query(engine, &called, &query, tables, &wanted).await;
+                    let rows = rows.with_context(|| format!("sources.{called}.query"))?;
+                    // Its rows are numbered as those of one file.
+                    let file = source::SourceFile {
+                        location: String::new(),
+                        url: format!("sources.{called}.query"),
+                        bytes: wanted.iter().map(|f| f.bytes).sum(),
+                        etag: None,
+                        constants: Vec::new(),
+                    };
+                    let (files, footers, lacks) = (vec![file], vec![None], vec![Vec::new()]);
+                    Feed { name: feed.name, rows: Some(rows), computed: true, files, footers, lacks }
+                }
+            });
         }
-        engine.register_store(&one.base, Arc::clone(&one.store));
-        let opened = source::open(one.store, &one.base, one.format, wanted.clone()).await;
-        if before.is_some() && matches!(opened, Err(source::SourceError::Empty { .. })) {
-            // Beside the files that were read before, that is no more than a warning.
-            tracing::warn!("{entity}: what is new is empty and gives no row");
-            let (files, footers) = (wanted, Vec::new());
-            sources.push(Source { entity, rows: None, files, footers, before, unchanged: false });
-            continue;
-        }
-        let table = opened.with_context(|| format!("the source of {entity}"))?;
-        for warning in table.warnings() {
-            tracing::warn!("{entity}: {warning}");
-        }
-        let (files, footers) = (table.files().to_vec(), table.footers().to_vec());
-        let rows = Some(engine.session().read_table(Arc::new(table))?);
-        sources.push(Source { entity, rows, files, footers, before, unchanged: reading.unchanged });
+        sources.push(Source { entity, feeds: opened, before: reading.before, unchanged: reading.unchanged });
     }
     Ok(sources)
+}
+
+async fn open_files(
+    engine: &Engine,
+    (called, name): (&str, Option<String>),
+    Files { store, base, format }: Files,
+    wanted: Vec<source::SourceFile>,
+    goes_on: bool,
+) -> Result<Feed> {
+    let nothing = |files: Vec<_>| {
+        let (footers, lacks) = (vec![None; files.len()], vec![Vec::new(); files.len()]);
+        Feed { name: name.clone(), rows: None, computed: false, files, footers, lacks }
+    };
+    if wanted.is_empty() && goes_on {
+        return Ok(nothing(Vec::new()));
+    }
+    engine.register_store(&base, Arc::clone(&store));
+    let opened = source::open(store, &base, format, wanted.clone()).await;
+    if goes_on && matches!(opened, Err(source::SourceError::Empty { .. })) {
+        // Beside the files that were read before, that is no more than a warning.
+        tracing::warn!("{called}: what is new is empty and gives no row");
+        return Ok(nothing(wanted));
+    }
+    let table = warned(called, opened)?;
+    let (files, footers, lacks) = (table.files().to_vec(), table.footers().to_vec(), table.lacks().to_vec());
+    let rows = Some(engine.session().read_table(Arc::new(table))?);
+    Ok(Feed { rows, footers, lacks, ..nothing(files) })
+}
+
+async fn open_query(
+    engine: &Engine,
+    called: &str,
+    query: &str,
+    tables: Vec<(String, usize, Files)>,
+    files: &[source::SourceFile],
+) -> Result<DataFrame> {
+    let (mut opened, mut start) = (Vec::new(), 0);
+    for (name, count, Files { store, base, format }) in tables {
+        engine.register_store(&base, Arc::clone(&store));
+        let own = files.get(start..start + count).context("a query reads all its files")?;
+        start += count;
+        opened.push((name, warned(called, source::open(store, &base, format, own.to_vec()).await)?));
+    }
+    Ok(source::query::rows(engine, query, opened, &formula::Words::none()).await?)
+}
+
+fn warned(called: &str, opened: Result<source::SourceTable, source::SourceError>) -> Result<source::SourceTable> {
+    let table = opened.with_context(|| format!("the source of {called}"))?;
+    for warning in table.warnings() {
+        tracing::warn!("{called}: {warning}");
+    }
+    Ok(table)
 }
 
 /// A night that knows nothing: to ask stages what they would do.
@@ -206,6 +350,7 @@ pub fn nothing<'a>(context: &'a Context, engine: &'a Engine, as_of: tessera_cont
         parent: None,
         previous: BTreeMap::new(),
         neighbours: tessera_stages::Neighbours::default(),
+        history: Vec::new(),
         kept: BTreeMap::new(),
         availability: tessera_stages::Availability::default(),
         folders: None,
@@ -216,9 +361,9 @@ pub fn nothing<'a>(context: &'a Context, engine: &'a Engine, as_of: tessera_cont
 pub fn identity(found: &[Found]) -> BTreeMap<String, String> {
     found
         .iter()
-        .flat_map(|one| one.files.iter().map(move |f| (one.entity, f)))
-        .map(|(entity, f)| {
-            (format!("{entity} {}", f.url), format!("{} {}", f.bytes, f.etag.as_deref().unwrap_or_default()))
+        .flat_map(|one| one.by_feed().map(move |(feed, f)| (one.entity, feed.unwrap_or_default(), f)))
+        .map(|(entity, feed, f)| {
+            (format!("{entity} {feed} {}", f.url), format!("{} {}", f.bytes, f.etag.as_deref().unwrap_or_default()))
         })
         .collect()
 }

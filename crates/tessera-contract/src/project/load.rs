@@ -2,14 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::de::DeserializeOwned;
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value as Json;
 use toml::{
     Table, Value,
     de::{DeTable, DeValue},
 };
 
-use super::Project;
+use super::{Project, Source};
 use crate::DEFAULTS;
 
 /// What is wrong with a project, and where.
@@ -82,6 +84,7 @@ pub(super) fn resolve<T: DeserializeOwned>(file: &str, text: &str, overrides: &[
         }
         merge(&mut merged, lone);
     }
+    name_feeds(&mut merged).map_err(|(path, problem)| locate(file, text, &path, problem))?;
     serde_path_to_error::deserialize(Value::Table(merged)).map_err(|error| {
         let path = error.path().to_string();
         let message = error.inner().message().trim().to_owned();
@@ -91,6 +94,57 @@ pub(super) fn resolve<T: DeserializeOwned>(file: &str, text: &str, overrides: &[
             None => locate(file, text, &path, format!("{path}: {message}")),
         }
     })
+}
+
+/// What may stand at `sources.<entity>`, for the schema alone.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it is a schema")]
+pub(super) enum SourceOrFeeds {
+    /// One source.
+    Source(Box<Source>),
+    /// Several, by name.
+    Feeds(IndexMap<String, Source>),
+}
+
+/// Keys of a source that are tables.
+const TABLES_OF_A_SOURCE: [&str; 2] = ["columns", "types"];
+
+/// The feeds among the keys of `sources.<entity>`: tables that no source has.
+fn feeds<'a>(keys: impl Iterator<Item = (&'a str, bool)>) -> Vec<&'a str> {
+    keys.filter(|(key, is_table)| *is_table && !TABLES_OF_A_SOURCE.contains(key)).map(|(key, _)| key).collect()
+}
+
+/// Makes of the feeds of an entity sources of their own, `entity.feed`. A complaint comes with the path.
+fn name_feeds(project: &mut Table) -> Result<(), (String, String)> {
+    let Some(Value::Table(sources)) = project.get_mut("sources") else { return Ok(()) };
+    let mut named = Table::new();
+    for (entity, source) in std::mem::take(sources) {
+        let Value::Table(table) = source else {
+            named.insert(entity, source);
+            continue;
+        };
+        let names = feeds(table.iter().map(|(key, value)| (key.as_str(), value.is_table())));
+        let Some(first) = names.first() else {
+            named.insert(entity, Value::Table(table));
+            continue;
+        };
+        if names.len() < table.len() {
+            let problem = format!(
+                "{entity} has keys of one source and feeds (`{first}`); with several feeds, every key stands below the feed it is for"
+            );
+            return Err((format!("sources.{entity}"), problem));
+        }
+        for (feed, value) in table {
+            if feed.is_empty() || !feed.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                let problem = format!("the name of a feed is made of letters, digits and `_`, unlike `{feed}`");
+                return Err((format!("sources.{entity}.{feed}"), problem));
+            }
+            named.insert(format!("{entity}.{feed}"), value);
+        }
+    }
+    *sources = named;
+    Ok(())
 }
 
 /// The complaint at the place where `path` stands in the file (or the nearest table above it).
@@ -140,10 +194,23 @@ pub(super) fn unknown(name: &str, known: &[&str], what: &str) -> String {
     format!("unknown {what} `{name}`; {}", suggest(name, known))
 }
 
+/// The known name that is nearest, with how near it is.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<(f64, &'a str)> {
+    known.map(|k| (strsim::jaro_winkler(name, k), k)).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
+}
+
+/// The known name that somebody mistyped who could also mean another one.
+pub(super) fn nearly<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (_, nearest) = nearest(name, known)?;
+    // A second one of a kind is another column.
+    if name.trim_end_matches(|c: char| c.is_ascii_digit()).trim_end_matches('_') == nearest {
+        return None;
+    }
+    (strsim::damerau_levenshtein(name, nearest) <= 1 + usize::from(name.len() > 8)).then_some(nearest)
+}
+
 fn suggest(name: &str, known: &[&str]) -> String {
-    let nearest =
-        known.iter().map(|k| (strsim::jaro_winkler(name, k), *k)).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
-    match nearest {
+    match nearest(name, known.iter().copied()) {
         Some((score, nearest)) if score > 0.8 => format!("did you mean `{nearest}`?"),
         _ => format!("known are {}", known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
     }
@@ -162,7 +229,13 @@ fn merge(into: &mut Table, from: Table) {
 
 /// Holds every key against the schema; the first unknown one comes back with its offset.
 fn check_keys(table: &DeTable<'_>, schema: &Json, root: &Json, path: &str) -> Result<(), (usize, String)> {
-    let schema = follow(schema, root);
+    let mut schema = follow(schema, root);
+    if let Some(choices) = schema.get("anyOf").and_then(Json::as_array) {
+        let is_table = |value: &DeValue<'_>| matches!(value, DeValue::Table(_));
+        let keys = table.iter().map(|(key, value)| (key.get_ref().as_ref(), is_table(value.get_ref())));
+        let choice = usize::from(!feeds(keys).is_empty());
+        schema = choices.get(choice).map_or(schema, |choice| follow(choice, root));
+    }
     let properties = schema.get("properties").and_then(Json::as_object);
     let others = schema.get("additionalProperties").filter(|s| s.is_object());
     if properties.is_none() && others.is_none() {

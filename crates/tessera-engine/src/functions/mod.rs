@@ -9,10 +9,12 @@ mod distinct_count;
 mod failed;
 mod grouped;
 mod is_weekend;
+mod json_text;
 mod line_amount;
 mod lloyd_pass;
 mod loses_digits;
 mod moments;
+mod number_text;
 mod order_stats;
 mod record_text;
 mod repeated;
@@ -47,9 +49,11 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         days_between::udf(),
         failed::udf(),
         is_weekend::udf(),
+        json_text::udf(),
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
         loses_digits::udf(),
+        number_text::udf(),
         record_text::udf(),
         row_hash::udf(),
         row_json::udf(),

@@ -1,4 +1,4 @@
-//! `row_json(record)`: a record as a JSON object of texts; nulls are left out.
+//! `row_json(record)`: a record as a JSON object of texts; nulls are left out. Of no record it is null.
 
 use std::{fmt::Write, sync::Arc};
 
@@ -22,7 +22,7 @@ pub(super) fn udf() -> ScalarUDF {
 fn row_json(args: &[ArrayRef]) -> Result<ArrayRef> {
     let [record] = args else { return Err(wrong("row_json takes one record".into())) };
     match Records::of(record)? {
-        Some(Records::Packed(names, rows)) => of_packed(&names, &rows),
+        Some(Records::Packed(names, rows)) => of_packed(record, &names, &rows),
         Some(Records::Struct(record)) => of_struct(&record),
         None => Err(wrong("row_json takes a record".into())),
     }
@@ -43,10 +43,14 @@ fn push(object: &mut String, name: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn of_packed(names: &[String], rows: &BinaryViewArray) -> Result<ArrayRef> {
+fn of_packed(record: &ArrayRef, names: &[String], rows: &BinaryViewArray) -> Result<ArrayRef> {
     let names = names.iter().map(|name| json(name)).collect::<Result<Vec<_>>>()?;
     let mut records = StringBuilder::new();
-    for row in rows {
+    for (at, row) in rows.iter().enumerate() {
+        if record.is_null(at) {
+            records.append_null();
+            continue;
+        }
         let (mut object, mut values) = (String::from("{"), Values(row.unwrap_or_default()));
         for name in &names {
             if let Some(value) = values.next()? {
@@ -67,6 +71,10 @@ fn of_struct(record: &StructArray) -> Result<ArrayRef> {
         .collect::<Result<Vec<_>>>()?;
     let (mut records, mut value) = (StringBuilder::new(), String::new());
     for row in 0..record.len() {
+        if record.is_null(row) {
+            records.append_null();
+            continue;
+        }
         let mut object = String::from("{");
         for (name, _, formatter) in fields.iter().filter(|(_, column, _)| column.is_valid(row)) {
             value.clear();

@@ -81,7 +81,7 @@ struct Reader {
 impl Reader {
     fn instant(&self, text: &str) -> Option<i64> {
         for format in &self.formats {
-            if let Ok(read) = BrokenDownTime::parse(format, text) {
+            if let Some(read) = read(format, text) {
                 if read.offset().is_some_and(|o| o.seconds().abs() > 14 * 3600) {
                     return None;
                 }
@@ -110,13 +110,10 @@ impl Reader {
     }
 
     fn date(&self, text: &str) -> Option<i32> {
-        let date =
-            self.formats.iter().find_map(|f| BrokenDownTime::parse(f, text).ok()?.to_date().ok()).or_else(|| {
-                match stamp(text) {
-                    Some(stamp) => stamp.map(|stamp| stamp.to_zoned(self.zone.clone()).date()),
-                    None => text.parse::<DateTime>().map(DateTime::date).or_else(|_| text.parse::<Date>()).ok(),
-                }
-            })?;
+        let date = self.formats.iter().find_map(|f| read(f, text)?.to_date().ok()).or_else(|| match stamp(text) {
+            Some(stamp) => stamp.map(|stamp| stamp.to_zoned(self.zone.clone()).date()),
+            None => text.parse::<DateTime>().map(DateTime::date).or_else(|_| text.parse::<Date>()).ok(),
+        })?;
         Some(days(date))
     }
 
@@ -125,6 +122,11 @@ impl Reader {
         let stamp = Timestamp::from_microsecond(micros).ok()?;
         Some(days(stamp.to_zoned(self.zone.clone()).date()))
     }
+}
+
+/// What a format reads. `%Y` takes `24` for the year 24, of which nobody writes.
+fn read(format: &str, text: &str) -> Option<BrokenDownTime> {
+    BrokenDownTime::parse(format, text).ok().filter(|read| read.year().is_none_or(|year| year >= 1000))
 }
 
 fn days(date: Date) -> i32 {

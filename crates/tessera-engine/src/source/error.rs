@@ -55,6 +55,34 @@ pub enum SourceError {
         /// Position, from 1.
         position: usize,
     },
+    /// Names that are not those of the file's columns.
+    #[error("{file} has {columns} columns, but `names` names {names}")]
+    Names {
+        /// The file.
+        file: String,
+        /// Columns of its first row.
+        columns: usize,
+        /// Names that were given.
+        names: usize,
+    },
+    /// Not a spreadsheet, or damaged.
+    #[error("{file} cannot be read as a spreadsheet: {problem}")]
+    Spreadsheet {
+        /// The file.
+        file: String,
+        /// What the reader said.
+        problem: String,
+    },
+    /// No sheet of that name.
+    #[error("{file} has no sheet `{sheet}`")]
+    NoSheet {
+        /// The file.
+        file: String,
+        /// What was asked for.
+        sheet: String,
+        /// The sheets it has.
+        sheets: Vec<String>,
+    },
     /// A header that is not text of the declared encoding.
     #[error("{file}, line 1: the header is not UTF-8")]
     HeaderEncoding {
@@ -137,8 +165,14 @@ impl SourceError {
                 "name each column once in the file's header".into()
             }
             Self::ReservedColumn { .. } => {
-                "rename the column: `_locator`, `_defect` and `_record` say where a row stands and what it is".into()
+                "rename the column: `_locator`, `_defect`, `_record` and `_file` say where a row stands and what it is"
+                    .into()
             }
+            Self::Names { .. } => "give every column a name, in the order of the file".into(),
+            Self::Spreadsheet { .. } => {
+                "set the source's format if the file is another one, or save it as xlsx or CSV".into()
+            }
+            Self::NoSheet { sheets, .. } => format!("it has {}", sheets.join(", ")),
             Self::HeaderEncoding { .. } => {
                 "set encoding = \"latin-1\" for the source, if that is what the file is".into()
             }

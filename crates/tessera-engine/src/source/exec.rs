@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     DEFECT, Format, LOCATOR, RECORD, SourceError, SourceFile, SourceFormat, locator, parquet,
     stream::Chunks,
-    text::{Records, Rows},
+    text::{Records, Rows, Workbook},
 };
 use crate::{progress::Progress, record};
 
@@ -225,6 +225,7 @@ impl ExecutionPlan for SourceScanExec {
                 async move {
                     let rows = match format.kind {
                         Format::Parquet => parquet_rows(store, work, schema, batch_size).await,
+                        Format::Spreadsheet => sheet_rows(store, work, format, schema, batch_size).await,
                         _ => text_rows(store, work, format, schema, batch_size).await,
                     };
                     Ok(rows.map_err(outside)?.map_err(outside))
@@ -272,6 +273,25 @@ impl Shape {
         let places: HashMap<&str, usize> = read.iter().enumerate().map(|(i, f)| (f.name().as_str(), i)).collect();
         let own = own.filter_map(|f| places.get(f.name().as_str()).copied()).collect();
         Self { read: Arc::new(Schema::new(read)), own, record, schema }
+    }
+
+    /// The names of the columns that are read.
+    fn wanted(&self) -> Vec<String> {
+        self.read.fields().iter().map(|f| f.name().clone()).collect()
+    }
+
+    /// What takes rows of a file of texts in.
+    fn rows(&self, file: &SourceFile) -> Rows {
+        let constant =
+            |name: &String| file.constants.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        Rows::new(self.wanted().iter().map(constant).collect(), &self.own, self.record.is_some())
+    }
+
+    /// The batch of the rows that were taken in.
+    fn batch_of(&self, rows: &mut Rows) -> std::result::Result<RecordBatch, SourceError> {
+        let record = rows.records.as_mut().zip(self.record.as_ref()).map(|(packer, kind)| packer.finish(kind));
+        let (columns, locators, defects, count) = rows.finish();
+        self.batch(columns, record.transpose(), &locators, &defects, count)
     }
 
     /// The batch of the columns that stand by themselves, and of those that every source has.
@@ -330,9 +350,8 @@ async fn text_rows(
 ) -> std::result::Result<Batches, SourceError> {
     let chunks = Chunks::open(&store, &work.file).await?;
     let shape = Shape::of(schema);
-    let wanted: Vec<String> = shape.read.fields().iter().map(|f| f.name().clone()).collect();
-    let rows = Rows::new(wanted.len(), &shape.own, shape.record.is_some());
-    let records = Records::new(&format, &work.file, work.number, wanted, work.delimiter);
+    let rows = shape.rows(&work.file);
+    let records = Records::new(&format, &work.file, work.number, shape.wanted(), work.delimiter);
     let state = (chunks, records, rows, false);
     let batches = stream::try_unfold(state, move |(mut chunks, mut records, mut rows, mut ended)| {
         let shape = shape.clone();
@@ -350,21 +369,31 @@ async fn text_rows(
             if rows.len == 0 {
                 return Ok(None);
             }
-            let record = rows.records.as_mut().zip(shape.record.as_ref()).map(|(packer, kind)| packer.finish(kind));
-            let (columns, locators, defects, count) = rows.finish();
-            let batch = shape.batch(columns, record.transpose(), &locators, &defects, count)?;
+            let batch = shape.batch_of(&mut rows)?;
             Ok(Some((batch, (chunks, records, rows, ended))))
         }
     });
     // A chunk of input may hold many batches' worth of rows.
-    Ok(batches
-        .map_ok(move |batch: RecordBatch| {
-            let pieces: Vec<_> = (0..batch.num_rows())
-                .step_by(batch_size)
-                .map(|at| Ok(batch.slice(at, batch_size.min(batch.num_rows() - at))))
-                .collect();
-            stream::iter(pieces)
-        })
-        .try_flatten()
-        .boxed())
+    Ok(batches.map_ok(move |batch| stream::iter(pieces(&batch, batch_size).into_iter().map(Ok))).try_flatten().boxed())
+}
+
+async fn sheet_rows(
+    store: Arc<dyn ObjectStore>,
+    work: Work,
+    format: SourceFormat,
+    schema: SchemaRef,
+    batch_size: usize,
+) -> std::result::Result<Batches, SourceError> {
+    let workbook = Workbook::open(&store, &work.file, &format).await?;
+    let shape = Shape::of(schema);
+    let mut rows = shape.rows(&work.file);
+    workbook.rows(&format, work.number, &shape.wanted(), &mut rows);
+    let batch = shape.batch_of(&mut rows)?;
+    Ok(stream::iter(pieces(&batch, batch_size).into_iter().map(Ok)).boxed())
+}
+
+/// A batch in batches of the usual size.
+fn pieces(batch: &RecordBatch, size: usize) -> Vec<RecordBatch> {
+    let starts = (0..batch.num_rows()).step_by(size);
+    starts.map(|at| batch.slice(at, size.min(batch.num_rows() - at))).collect()
 }

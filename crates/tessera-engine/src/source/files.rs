@@ -79,12 +79,16 @@ pub async fn list(
 const OPTIONS: MatchOptions =
     MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, case_sensitive: true };
 
+/// A file. What its folders say is said of every row.
 fn source_file(file: ObjectMeta, url: &impl Fn(&str) -> String) -> SourceFile {
+    let folders = file.location.as_ref().rsplit_once('/').map_or("", |(folders, _)| folders);
+    let parts = folders.split('/').filter_map(|part| part.split_once('='));
     SourceFile {
         url: url(file.location.as_ref()),
         location: file.location.to_string(),
         bytes: file.size,
         etag: file.e_tag,
+        constants: parts.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     }
 }
 

@@ -2,10 +2,10 @@
 
 #![expect(deprecated, reason = "the reader of stores has no successor in the crate, only an example to copy")]
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, iter::repeat_n, panic::AssertUnwindSafe, sync::Arc};
 
 use datafusion::arrow::{
-    array::{Array, ArrayRef, StringViewBuilder},
+    array::{Array, ArrayRef, StringViewArray, StringViewBuilder},
     compute::cast,
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     record_batch::RecordBatch,
@@ -68,7 +68,7 @@ fn panicked(file: &SourceFile, panic: &(dyn Any + Send)) -> SourceError {
 }
 
 /// Types that the engine knows what to do with. Whatever else somebody keeps is read as text.
-fn known(kind: &DataType) -> bool {
+pub(super) fn known(kind: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Boolean, Date32, Decimal32, Decimal64, Decimal128, Float32, Float64, Int8, Int16, Int32,
         Int64, LargeUtf8, Null, Timestamp, UInt8, UInt16, UInt32, Utf8, Utf8View,
@@ -164,7 +164,7 @@ pub(super) async fn rows(
     });
     let owner = file.clone();
     Ok(Box::pin(stream.and_then(move |batch| {
-        let result = conform(&batch, &wanted).map_err(|e| broken(&owner, &e));
+        let result = conform(&batch, &wanted, &owner.constants).map_err(|e| broken(&owner, &e));
         futures::future::ready(result)
     })))
 }
@@ -181,7 +181,12 @@ fn as_text(column: &ArrayRef) -> Result<ArrayRef, arrow::error::ArrowError> {
     Ok(Arc::new(texts.finish()))
 }
 
-fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn conform(
+    batch: &RecordBatch,
+    wanted: &SchemaRef,
+    constants: &[(String, String)],
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let constant = |name: &str| constants.iter().find(|(key, _)| key == name).map(|(_, value)| value);
     let columns = wanted
         .fields()
         .iter()
@@ -189,7 +194,13 @@ fn conform(batch: &RecordBatch, wanted: &SchemaRef) -> Result<RecordBatch, arrow
             Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
             Some(column) if known(column.data_type()) => cast(column, field.data_type()),
             Some(column) => as_text(column),
-            None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
+            None => match constant(field.name()) {
+                Some(value) => {
+                    let values = StringViewArray::from_iter_values(repeat_n(value, batch.num_rows()));
+                    cast(&values, field.data_type())
+                }
+                None => Ok(arrow::array::new_null_array(field.data_type(), batch.num_rows())),
+            },
         })
         .collect::<Result<Vec<_>, _>>()?;
     let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));

@@ -18,7 +18,7 @@ use object_store::ObjectStore;
 use url::Url;
 
 use super::{
-    DEFECT, Format, LOCATOR, RECORD, SourceError, SourceFile, SourceFormat,
+    DEFECT, FILE, Format, LOCATOR, RECORD, SourceError, SourceFile, SourceFormat,
     exec::{SourceScanExec, Unit},
     parquet,
     stream::Chunks,
@@ -37,6 +37,7 @@ pub struct SourceTable {
     files: Vec<SourceFile>,
     units: Vec<Unit>,
     footers: Vec<Option<u64>>,
+    lacks: Vec<Vec<String>>,
     schema: SchemaRef,
     warnings: Vec<String>,
 }
@@ -49,7 +50,7 @@ pub async fn open(
     store: Arc<dyn ObjectStore>,
     store_url: &Url,
     format: SourceFormat,
-    files: Vec<SourceFile>,
+    mut files: Vec<SourceFile>,
 ) -> Result<SourceTable, SourceError> {
     let mut fields: Vec<(Field, String)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -57,7 +58,7 @@ pub async fn open(
     let mut footers = vec![None; files.len()];
     let mut warnings = Vec::new();
     let mut headers: Vec<HashSet<String>> = Vec::new();
-    let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
+    let quote = format.quote();
     for (number, file) in files.iter().enumerate() {
         if file.bytes == 0 {
             warnings.push(format!("{} is empty and gives no row", file.url));
@@ -76,12 +77,11 @@ pub async fn open(
                 footer.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
             }
             Format::Csv => {
-                let line =
-                    beginning(&store, file, |bytes| text::first_line(bytes, quote).map(<[u8]>::len).map(|n| n.max(1)))
-                        .await?;
-                let line = text::first_line(&line, quote)
-                    .unwrap_or(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&line))
-                    .to_vec();
+                let bytes = beginning(&store, file, |bytes| text::first_line(bytes, &format, false).is_some()).await?;
+                let line = text::first_line(&bytes, &format, true).unwrap_or_default();
+                if line.trim_ascii().is_empty() && format.skip_lines > 0 {
+                    return Err(SourceError::Empty { file: file.url.clone() });
+                }
                 if line.trim_ascii().is_empty() {
                     warnings.push(format!("{} is empty and gives no row", file.url));
                     headers.push(HashSet::new());
@@ -89,11 +89,27 @@ pub async fn open(
                 }
                 let delimiter = match format.delimiter {
                     Some(d) => u8::try_from(d).unwrap_or(b','),
-                    None => text::sniff(&line, quote),
+                    None => text::sniff(line, quote),
                 };
-                let names = text::split_header(&line, delimiter, quote);
-                let names = text::header(names.iter().map(Vec::as_slice), &format, file)?;
+                let cells = text::split_header(line, delimiter, quote);
+                let names = names_of(&format, file, cells.len(), || {
+                    text::header(cells.iter().map(Vec::as_slice), &format, file)
+                })?;
                 units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter });
+                texts(names)
+            }
+            Format::Spreadsheet => {
+                let workbook = text::Workbook::open(&store, file, &format).await?;
+                if !workbook.passed_over.is_empty() {
+                    let others = workbook.passed_over.join(", ");
+                    warnings.push(format!("{}: the sheets {others} are not read; `sheet` says which are", file.url));
+                }
+                let Some(names) = text::sheet_header(&workbook) else {
+                    warnings.push(format!("{} is empty and gives no row", file.url));
+                    headers.push(HashSet::new());
+                    continue;
+                };
+                units.push(Unit { file: number, group: 0, first: 0, rows: None, bytes: file.bytes, delimiter: 0 });
                 texts(names)
             }
             Format::Ndjson => {
@@ -104,7 +120,7 @@ pub async fn open(
         };
         headers.push(named.iter().map(|f: &Field| f.name().clone()).collect());
         for field in named {
-            if [LOCATOR, DEFECT, RECORD].contains(&field.name().as_str()) {
+            if [LOCATOR, DEFECT, RECORD, FILE].contains(&field.name().as_str()) {
                 return Err(SourceError::ReservedColumn { file: file.url.clone(), column: field.name().clone() });
             }
             match places.get(field.name()).map(|at| &mut fields[*at]) {
@@ -127,23 +143,45 @@ pub async fn open(
             }
         }
     }
+    for (file, header) in files.iter_mut().zip(&headers) {
+        if format.file_column {
+            file.constants.push((FILE.to_owned(), file.url.clone()));
+        }
+        // A column of the file's own goes before one that its path names.
+        file.constants.retain(|(name, _)| !header.contains(name));
+    }
     if fields.is_empty() {
         let file = files.first().map(|f| f.url.clone()).unwrap_or_default();
         return Err(SourceError::Empty { file });
     }
-    for (file, header) in files.iter().zip(&headers).filter(|(_, header)| !header.is_empty()) {
-        let missing: Vec<_> = fields
-            .iter()
-            .map(|(f, _)| f.name())
-            .filter(|n| !header.contains(n.as_str()))
-            .map(|n| format!("`{n}`"))
-            .collect();
+    let mut lacks = vec![Vec::new(); files.len()];
+    // A key that no line of a file has is a value that none has.
+    let says_all = format.kind != Format::Ndjson;
+    for (number, header) in headers.iter().enumerate().filter(|(_, header)| !header.is_empty()) {
+        let names = fields.iter().map(|(f, _)| f.name());
+        lacks[number] = names.filter(|n| !header.contains(n.as_str())).cloned().collect();
+        let shown = |names: &mut dyn Iterator<Item = &String>| names.map(|n| format!("`{n}`")).collect::<Vec<_>>();
+        // What few files have is odd of them, and not of the others.
+        let odd = |name: &&String| headers.iter().filter(|h| h.contains(name.as_str())).count() * 2 < headers.len();
+        let more = shown(&mut fields.iter().map(|(f, _)| f.name()).filter(|n| header.contains(n.as_str())).filter(odd));
+        if !more.is_empty() {
+            warnings.push(format!("{} has {}, which most files lack", files[number].url, more.join(", ")));
+        }
+        let missing = shown(&mut lacks[number].iter().filter(|n| !odd(n)));
         if !missing.is_empty() {
             warnings.push(format!(
                 "{} lacks {}, which other files have; it reads as null there",
-                file.url,
+                files[number].url,
                 missing.join(", ")
             ));
+        }
+        lacks[number].retain(|_| says_all);
+    }
+    let constants = files.iter().flat_map(|f| &f.constants).map(|(name, _)| name);
+    for name in constants {
+        if !places.contains_key(name) {
+            places.insert(name.clone(), fields.len());
+            fields.push((Field::new(name, DataType::Utf8View, true), String::new()));
         }
     }
     let mut all: Vec<Field> = fields.into_iter().map(|(f, _)| f).collect();
@@ -156,7 +194,8 @@ pub async fn open(
     all.push(Field::new(RECORD, record, false));
     let store_url = ObjectStoreUrl::parse(store_url.as_str())
         .map_err(|e| SourceError::Pattern { pattern: store_url.to_string(), problem: e.to_string() })?;
-    Ok(SourceTable { store: store_url, format, files, units, footers, schema: Arc::new(Schema::new(all)), warnings })
+    let schema = Arc::new(Schema::new(all));
+    Ok(SourceTable { store: store_url, format, files, units, footers, lacks, schema, warnings })
 }
 
 fn texts(names: Vec<String>) -> Vec<Field> {
@@ -188,15 +227,29 @@ fn refuse_utf16(bytes: &[u8], file: &SourceFile) -> Result<(), SourceError> {
     }
 }
 
-/// The beginning of a file, up to the length that `enough` finds sufficient, or all of it.
+/// The names of the columns of a file's first row: those of the project, or what the row says.
+fn names_of(
+    format: &SourceFormat,
+    file: &SourceFile,
+    columns: usize,
+    row: impl FnOnce() -> Result<Vec<String>, SourceError>,
+) -> Result<Vec<String>, SourceError> {
+    match format.names.given(columns) {
+        None => row(),
+        Some(names) if names.len() == columns => Ok(names),
+        Some(names) => Err(SourceError::Names { file: file.url.clone(), columns, names: names.len() }),
+    }
+}
+
+/// The beginning of a file that is `enough`, or all of it.
 async fn beginning(
     store: &Arc<dyn ObjectStore>,
     file: &SourceFile,
-    enough: impl Fn(&[u8]) -> Option<usize>,
+    enough: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, SourceError> {
     let mut chunks = Chunks::open(store, file).await?;
     let mut bytes = Vec::new();
-    while enough(&bytes).is_none() {
+    while !enough(&bytes) {
         match chunks.next(0).await? {
             Some(_) if bytes.len() > LONGEST_HEADER => {
                 return Err(SourceError::RecordTooLong { file: file.url.clone(), row: 0, limit: LONGEST_HEADER });
@@ -220,6 +273,12 @@ impl SourceTable {
     #[must_use]
     pub fn footers(&self) -> &[Option<u64>] {
         &self.footers
+    }
+
+    /// Of each file, the columns that other files have and it has not.
+    #[must_use]
+    pub fn lacks(&self) -> &[Vec<String>] {
+        &self.lacks
     }
 
     /// What is odd but no error: empty files, columns that some files lack.

@@ -19,13 +19,7 @@ use super::*;
 const BASE: &str = "memory:///";
 
 fn csv() -> SourceFormat {
-    SourceFormat {
-        kind: Format::Csv,
-        delimiter: None,
-        quote: None,
-        encoding: TextEncoding::Utf8,
-        null_values: vec![String::new()],
-    }
+    SourceFormat::new(Format::Csv)
 }
 
 /// The warnings and rows of the files below `in/`, or the error with its hint.
@@ -236,10 +230,10 @@ async fn what_was_cut_short_is_no_file() {
 #[test]
 fn pieces_of_a_file_give_what_the_whole_gives() {
     let cut = |text: &[u8], piece: usize| {
-        let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None };
+        let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None, constants: Vec::new() };
         let wanted = ["id", "name", "n"].map(str::to_owned).to_vec();
         let mut records = text::Records::new(&csv(), &file, 0, wanted, b',');
-        let mut rows = text::Rows::new(3, &[0, 1, 2], false);
+        let mut rows = text::Rows::new(vec![None; 3], &[0, 1, 2], false);
         text.chunks(piece).for_each(|bytes| records.feed(bytes, &mut rows).expect("feeds"));
         records.finish(&mut rows).expect("finishes");
         let (columns, locators, defects, len) = rows.finish();
@@ -280,7 +274,7 @@ async fn a_key_that_comes_late_is_a_column() {
 #[test]
 fn what_the_store_answers_while_parquet_is_read_is_its_error() {
     use ::parquet::errors::ParquetError;
-    let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None };
+    let file = SourceFile { location: "a".into(), url: "a".into(), bytes: 0, etag: None, constants: Vec::new() };
     let outage = object_store::Error::Generic { store: "S3", source: "no route".into() };
     let error = parquet::failed(&file, ParquetError::External(Box::new(outage)));
     assert!(matches!(error, SourceError::Store { .. }), "{error:?}");
@@ -502,6 +496,102 @@ async fn patterns_find_their_files() {
     assert_eq!(error.hint().as_deref(), Some("the folder holds a.csv, b.csv.gz, notes.md, _tmp, x"));
     let error = list(&store, &base, "d/y", None).await.err().expect("nothing is there");
     assert_eq!(error.hint().as_deref(), Some("the folder holds a.csv, b.csv.gz, notes.md, _tmp, x"));
+}
+
+/// Files as people export them: lines before the header, or no header, and blanks in place of a delimiter.
+#[tokio::test]
+async fn a_header_stands_where_the_project_says() {
+    let after = SourceFormat { skip_lines: 2, ..csv() };
+    let report = "\u{feff}Report of \"May\"\nmade by; somebody\nid;name\n1;Zoë\n";
+    assert_eq!(rows(report.as_bytes(), after.clone()).await, ["1: 1 · Zoë · "]);
+    let told = read(&[("a.csv", b"one line\n")], after, 1).await;
+    assert!(told.contains("a.csv is empty: there is not even a header"), "{told}");
+
+    let without =
+        |names: &[&str]| SourceFormat { names: Names::Given(names.iter().map(|n| (*n).to_owned()).collect()), ..csv() };
+    assert_eq!(
+        rows(b"1,x\n2,y\n3\n", without(&["id", "name"])).await,
+        ["1: 1 · x · ", "2: 2 · y · ", "3: 3 ·  · ragged: 1 fields where the header has 2"]
+    );
+    let numbered = read(&[("a.csv", b"1,x\n")], without(&[]), 1).await;
+    assert!(numbered.contains("| column_1 | column_2 |") && numbered.contains("| 1        | x        |"), "{numbered}");
+    let told = read(&[("a.csv", b"1,x,y\n")], without(&["id", "name"]), 1).await;
+    assert_eq!(
+        told,
+        "memory:///in/a.csv has 3 columns, but `names` names 2\nhint: give every column a name, in the order of the file"
+    );
+
+    let blanks = SourceFormat { delimiter: Some(' '), ..without(&["id", "day", "n", "paid"]) };
+    let master = b" 00001 19970101  1   11.77\n 00002\t19970112  1 \"12  00\" \n\n";
+    assert_eq!(
+        rows(master, blanks).await,
+        ["1: 00001 · 19970101 · 1 · 11.77 · ", "2: 00002 · 19970112 · 1 · 12  00 · "]
+    );
+}
+
+/// What the path of a file says, and its name, are columns of all its rows.
+#[tokio::test]
+async fn parts_of_a_path_are_columns() {
+    let format = SourceFormat { file_column: true, ..csv() };
+    let files: [(&str, &[u8]); 3] =
+        [("shop=x/year=2024/a.csv", b"id,year\n1,own\n"), ("shop=y/b.csv", b"id\n2\n"), ("c.csv", b"id\n3\n")];
+    let text = read(&files, format, 2).await;
+    insta::assert_snapshot!(text, @r"
+    warning: memory:///in/shop=x/year=2024/a.csv has `year`, which most files lack
+    +----+------+-------------------------------------+------+---------------+---------+
+    | id | year | _file                               | shop | _locator      | _defect |
+    +----+------+-------------------------------------+------+---------------+---------+
+    | 3  |      | memory:///in/c.csv                  |      | 1             |         |
+    | 1  | own  | memory:///in/shop=x/year=2024/a.csv | x    | 1099511627777 |         |
+    | 2  |      | memory:///in/shop=y/b.csv           | y    | 2199023255553 |         |
+    +----+------+-------------------------------------+------+---------------+---------+
+    ");
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![7]));
+    let parquet = parquet(vec![("id", ids)], 1);
+    let text = read(&[("day=1/a.parquet", &parquet)], SourceFormat { kind: Format::Parquet, ..csv() }, 1).await;
+    insta::assert_snapshot!(text, @r"
+    +----+-----+----------+---------+
+    | id | day | _locator | _defect |
+    +----+-----+----------+---------+
+    | 7  | 1   | 1        |         |
+    +----+-----+----------+---------+
+    ");
+}
+
+/// Two sheets of orders with the same header in another order, an empty row, and a sheet of notes between them.
+#[tokio::test]
+async fn sheets_are_read_as_what_they_show() {
+    let book = include_bytes!("tests/orders.xlsx");
+    let format = SourceFormat { kind: Format::Spreadsheet, ..csv() };
+    let first = read(&[("a.xlsx", book)], format.clone(), 1).await;
+    insta::assert_snapshot!(first, @r"
+    warning: memory:///in/a.xlsx: the sheets Notes, 2025 are not read; `sheet` says which are
+    +-------+----------+---------------------+-------+------+----------+---------+
+    | order | customer | at                  | price | paid | _locator | _defect |
+    +-------+----------+---------------------+-------+------+----------+---------+
+    | A1    | 17850    | 2024-12-01T08:26:00 | 2.55  | true | 1        |         |
+    | A2    | 13047    | 2024-12-02          | 0.1   |      | 2        |         |
+    +-------+----------+---------------------+-------+------+----------+---------+
+    ");
+    let all = read(&[("a.xlsx", book)], SourceFormat { sheet: Some("20*".into()), ..format.clone() }, 1).await;
+    insta::assert_snapshot!(all, @r"
+    +-------+----------+---------------------+-----------+------+------+----------+---------+
+    | order | customer | at                  | price     | paid | note | _locator | _defect |
+    +-------+----------+---------------------+-----------+------+------+----------+---------+
+    | A1    | 17850    | 2024-12-01T08:26:00 | 2.55      | true |      | 1        |         |
+    | A2    | 13047    | 2024-12-02          | 0.1       |      |      | 2        |         |
+    | A3    | 17850    |                     | 0.0000001 |      | late | 3        |         |
+    +-------+----------+---------------------+-----------+------+------+----------+---------+
+    ");
+    let told = read(&[("a.xlsx", book)], SourceFormat { sheet: Some("March".into()), ..format.clone() }, 1).await;
+    assert_eq!(told, "memory:///in/a.xlsx has no sheet `March`\nhint: it has 2024, Notes, 2025");
+    // However the bytes are damaged, it is an error and no panic.
+    for at in (0..book.len()).step_by(97) {
+        let mut damaged = book.to_vec();
+        damaged[at] ^= 0xFF;
+        let told = scan(&[("a.xlsx", &damaged)], format.clone(), 1).await;
+        assert!(told.is_ok() || told.is_err_and(|told| told.contains("a.xlsx")), "at {at}");
+    }
 }
 
 mod never_loses_a_row;

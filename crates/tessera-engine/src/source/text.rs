@@ -2,6 +2,7 @@
 
 mod csv;
 mod ndjson;
+mod sheet;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -11,6 +12,7 @@ use crate::record::Packer;
 
 pub(super) use csv::{first_line, header, sniff, split_header};
 pub(super) use ndjson::Keys;
+pub(super) use sheet::{Workbook, header as sheet_header};
 
 use super::{Format, SourceError, SourceFile, SourceFormat, TextEncoding, locator};
 
@@ -20,8 +22,8 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Some rows of a file.
 pub(super) struct Rows {
-    /// How many of the file's columns are read.
-    read: usize,
+    /// The columns that are read; of those that are the same for all rows of the file, their value.
+    read: Vec<Option<String>>,
     /// Those that stand by themselves: their places among the read ones, and their values.
     columns: Vec<(usize, StringViewBuilder)>,
     /// All that are read, where records are wanted.
@@ -32,7 +34,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(read: usize, columns: &[usize], records: bool) -> Self {
+    pub(super) fn new(read: Vec<Option<String>>, columns: &[usize], records: bool) -> Self {
         Self {
             read,
             columns: columns.iter().map(|at| (*at, StringViewBuilder::new())).collect(),
@@ -44,21 +46,23 @@ impl Rows {
     }
 
     /// The next row of a file: the value of each column that is read, and what is wrong with the row.
-    fn push<T: AsRef<str>>(&mut self, place: &mut Place, value: impl Fn(usize) -> Option<T>, defect: Option<&str>) {
+    fn push<'a>(&'a mut self, place: &mut Place, value: impl Fn(usize) -> Option<Cow<'a, str>>, defect: Option<&str>) {
+        let Self { read, columns, records, .. } = self;
+        let value = |at: usize| value(at).or_else(|| read[at].as_deref().map(Cow::Borrowed));
+        columns.iter_mut().for_each(|(at, column)| column.append_option(value(*at)));
+        if let Some(records) = records {
+            (0..read.len()).for_each(|at| records.push(value(at).as_deref()));
+            records.end();
+        }
         place.row += 1;
         self.len += 1;
         self.locators.append_value(locator(place.file, place.row));
-        self.columns.iter_mut().for_each(|(at, column)| column.append_option(value(*at)));
-        if let Some(records) = &mut self.records {
-            (0..self.read).for_each(|at| records.push(value(at).as_ref().map(T::as_ref)));
-            records.end();
-        }
         self.defects.append_option(defect);
     }
 
     /// The next row of a file, which has nothing but a defect.
     fn push_defect(&mut self, place: &mut Place, defect: &str) {
-        self.push(place, |_| None::<&str>, Some(defect));
+        self.push(place, |_| None, Some(defect));
     }
 
     /// The columns that stand by themselves, the locators, the defects and the number of rows.
@@ -99,6 +103,10 @@ struct Place {
 pub(super) struct Records {
     place: Place,
     started: bool,
+    /// Lines that are still to be passed over.
+    skip: usize,
+    /// Brings the blanks between fields down to one, where they delimit.
+    blanks: Option<csv::Blanks>,
     cutter: Cutter,
 }
 
@@ -120,7 +128,14 @@ impl Records {
             Format::Csv => Cutter::Csv(Box::new(csv::Records::new(format, file, wanted, delimiter))),
             _ => Cutter::Ndjson(ndjson::Records::new(format, wanted)),
         };
-        Self { place: Place { file: number, row: 0 }, started: false, cutter }
+        let is_csv = matches!(format.kind, Format::Csv);
+        Self {
+            place: Place { file: number, row: 0 },
+            started: false,
+            skip: if is_csv { format.skip_lines } else { 0 },
+            blanks: (is_csv && delimiter == b' ').then(|| csv::Blanks::new(format.quote())),
+            cutter,
+        }
     }
 
     /// The last complete row.
@@ -133,11 +148,20 @@ impl Records {
         if !std::mem::replace(&mut self.started, true) {
             bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
         }
+        while self.skip > 0 {
+            let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(()) };
+            bytes = &bytes[end + 1..];
+            self.skip -= 1;
+        }
+        let bytes = match &mut self.blanks {
+            Some(blanks) => Cow::Owned(blanks.squeeze(bytes)),
+            None => Cow::Borrowed(bytes),
+        };
         match &mut self.cutter {
             // There, nothing is the end of the file.
             Cutter::Csv(_) if bytes.is_empty() => {}
-            Cutter::Csv(csv) => csv.feed(bytes, &mut self.place, rows)?,
-            Cutter::Ndjson(lines) => lines.feed(bytes, &mut self.place, rows),
+            Cutter::Csv(csv) => csv.feed(&bytes, &mut self.place, rows)?,
+            Cutter::Ndjson(lines) => lines.feed(&bytes, &mut self.place, rows),
         }
         Ok(())
     }

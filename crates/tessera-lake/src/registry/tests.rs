@@ -40,6 +40,7 @@ fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
             threshold: None,
             state: "passed".into(),
             required: true,
+            told: String::new(),
         }],
         evidence: BTreeMap::from([("_tessera/stages/ingest-1.json".into(), "e".into())]),
         why: String::new(),

@@ -41,7 +41,7 @@ struct Come {
 pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<Again>, StageError> {
     let entity = source.entity;
     let (Some(parent), Some(inputs)) = (night.parent, night.previous.get("inputs")) else { return Ok(None) };
-    if source.rows.is_none() || !source.unchanged || entity != Entity::Customers {
+    if source.feeds.iter().any(|feed| feed.rows.is_none()) || !source.unchanged || entity != Entity::Customers {
         return Ok(None);
     }
     let judge = Judge::of(night, source).await?;
@@ -50,7 +50,8 @@ pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<A
     }
     let prefers = |step: &Step| step.rule.as_ref().and_then(|r| r.prefer.as_deref()).is_some_and(names_the_night);
     let names = |step: &&Step| step.skipped.is_none() && (names_the_night(&step.expression) || prefers(step));
-    let named = night.project.source(entity).is_some_and(|s| s.columns.values().any(|from| names_the_night(from)));
+    let feeds = night.project.feeds(entity);
+    let named = feeds.iter().any(|feed| feed.source.columns.values().any(|from| names_the_night(from)));
     if named || judge.steps.iter().filter(names).any(|s| !s.checks()) {
         return anew(entity, "a column or a rule that is no check asks for the night");
     }
@@ -152,9 +153,11 @@ async fn rivals(
         return Ok(None);
     }
     // Few of all rows: the others are neither typed nor judged.
-    let all = arrivals(night, source, &judge.mapping).await?;
-    let all = night.engine.look_up(all, "_locator", (found, count), "rival").await?;
-    let rivals = all.filter(ident("rival").is_not_null())?.drop_columns(&["rival"])?;
+    let mut rivals = Vec::new();
+    for all in arrivals(night, source, &judge.mapping).await? {
+        let all = night.engine.look_up(all, "_locator", (found.clone(), count), "rival").await?;
+        rivals.push(all.filter(ident("rival").is_not_null())?.drop_columns(&["rival"])?);
+    }
     let judged = judge.judged(night, &rivals).await?;
     Ok(Some(night.engine.materialise(judged, &format!("{}_rivaled", judge.entity)).await?))
 }
@@ -176,13 +179,14 @@ impl Again {
         let entity = source.entity;
         outcome.stays("quarantine", entity.name());
         outcome.stays("quarantine", &format!("{entity}/waiting"));
-        for name in [verdicts(entity), waiting(entity)] {
-            outcome.stamps.insert(name, self.judge.stamp.clone());
+        let waiting: Vec<_> = source.feeds.iter().map(|feed| waiting(entity, feed.name.as_deref())).collect();
+        for name in waiting.iter().chain([&verdicts(entity)]) {
+            outcome.stamps.insert(name.clone(), self.judge.stamp.clone());
         }
         let table = entity.clean_table();
         let Some(come) = &self.come else {
             outcome.stays(&table, "");
-            outcome.stays(&waiting(entity), "");
+            waiting.iter().for_each(|name| outcome.stays(name, ""));
             return Ok(None);
         };
         match night.previous.get(&table) {

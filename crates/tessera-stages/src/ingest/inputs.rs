@@ -16,14 +16,22 @@ use tessera_engine::{
     source::{ROW_BITS, SourceFile},
 };
 
-use crate::{Night, Source, StageError, rows};
+use super::Mapping;
+use crate::{Feed, Night, Source, StageError, rows};
 
 /// Rows and money of every file that the night knows, before any rule: those read tonight, and those that the parent
 /// night counted.
-pub(super) async fn inputs(night: &Night<'_>, source: &Source, counts: RecordBatch) -> Result<DataFrame, StageError> {
+pub(super) async fn inputs(
+    night: &Night<'_>,
+    source: &Source,
+    mapping: &Mapping,
+    counts: RecordBatch,
+) -> Result<DataFrame, StageError> {
     let entity = source.entity;
     let before = source.before.unwrap_or(0);
-    let ids: Vec<i64> = (before..).take(source.files.len()).collect();
+    let read: Vec<_> = source.files().collect();
+    let footers: Vec<_> = source.feeds.iter().flat_map(|feed| &feed.footers).copied().collect();
+    let ids: Vec<i64> = (before..).take(read.len()).collect();
     let files = rows::integers(&counts, "file")?;
     let at: Vec<Option<usize>> = ids.iter().map(|id| files.iter().position(|f| *f == Some(*id))).collect();
     let integers = |name: &str| -> Result<ArrayRef, StageError> {
@@ -35,30 +43,40 @@ pub(super) async fn inputs(night: &Night<'_>, source: &Source, counts: RecordBat
         rows::money_array(at.iter().map(|i| Some(i.and_then(|i| values[i]).unwrap_or(0))).collect())
     };
     let (counted, last) = (rows::integers(&counts, "rows")?, rows::integers(&counts, "last")?);
-    for (number, file) in source.files.iter().enumerate() {
+    for (number, (_, file)) in read.iter().enumerate() {
         let of = |values: &[Option<i64>]| at[number].and_then(|i| values[i]).unwrap_or(0);
-        let footer = source.footers.get(number).copied().flatten();
+        let footer = footers.get(number).copied().flatten();
         if let Some(has) = uncounted(of(&counted), of(&last), footer) {
             let what = format!("{} has {has} rows, of which {} were counted", file.url, of(&counted));
             return Err(StageError::Unbalanced { source_name: entity.name().to_owned(), what });
         }
     }
-    let texts = |get: &dyn Fn(&SourceFile) -> Option<String>| -> ArrayRef {
-        Arc::new(source.files.iter().map(get).collect::<StringArray>())
+    let texts = |get: &dyn Fn(&Feed, &SourceFile) -> Option<String>| -> ArrayRef {
+        Arc::new(read.iter().map(|(feed, file)| get(feed, file)).collect::<StringArray>())
     };
+    let lacks: StringArray = source
+        .feeds
+        .iter()
+        .zip(&mapping.feeds)
+        .flat_map(|(feed, mapped)| feed.lacks.iter().map(|lacks| lacks.iter().filter(|c| mapped.used.contains(*c))))
+        .map(|lacks| lacks.cloned().collect::<Vec<_>>().join(", "))
+        .map(|lacks| (!lacks.is_empty()).then_some(lacks))
+        .collect();
     let tonight: Date32Array = ids.iter().map(|_| Some(night.as_of.days())).collect();
     let frame = rows::frame(
         night.engine,
         vec![
-            ("source", texts(&|_| Some(entity.name().to_owned()))),
+            ("source", texts(&|_, _| Some(entity.name().to_owned()))),
+            ("feed", texts(&|feed, _| feed.name.clone())),
             ("file_id", Arc::new(ids.iter().copied().map(Some).collect::<Int64Array>())),
-            ("file", texts(&|f| Some(f.url.clone()))),
-            ("etag", texts(&|f| f.etag.clone())),
-            ("bytes", Arc::new(source.files.iter().map(|f| i64::try_from(f.bytes).ok()).collect::<Int64Array>())),
+            ("file", texts(&|_, f| Some(f.url.clone()))),
+            ("etag", texts(&|_, f| f.etag.clone())),
+            ("bytes", Arc::new(read.iter().map(|(_, f)| i64::try_from(f.bytes).ok()).collect::<Int64Array>())),
             ("rows", integers("rows")?),
             ("amount", money("amount")?),
             ("rows_after_as_of", integers("rows_later")?),
             ("amount_after_as_of", money("amount_later")?),
+            ("lacks", Arc::new(lacks)),
             ("first_seen", Arc::new(tonight)),
         ],
     )?;
@@ -85,8 +103,8 @@ pub(super) async fn known(
 ) -> Result<DataFrame, StageError> {
     let below = below.map_or(String::new(), |id| format!(" AND p.file_id < {id}"));
     let query = format!(
-        "SELECT p.source, p.file_id, p.file, p.etag, p.bytes, p.rows, p.amount, coalesce(c.rows_later, 0) AS \
-         rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.first_seen \
+        "SELECT p.source, p.feed, p.file_id, p.file, p.etag, p.bytes, p.rows, p.amount, coalesce(c.rows_later, 0) AS \
+         rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.lacks, p.first_seen \
          FROM previous AS p LEFT JOIN counts AS c ON p.file_id = c.file WHERE p.source = {}{below}",
         text(entity.name())
     );

@@ -1,8 +1,11 @@
 //! What becomes of a row: typed, repaired, and judged by every rule that looks at it alone, once; then by those that ask for
 //! other rows.
 
-use datafusion::prelude::{DataFrame, Expr};
-use tessera_contract::{Entity, project::AfterAsOf};
+use datafusion::{
+    common::ScalarValue,
+    prelude::{DataFrame, Expr, lit},
+};
+use tessera_contract::{Entity, entity::Computed, project::AfterAsOf};
 use tessera_engine::formula::{self, quote};
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
     arrivals, asks_who_is_known,
     mapping::Mapped,
     steps,
-    waterfall::{self, Compare},
+    waterfall::{self, Compare, lossy, unparsable},
 };
 use crate::{Given, Night, Source, StageError, availability, blame};
 
@@ -48,37 +51,72 @@ impl Judge {
         waterfall::compares(&self.steps, &self.mapping)
     }
 
-    /// Types, repairs and judges rows of the source by the steps that look at a row alone.
+    /// The rows of each feed, typed, as one: `_locator`, `_defect`, the records, the canonical columns, and of each what of it could
+    /// not be read.
+    pub(super) async fn typed(&self, night: &Night<'_>, arrivals: &[DataFrame]) -> Result<DataFrame, StageError> {
+        let flag = |name: &str, sql: Option<&String>| match sql {
+            Some(sql) => format!("coalesce({sql}, false) AS {}", quote(name)),
+            None => format!("false AS {}", quote(name)),
+        };
+        let mut all: Option<DataFrame> = None;
+        for (feed, rows) in self.mapping.feeds.iter().zip(arrivals) {
+            let record = quote(&feed.record_column());
+            let (mut values, mut flags) = (vec![format!("_locator, _defect, _record AS {record}")], Vec::new());
+            for (m, any) in feed.columns.iter().zip(&self.mapping.columns) {
+                values.push(format!("{} AS {}", m.expression, quote(&m.column.name)));
+                if any.unparsable.is_some() {
+                    flags.push(flag(&unparsable(&m.column.name), m.unparsable.as_ref()));
+                }
+                if any.lossy.is_some() {
+                    flags.push(flag(&lossy(&m.column.name), m.lossy.as_ref()));
+                }
+            }
+            let mut query = format!("SELECT {} FROM source", [values, flags].concat().join(", "));
+            let columns = self.typed_columns(&[record]);
+            for m in feed.columns.iter().filter(|m| m.absent.is_some()) {
+                let (name, absent) = (quote(&m.column.name), m.absent.as_deref().unwrap_or("NULL"));
+                let others: Vec<_> =
+                    columns.iter().map(|c| if *c == name { format!("{absent} AS {c}") } else { c.clone() }).collect();
+                query = format!("SELECT {} FROM ({query})", others.join(", "));
+            }
+            let mut frame = night.over(&query, &[("source", rows)]).await?;
+            for other in self.mapping.feeds.iter().filter(|other| other.feed != feed.feed) {
+                frame = frame.with_column(&other.record_column(), lit(ScalarValue::try_from(&other.record)?))?;
+            }
+            let columns = self.typed_columns(&self.mapping.records()).join(", ");
+            let frame = night.over(&format!("SELECT {columns} FROM feed"), &[("feed", &frame)]).await?;
+            all = Some(match all {
+                Some(all) => all.union(frame)?,
+                None => frame,
+            });
+        }
+        all.ok_or_else(|| StageError::Data(format!("{} have no source", self.entity)))
+    }
+
+    /// The columns of typed rows, as SQL.
+    fn typed_columns(&self, records: &[String]) -> Vec<String> {
+        let columns = &self.mapping.columns;
+        let mut all = vec!["_locator".to_owned(), "_defect".to_owned()];
+        all.extend_from_slice(records);
+        all.extend(columns.iter().map(|m| quote(&m.column.name)));
+        for m in columns {
+            all.extend(m.unparsable.is_some().then(|| quote(&unparsable(&m.column.name))));
+            all.extend(m.lossy.is_some().then(|| quote(&lossy(&m.column.name))));
+        }
+        all
+    }
+
+    /// Types, repairs and judges rows of the feeds by the steps that look at a row alone.
     ///
-    /// Beside the canonical columns that the source gives stand `_locator`, `_defect` and `_record`, as in the source; `after`, whether
+    /// Beside the canonical columns that the source gives stand `_locator`, `_defect` and the records, as in the source; `after`, whether
     /// the row happened at or after the instant of the night; `later`, whether it therefore waits; `repaired`, the bits of the
     /// rules that repaired it; `mask`, those of the steps that it fails; and for each step that compares rows a hash of what
     /// it compares.
-    pub(super) async fn judged(&self, night: &Night<'_>, source: &DataFrame) -> Result<DataFrame, StageError> {
+    pub(super) async fn judged(&self, night: &Night<'_>, arrivals: &[DataFrame]) -> Result<DataFrame, StageError> {
         let Self { entity, mapping, steps, .. } = self;
-        let mut columns: Vec<String> = ["_locator", "_defect", "_record"].map(str::to_owned).into();
-        let mut typed = columns.clone();
-        for m in &mapping.columns {
-            let name = quote(&m.column.name);
-            typed.push(format!("{} AS {name}", m.expression));
-            columns.push(name);
-            if let Some(unparsable) = &m.unparsable {
-                let name = quote(&format!("unparsable_{}", m.column.name));
-                typed.push(format!("coalesce({unparsable}, false) AS {name}"));
-                columns.push(name);
-            }
-            if let Some(lossy) = &m.lossy {
-                let name = quote(&waterfall::lossy(&m.column.name));
-                typed.push(format!("coalesce({lossy}, false) AS {name}"));
-                columns.push(name);
-            }
-        }
-        let mut query = format!("SELECT {} FROM source", typed.join(", "));
-        for m in mapping.columns.iter().filter(|m| m.absent.is_some()) {
-            let (name, absent) = (quote(&m.column.name), m.absent.as_deref().unwrap_or("NULL"));
-            let others: Vec<_> = columns.iter().filter(|c| **c != name).cloned().collect();
-            query = format!("SELECT {}, {absent} AS {name} FROM ({query})", others.join(", "));
-        }
+        let source = &self.typed(night, arrivals).await?;
+        let mut columns = self.typed_columns(&mapping.records());
+        let mut query = format!("SELECT {} FROM source", columns.join(", "));
         let unrepaired = query.clone();
         for step in steps.iter().filter(|s| s.repairs()) {
             let Some(target) = step.rule.as_ref().and_then(|r| r.column.as_deref()).map(quote) else { continue };
@@ -91,8 +129,11 @@ impl Judge {
             );
             columns.push(flag);
         }
-        let computed: String =
-            entity.computed().iter().map(|c| format!(", {} AS {}", c.expression, quote(c.name))).collect();
+        let computed = |c: &Computed| {
+            let given = c.given.filter(|(column, _)| mapping.has(column)).map(|(_, expression)| expression);
+            format!(", {} AS {}", given.unwrap_or(c.expression), quote(c.name))
+        };
+        let computed: String = entity.computed().iter().map(computed).collect();
         query = format!("SELECT *{computed} FROM ({query})");
         let repaired: String = self
             .repairs
@@ -140,11 +181,12 @@ impl Judge {
     fn carried(&self) -> Result<Vec<String>, StageError> {
         let mut asked = formula::names(self.entity.after())?;
         asked.insert(self.entity.event_time().to_owned());
+        asked.extend(formula::names(self.entity.amount().unwrap_or("NULL"))?);
         for prefer in self.steps.iter().filter_map(|s| s.rule.as_ref()?.prefer.as_ref()) {
             asked.extend(formula::names(prefer)?);
         }
-        let mut columns: Vec<String> =
-            ["_locator", "_defect", "_record", "repaired", "after"].map(str::to_owned).into();
+        let mut columns: Vec<String> = ["_locator", "_defect", "repaired", "after"].map(str::to_owned).into();
+        columns.extend(self.mapping.records());
         let given = |m: &&Mapped| m.available || asked.contains(&m.column.name);
         columns.extend(self.mapping.columns.iter().filter(given).map(|m| quote(&m.column.name)));
         columns.extend(self.entity.computed().iter().map(|c| quote(c.name)));

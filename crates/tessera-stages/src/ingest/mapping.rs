@@ -17,6 +17,7 @@ use datafusion::{
 };
 use tessera_contract::{
     Entity, Project,
+    project::{Feed, Source as Settings},
     table::{Column, Kind},
 };
 use tessera_engine::{
@@ -45,14 +46,38 @@ pub(crate) struct Mapped {
     pub available: bool,
 }
 
-/// The mapping of a source.
+/// The mapping of the sources of an entity.
 #[derive(Debug, Clone)]
 pub struct Mapping {
+    /// What any of them gives.
     pub(crate) columns: Vec<Mapped>,
+    /// That of each.
+    pub(crate) feeds: Vec<FeedMapping>,
+}
+
+/// The mapping of one source.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedMapping {
+    /// Its name among those of its entity, if it has one.
+    pub feed: Option<String>,
+    /// Its path in the project file.
+    path: String,
+    /// The columns, in the order of all feeds.
+    pub columns: Vec<Mapped>,
     /// The type of the owner's records, which says their columns.
-    pub(crate) record: DataType,
+    pub record: DataType,
     /// The names of those that expressions compute with.
-    pub(crate) used: BTreeSet<String>,
+    pub used: BTreeSet<String>,
+}
+
+impl FeedMapping {
+    /// The name of the column of the feed's records, where rows of several feeds stand together.
+    pub(crate) fn record_column(&self) -> String {
+        match &self.feed {
+            Some(feed) => format!("{RECORD}.{feed}"),
+            None => RECORD.to_owned(),
+        }
+    }
 }
 
 impl Mapping {
@@ -62,11 +87,26 @@ impl Mapping {
         self.columns.iter().any(|m| m.column.name == name && m.available)
     }
 
-    /// Canonical name, what it is made of (absent: not available), for people.
+    /// The columns of records, one a feed, of which a row has its own.
+    pub(crate) fn records(&self) -> Vec<String> {
+        self.feeds.iter().map(|feed| quote(&feed.record_column())).collect()
+    }
+
+    /// SQL of a row's record as JSON.
+    pub(crate) fn json(&self) -> String {
+        let each: Vec<_> = self.records().iter().map(|record| format!("row_json({record})")).collect();
+        match each.as_slice() {
+            [one] => one.clone(),
+            each => format!("coalesce({})", each.join(", ")),
+        }
+    }
+
+    /// Of a feed: canonical name, what it is made of (absent: not available), for people.
     #[must_use]
-    pub fn describe(&self, project: &Project, entity: Entity) -> Vec<(String, Option<String>)> {
-        let given = project.source(entity).map(|s| &s.columns);
-        self.columns
+    pub fn describe(&self, project: &Project, feed: usize) -> Vec<(String, Option<String>)> {
+        let Some(feed) = self.feeds.get(feed) else { return Vec::new() };
+        let given = project.sources.get(&feed.path).map(|s| &s.columns);
+        feed.columns
             .iter()
             .map(|m| {
                 let name = &m.column.name;
@@ -77,45 +117,75 @@ impl Mapping {
     }
 }
 
-/// The mapping of the columns of a source's rows.
+/// The mapping of the columns of an entity's rows; `rows` are those of each feed.
 ///
 /// # Errors
 /// When a required column is missing or an expression does not fit the source's columns.
-pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<Mapping, StageError> {
-    let settings = &night.project.sources[entity.name()];
+pub async fn map(night: &Night<'_>, entity: Entity, rows: &[DataFrame]) -> Result<Mapping, StageError> {
+    let declared = night.project.feeds(entity);
+    if declared.len() != rows.len() {
+        return Err(StageError::Data(format!("{} of {} sources of {entity} were opened", rows.len(), declared.len())));
+    }
+    let mut feeds = Vec::new();
+    for (feed, rows) in declared.into_iter().zip(rows) {
+        feeds.push(map_feed(night, entity, feed, rows).await?);
+    }
+    let mut columns: Vec<Mapped> = Vec::new();
+    for mapped in feeds.iter().flat_map(|feed| &feed.columns) {
+        match columns.iter_mut().find(|known| known.column.name == mapped.column.name) {
+            None => columns.push(mapped.clone()),
+            Some(known) => {
+                known.available |= mapped.available;
+                known.unparsable = known.unparsable.take().or_else(|| mapped.unparsable.clone());
+                known.lossy = known.lossy.take().or_else(|| mapped.lossy.clone());
+                known.absent = known.absent.take().or_else(|| mapped.absent.clone());
+            }
+        }
+    }
+    Ok(Mapping { columns, feeds })
+}
+
+async fn map_feed(
+    night: &Night<'_>,
+    entity: Entity,
+    Feed { name, path, source: settings }: Feed<'_>,
+    rows: &DataFrame,
+) -> Result<FeedMapping, StageError> {
     let record = rows.schema().field_with_unqualified_name(RECORD)?.data_type().clone();
     let owners = record::columns(&record);
     let owners = owners.ok_or_else(|| StageError::Data(format!("the rows of {entity} have no records")))?;
     let owners = Arc::new(Schema::new(owners));
     let raw: Vec<String> = owners.fields().iter().map(|f| f.name().clone()).collect();
     // To ask what an expression gives, no row is needed.
-    let source = night.engine.none(owners)?;
+    let source = night.engine.none(Arc::clone(&owners))?;
 
     let mut wanted: Vec<Column> = entity.columns().iter().map(|c| Column::new(c.name, c.kind, c.description)).collect();
-    if entity == Entity::Customers {
-        let further = settings.columns.keys().filter(|name| entity.column(name).is_none());
-        wanted.extend(further.map(|name| Column::new(name, Kind::Text, "Attribute mapped by the project")));
-    }
+    wanted.extend(night.project.further_columns(entity));
+    let given = |name: &str| -> Option<String> {
+        match settings.columns.get(name) {
+            Some(from) if raw.contains(from) => Some(quote(from)),
+            Some(from) => Some(inside_json(from, &owners).unwrap_or_else(|| from.clone())),
+            None if raw.contains(&name.to_owned()) => Some(quote(name)),
+            None => None,
+        }
+    };
 
-    let zone = settings.timezone.as_deref().unwrap_or(&night.project.project.timezone);
-    let formats: String = settings.date_formats.iter().map(|f| format!(", {}", text(f))).collect();
+    let words = Writing::of(settings, &night.project.project.timezone);
     let mut columns = Vec::new();
     let mut used = BTreeSet::new();
+    // Whoever mends one mistake wants to know of the others.
+    let mut wrong: Vec<(String, String)> = Vec::new();
     for column in wanted {
-        let place = format!("sources.{entity}.columns.{}", column.name);
-        let given = settings.columns.get(&column.name);
-        let from = match given {
-            Some(from) if raw.contains(from) => Some(quote(from)),
-            Some(from) => Some(from.clone()),
-            None if raw.contains(&column.name) => Some(quote(&column.name)),
-            None => None,
-        };
-        let Some(from) = from else {
-            if entity.column(&column.name).is_some_and(|c| c.required) {
-                return Err(StageError::Expression { place, problem: missing(&column.name, &raw) });
+        let place = format!("sources.{path}.columns.{}", column.name);
+        let known = entity.column(&column.name);
+        let Some(from) = given(&column.name) else {
+            let stands_in = known.and_then(|c| c.instead).filter(|name| given(name).is_some());
+            if known.is_some_and(|c| c.required) && stands_in.is_none() {
+                wrong.push((place, missing(&column.name, &raw)));
+                continue;
             }
             let kind = text(&column.kind.arrow().to_string());
-            let absent = entity.column(&column.name).and_then(|c| c.absent);
+            let absent = known.filter(|c| c.instead.is_none() || stands_in.is_some()).and_then(|c| c.absent);
             let absent = absent.map(|value| format!("arrow_cast({value}, {kind})"));
             let (expression, available) = (format!("arrow_cast(NULL, {kind})"), absent.is_some());
             columns.push(Mapped { column, expression, unparsable: None, lossy: None, absent, available });
@@ -136,21 +206,86 @@ pub async fn map(night: &Night<'_>, entity: Entity, rows: &DataFrame) -> Result<
                         format!("`{from}` does not fit the source: {}; its columns are {}", inner(&error), list(&raw))
                     }
                 };
-                return Err(StageError::Expression { place, problem });
+                wrong.push((place, problem));
+                continue;
             }
         };
-        let blank = entity.column(&column.name).and_then(|c| c.blank);
-        let mut mapped = typed(column, &from, &kind, zone, &formats);
+        let blank = known.and_then(|c| c.blank);
+        let mut mapped = typed(column, &from, &kind, &words);
         if let Some(value) = blank {
             mapped.expression = format!("coalesce({}, {value})", mapped.expression);
         }
         columns.push(mapped);
     }
-    Ok(Mapping { columns, record, used })
+    if let Some((place, problem)) = wrong.first() {
+        let others = wrong[1..].iter().map(|(place, problem)| format!("\n  {place}: {problem}"));
+        return Err(StageError::Expression {
+            place: place.clone(),
+            problem: problem.clone() + &others.collect::<String>(),
+        });
+    }
+    Ok(FeedMapping { feed: name.map(str::to_owned), path: path.to_owned(), columns, record, used })
+}
+
+/// SQL of a value inside a column of JSON texts, if `from` is a path into one: `address.city`, `tags[0]`.
+fn inside_json(from: &str, owners: &Schema) -> Option<String> {
+    let end = from.find(['.', '['])?;
+    let (column, path) = (&from[..end], from[end..].trim_start_matches('.'));
+    let kind = owners.field_with_name(column).ok()?.data_type();
+    let word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '[' | ']' | '-');
+    let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    (is_text && path.chars().all(word)).then(|| format!("json_text({}, {})", quote(column), text(path)))
+}
+
+/// How a source writes what is no text.
+struct Writing {
+    zone: String,
+    /// As further arguments of a function.
+    date_formats: String,
+    /// Signs of numbers, if they are not those of SQL.
+    signs: Option<(char, Option<char>)>,
+    /// Words for true and for false, lower case, besides those of SQL.
+    truth: Vec<(String, bool)>,
+}
+
+impl Writing {
+    fn of(source: &Settings, zone: &str) -> Self {
+        let words = |words: &[String], truth| -> Vec<(String, bool)> {
+            words.iter().map(|word| (word.trim().to_lowercase(), truth)).collect()
+        };
+        Self {
+            zone: source.timezone.as_deref().unwrap_or(zone).to_owned(),
+            date_formats: source.date_formats.iter().map(|f| format!(", {}", text(f))).collect(),
+            signs: (source.decimal != '.' || source.thousands.is_some()).then_some((source.decimal, source.thousands)),
+            truth: [words(&source.true_values, true), words(&source.false_values, false)].concat(),
+        }
+    }
+
+    /// SQL of a number as SQL writes it, from one that the source wrote.
+    fn number(&self, x: &str) -> String {
+        match self.signs {
+            None => format!("btrim({x})"),
+            Some((decimal, thousands)) => {
+                let thousands = thousands.map(String::from).unwrap_or_default();
+                format!("number_text({x}, {}, {})", text(&decimal.to_string()), text(&thousands))
+            }
+        }
+    }
+
+    /// SQL of a truth that the source wrote.
+    fn truth(&self, x: &str) -> String {
+        let plain = format!("TRY_CAST(btrim({x}) AS BOOLEAN)");
+        if self.truth.is_empty() {
+            return plain;
+        }
+        let cases: String =
+            self.truth.iter().map(|(word, truth)| format!(" WHEN {} THEN {truth}", text(word))).collect();
+        format!("CASE lower(btrim({x})){cases} ELSE {plain} END")
+    }
 }
 
 fn is_name(from: &str) -> bool {
-    from.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ' ' || c == '"')
+    from.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ' ' | '"' | '-' | '/' | '.' | '#'))
 }
 
 /// What the engine says, without its list of columns: that may be a line of somebody's data.
@@ -179,12 +314,13 @@ fn missing(name: &str, raw: &[String]) -> String {
 }
 
 /// The expression of the column's kind over a value of the source's type.
-fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str) -> Mapped {
+fn typed(column: Column, from: &str, kind: &DataType, words: &Writing) -> Mapped {
     let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     let x = format!("({from})");
-    let zone_text = text(zone);
+    let (zone_text, formats) = (text(&words.zone), &words.date_formats);
     let target = column.kind.arrow();
     let arrow = |t: &str| format!("arrow_cast({x}, '{t}')");
+    let mut number = x.clone();
     let expression = match column.kind {
         Kind::Text | Kind::TextList => match is_text {
             true => format!("nullif({x}, '')"),
@@ -203,6 +339,7 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
             DataType::Timestamp(_, None) | DataType::Date32 | DataType::Date64 => arrow("Date32"),
             _ => format!("try_date(CAST({x} AS VARCHAR), {zone_text}{formats})"),
         },
+        Kind::Boolean if is_text => words.truth(&x),
         Kind::Boolean
         | Kind::Integer
         | Kind::Small
@@ -211,10 +348,12 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
         | Kind::Price
         | Kind::Quantity
         | Kind::Fraction => {
-            let value = if is_text { format!("btrim({x})") } else { x.clone() };
+            if is_text {
+                number = words.number(&x);
+            }
             match kind == &target {
-                true => value,
-                false => format!("TRY_CAST({value} AS {})", sql_type(column.kind)),
+                true => number.clone(),
+                false => format!("TRY_CAST({number} AS {})", sql_type(column.kind)),
             }
         }
     };
@@ -224,7 +363,9 @@ fn typed(column: Column, from: &str, kind: &DataType, zone: &str, formats: &str)
         true => format!("btrim({x}) <> '' AND ({expression}) IS NULL"),
         false => format!("{x} IS NOT NULL AND ({expression}) IS NULL"),
     });
-    let lossy = [digits_lost(column.kind, &x, kind, &expression), given_up(from)];
+    // Blanks around a number are no digits.
+    let written = if words.signs.is_some() { &number } else { &x };
+    let lossy = [digits_lost(column.kind, written, kind, &expression), given_up(from)];
     let lossy: Vec<_> = lossy.into_iter().flatten().collect();
     let lossy = (!lossy.is_empty()).then(|| lossy.join(" OR "));
     Mapped { column, expression, unparsable, lossy, absent: None, available: true }

@@ -6,7 +6,7 @@ use tessera_engine::{
     buckets::Buckets,
     columns::as_column,
     formula::{quote, text},
-    source::ROW_BITS,
+    source::{RECORD, ROW_BITS},
     write::{Lifetime, Route},
 };
 
@@ -59,12 +59,14 @@ pub(super) async fn routes(
         name if rows.schema().has_column_with_unqualified_name(name) => quote(name),
         _ => "NULL".to_owned(),
     };
-    let files = file_names(night, source).await?;
+    let (files, feeds) = file_names(night, source).await?;
+    let record = judge.mapping.json();
     let everything = names(&|_| true);
     let merge = waterfall::bits(&judge.steps, |s| s.severity == Severity::Merge);
     let supersede = waterfall::bits(&judge.steps, |s| s.severity == Severity::Supersede);
     let quarantine_columns = |c: &Column| match c.name.as_str() {
         "source" => text(entity.name()),
+        "feed" => feeds.clone(),
         "file" => files.clone(),
         "row" => format!("_locator & {}", (1_i64 << ROW_BITS) - 1),
         "disposition" => format!(
@@ -74,7 +76,7 @@ pub(super) async fn routes(
         "rule" => format!("array_element(rule_names({FIRST}{everything}), 1)"),
         "rules" => format!("rule_names(mask{everything})"),
         "defect" => "_defect".to_owned(),
-        "record" => "row_json(_record)".to_owned(),
+        "record" => record.clone(),
         "since" => format!("DATE '{}'", night.as_of),
         _ => entity.amount().unwrap_or("NULL").to_owned(),
     };
@@ -95,9 +97,16 @@ pub(super) async fn routes(
         Route { folder: format!("{entity}/waiting"), ..for_now },
     ];
     if keeps_waiting(night.project, entity) {
-        let columns = ["_locator", "_defect", "_record"].map(ident).into();
-        let filter = Some(parse("waits")?);
-        all.push(Route { filter, ..Route::other(&waiting(entity), columns, Lifetime::Kept) });
+        for feed in &judge.mapping.feeds {
+            let column = feed.record_column();
+            let columns = vec![ident("_locator"), ident("_defect"), ident(&column).alias(RECORD)];
+            let filter = match &feed.feed {
+                Some(_) => parse(&format!("waits AND {} IS NOT NULL", quote(&column)))?,
+                None => parse("waits")?,
+            };
+            let route = Route::other(&waiting(entity, feed.feed.as_deref()), columns, Lifetime::Kept);
+            all.push(Route { filter: Some(filter), ..route });
+        }
     }
     if reads_all(night.project, entity).is_none()
         && let Some(repeats) = repeats(judge)?
@@ -128,37 +137,57 @@ fn buckets(night: &Night<'_>, source: &Source) -> Option<Buckets> {
     if !source.entity.has_customer() || source.entity == Entity::Customers || source.before.is_some() {
         return None;
     }
-    let wanted = source.files.iter().map(|f| f.bytes).sum::<u64>() / BUCKET_BYTES;
+    let wanted = source.files().map(|(_, f)| f.bytes).sum::<u64>() / BUCKET_BYTES;
     let (count, together) = how_many(wanted, night.engine.partitions() as u64)?;
     Some(Buckets { column: "account_key".to_owned(), count: u32::try_from(count).ok()?, together })
 }
 
-/// SQL of the file in which a row stands: one of those that are read, or one in which a row has waited.
-async fn file_names(night: &Night<'_>, source: &Source) -> Result<String, StageError> {
+/// A file by its number.
+struct KnownFile {
+    id: i64,
+    url: String,
+    feed: Option<String>,
+}
+
+/// SQL of the file in which a row stands, and of its feed: one of those that are read, or one in which a row has waited.
+async fn file_names(night: &Night<'_>, source: &Source) -> Result<(String, String), StageError> {
     let before = source.before.unwrap_or(0);
-    let mut names: Vec<(i64, String)> = (before..).zip(source.files.iter().map(|f| f.url.clone())).collect();
-    if let (Some(previous), Some(waiting)) =
-        (night.previous.get("inputs").filter(|_| source.before.is_some()), night.kept.get(&waiting(source.entity)))
-    {
+    let mut known: Vec<KnownFile> = Vec::new();
+    for (number, (feed, file)) in (before..).zip(source.files()) {
+        known.push(KnownFile { id: number, url: file.url.clone(), feed: feed.name.clone() });
+    }
+    for feed in source.feeds.iter().filter(|_| source.before.is_some()) {
+        let (Some(previous), Some(waiting)) =
+            (night.previous.get("inputs"), night.kept.get(&waiting(source.entity, feed.name.as_deref())))
+        else {
+            continue;
+        };
         let query = format!(
             "SELECT p.file_id, p.file FROM previous AS p JOIN \
              (SELECT DISTINCT _locator >> {ROW_BITS} AS file FROM waiting) AS w ON p.file_id = w.file \
              WHERE p.source = {} AND p.file_id < {before}",
             text(source.entity.name())
         );
-        let known = night.over(&query, &[("previous", previous), ("waiting", &waiting.frame)]).await?;
-        let known = rows::collect(known).await?;
-        let urls = rows::texts(&known, "file")?.into_iter().map(Option::unwrap_or_default);
-        names.extend(rows::integers(&known, "file_id")?.into_iter().flatten().zip(urls));
+        let found = night.over(&query, &[("previous", previous), ("waiting", &waiting.frame)]).await?;
+        let found = rows::collect(found).await?;
+        let urls = rows::texts(&found, "file")?.into_iter().map(Option::unwrap_or_default);
+        let ids = rows::integers(&found, "file_id")?.into_iter().map(Option::unwrap_or_default);
+        known.extend(ids.zip(urls).map(|(id, url)| KnownFile { id, url, feed: feed.name.clone() }));
     }
-    Ok(match names.as_slice() {
-        [] => "arrow_cast(NULL, 'Utf8')".to_owned(),
-        [(_, only)] => text(only),
-        _ => {
-            let cases: String = names.iter().map(|(id, url)| format!(" WHEN {id} THEN {}", text(url))).collect();
+    let nothing = "arrow_cast(NULL, 'Utf8')";
+    let case = |value: &dyn Fn(&KnownFile) -> String| match known.as_slice() {
+        [] => nothing.to_owned(),
+        [only] => value(only),
+        all => {
+            let cases: String = all.iter().map(|one| format!(" WHEN {} THEN {}", one.id, value(one))).collect();
             format!("CASE _locator >> {ROW_BITS}{cases} END")
         }
-    })
+    };
+    let feeds = match source.feeds.iter().any(|feed| feed.name.is_some()) {
+        true => case(&|file| file.feed.as_deref().map_or(nothing.to_owned(), text)),
+        false => nothing.to_owned(),
+    };
+    Ok((case(&|file| text(&file.url)), feeds))
 }
 
 /// How many buckets a table has that would like so many, and whether its rows are brought together before they are written:

@@ -177,3 +177,128 @@ async fn what_a_cast_loses_is_told() {
     4   | unparsable_unit_price
     ");
 }
+
+/// Two feeds of orders: one with its own names and signs, one that gives totals and no orders. What one lacks is null in its rows, and
+/// each row is set aside as what it was.
+#[tokio::test]
+async fn feeds_are_rows_of_one_entity() {
+    let project = "
+[sources.transactions.shop]
+url = \"transactions.shop.csv\"
+delimiter = \";\"
+decimal = \",\"
+thousands = \".\"
+true_values = [\"ja\"]
+false_values = [\"nein\"]
+date_formats = [\"%d.%m.%Y\"]
+columns = { order_id = \"Beleg\", customer_id = \"Kunde\", ordered_at = \"Datum\", quantity = \"Menge\", unit_price = \"Preis\", is_return = \"Retoure\", store = \"Filiale\" }
+[sources.transactions.web]
+url = \"transactions.web.csv\"
+columns = { customer_id = \"who\", ordered_at = \"day\", total = \"paid\", clicks = \"clicks\", city = \"address.city\" }
+types = { clicks = \"integer\" }
+";
+    let shop = "Beleg;Kunde;Datum;Menge;Preis;Retoure;Filiale\n\
+                B1;K1;01.03.2025;1.000;2,50;nein;Köln\n\
+                B1;K1;01.03.2025;1.000;2,50;nein;Köln\n\
+                B2;K2;02.03.2025;1;1.25;nein;Bonn\n\
+                B3;K2;02.03.2025;3;1,25;ja;\n\
+                B4;K2;02.03.2025;3;1,25;vielleicht;\n";
+    let web = "who,day,paid,clicks,address\n\
+               W1,2025-03-05,19.99,7,\"{\"\"city\"\": \"\"Ulm\"\"}\"\n\
+               W1,2025-03-05,5,x,none\n\
+               W1,2025-03-06,-5,,\n\
+               W2,,5,1,\n";
+    let sources = [("transactions.shop", shop), ("transactions.web", web)];
+    let looks_at = [
+        ("clean_transactions", "quantity unit_price gross amount is_return total store clicks city warned_by"),
+        ("quarantine", "source feed row rule record amount"),
+        ("inputs", "source feed file rows amount"),
+    ];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(project, &sources, &looks_at)).await, @r#"
+    clean_transactions
+    quantity | unit_price | is_return | total   | gross       | amount      | warned_by           | store | clicks | city
+    1.000    | 19.9900    | false     | 19.9900 | 19.990000   | 19.990000   |                     |       | 7      | Ulm
+    1.000    | 5.0000     | false     | 5.0000  | 5.000000    | 5.000000    | [unparsable_clicks] |       |        |
+    1.000    | 5.0000     | true      | -5.0000 | 5.000000    | 5.000000    |                     |       |        |
+    1000.000 | 2.5000     | false     |         | 2500.000000 | 2500.000000 |                     | Köln  |        |
+    3.000    | 1.2500     | true      |         | 3.750000    | 3.750000    |                     |       |        |
+
+    quarantine
+    source       | feed | row | rule                  | record                                                                                                            | amount
+    transactions | shop | 2   | exact_duplicate       | {"Beleg":"B1","Kunde":"K1","Datum":"01.03.2025","Menge":"1.000","Preis":"2,50","Retoure":"nein","Filiale":"Köln"} | 2500.000000
+    transactions | shop | 3   | unparsable_unit_price | {"Beleg":"B2","Kunde":"K2","Datum":"02.03.2025","Menge":"1","Preis":"1.25","Retoure":"nein","Filiale":"Bonn"}     |
+    transactions | shop | 5   | unparsable_is_return  | {"Beleg":"B4","Kunde":"K2","Datum":"02.03.2025","Menge":"3","Preis":"1,25","Retoure":"vielleicht"}                | 3.750000
+    transactions | web  | 4   | missing_date          | {"who":"W2","paid":"5","clicks":"1"}                                                                              | 5.000000
+
+    inputs
+    source       | feed | file                            | rows | amount
+    transactions | shop | memory:///transactions.shop.csv | 5    | 5000.000000
+    transactions | web  | memory:///transactions.web.csv  | 4    | 24.990000
+    "#);
+}
+
+/// What a row does without is null where it cannot be read; a rule may still turn the row away.
+#[tokio::test]
+async fn one_value_that_cannot_be_read_costs_no_customer() {
+    let customers =
+        "customer_id,birth_date,income,signup_at\nC1,1980-02-30,many,2025-01-01\nC2,1980-02-03,100,2025-01-01\n";
+    let sources = [("customers", customers), ("transactions", ORDERS)];
+    let looks_at = [("clean_customers", "birth_date income warned_by")];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(PROJECT, &sources, &looks_at)).await, @r"
+    clean_customers
+    birth_date | income   | warned_by
+               |          | [unparsable_birth_date, unparsable_income]
+    1980-02-03 | 100.0000 |
+    ");
+    let project = format!(
+        "{PROJECT}[quality.rules.readable_income]\nentity = \"customers\"\nseverity = \"quarantine\"\norder = 100\n\
+         expression = \"NOT unparsable_income\"\ndescription = \"Incomes can be read\"\n"
+    );
+    let looks_at = [("clean_customers", "income"), ("quarantine", "source row rule rules")];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(&project, &sources, &looks_at)).await, @r"
+    clean_customers
+    income
+    100.0000
+
+    quarantine
+    source       | row | rule                  | rules
+    customers    | 1   | readable_income       | [unparsable_birth_date, unparsable_income, readable_income]
+    transactions | 1   | orphan_customer       | [orphan_customer]
+    transactions | 2   | exact_duplicate       | [exact_duplicate]
+    transactions | 3   | bad_quantity          | [bad_quantity]
+    transactions | 4   | orphan_customer       | [orphan_customer]
+    transactions | 5   | exact_duplicate       | [exact_duplicate]
+    transactions | 6   | unparsable_ordered_at | [unparsable_ordered_at, missing_date]
+    ");
+}
+
+#[tokio::test]
+async fn a_total_stands_in_for_a_price_and_nothing_for_both() {
+    let project = "[sources.transactions]\nurl = \"transactions.csv\"\n";
+    let sources = [("transactions", "customer_id,ordered_at\nC1,2025-03-01\n")];
+    let told = testing::check(&STAGE, looking(project, &sources, &[])).await;
+    insta::assert_snapshot!(told, @r"
+    error: sources.transactions.columns.quantity: `quantity` is required, but nothing is mapped to it; the source's columns are `customer_id`, `ordered_at`
+      sources.transactions.columns.unit_price: `unit_price` is required, but nothing is mapped to it; the source's columns are `customer_id`, `ordered_at`
+    ");
+}
+
+/// What contacts cost is money of theirs; nobody has to know it.
+#[tokio::test]
+async fn contacts_may_cost_nothing() {
+    let project = format!("{PROJECT}[sources.campaign_contacts]\nurl = \"campaign_contacts.csv\"\n");
+    let contacts = "campaign_id,customer_id,contacted_at\nA,C1,2025-03-01\nA,C9,2025-03-01\n";
+    let sources = [("customers", CUSTOMERS), ("transactions", ORDERS), ("campaign_contacts", contacts)];
+    let looks_at = [("clean_campaign_contacts", "campaign_id cost"), ("inputs", "source rows amount")];
+    insta::assert_snapshot!(testing::check(&STAGE, looking(&project, &sources, &looks_at)).await, @r"
+    clean_campaign_contacts
+    campaign_id | cost
+    A           |
+
+    inputs
+    source            | rows | amount
+    campaign_contacts | 2    | 0.000000
+    customers         | 5    | 0.000000
+    transactions      | 8    | 54.980000
+    ");
+}

@@ -52,13 +52,19 @@ impl Step {
     }
 }
 
+/// The name of the step, and of the column of judged rows, that says of a column's value that it could not be read.
+pub(super) fn unparsable(column: &str) -> String {
+    format!("unparsable_{column}")
+}
+
 /// The name of the step, and of the column of judged rows, that says of a column's value that it is not all of what the source says.
 pub(super) fn lossy(column: &str) -> String {
     format!("lossy_{column}")
 }
 
-/// The waterfall of a source: what every source has first (a line that cannot be read, a value that does not fit its
-/// column, one that lost something on the way, which is only told), then the project's rules in their order. Rules over columns that the source does not give are skipped.
+/// The waterfall of an entity: what every source has first (a line that cannot be read, a value that does not fit its
+/// column, one that lost something on the way), then the project's rules in their order. What the row does without is only told: such
+/// a value is null. Rules over columns that no source gives are skipped.
 ///
 /// # Errors
 /// When a rule is not SQL, or there are too many.
@@ -72,11 +78,11 @@ pub fn steps(project: &Project, entity: Entity, mapping: &Mapping, orphans: bool
         asks_known: false,
     };
     let mut steps = vec![check("malformed", "_defect IS NULL")];
-    for mapped in &mapping.columns {
-        if mapped.unparsable.is_some() {
-            let name = format!("unparsable_{}", mapped.column.name);
-            steps.push(check(&name, &format!("NOT {}", formula::quote(&name))));
-        }
+    for mapped in mapping.columns.iter().filter(|m| m.unparsable.is_some()) {
+        let name = unparsable(&mapped.column.name);
+        let essential = entity.column(&mapped.column.name).is_some_and(|c| c.essential);
+        let severity = if essential { Severity::Quarantine } else { Severity::Warn };
+        steps.push(Step { severity, ..check(&name, &format!("NOT {}", formula::quote(&name))) });
     }
     for mapped in mapping.columns.iter().filter(|m| m.lossy.is_some()) {
         let name = lossy(&mapped.column.name);
@@ -142,8 +148,8 @@ pub(crate) fn compares<'a>(steps: &'a [Step], mapping: &Mapping) -> Result<Vec<C
         let hash = format!("hash.{bit}");
         if rule.by.iter().any(|by| by == "*") {
             // A hash has the last word on nothing.
-            let by = vec![formula::quote(&hash), "row_json(_record)".to_owned()];
-            found.push(Compare { bit, name: &step.name, rule, hash, hashed: vec!["_record".to_owned()], by });
+            let by = vec![formula::quote(&hash), mapping.json()];
+            found.push(Compare { bit, name: &step.name, rule, hash, hashed: mapping.records(), by });
             continue;
         }
         if let Some(name) = rule.by.iter().find(|name| !mapping.has(name)) {

@@ -20,24 +20,35 @@ pub async fn check(context: &Context) -> Result<()> {
     println!("lake    {}", context.lake.url());
     for source in &sources {
         let entity = source.entity;
-        let bytes: u64 = source.files.iter().map(|f| f.bytes).sum();
-        println!("\n{entity}: {} files, {bytes} bytes", source.files.len());
-        let Some(rows) = &source.rows else { continue };
-        let mapping = ingest::map(&night, entity, rows).await?;
-        let mut table = show::plain();
-        table.set_header(["column", "from"]);
-        let mut missing = Vec::new();
-        for (name, from) in mapping.describe(project, entity) {
-            match from {
-                Some(from) => {
-                    table.add_row([name.as_str(), &show::printable(&from)]);
-                }
-                None => missing.push(name),
+        let rows: Vec<_> = source.feeds.iter().filter_map(|feed| feed.rows.clone()).collect();
+        let mapping = ingest::map(&night, entity, &rows).await?;
+        let previews = ingest::preview(&night, source).await?;
+        for (at, feed) in source.feeds.iter().enumerate() {
+            let called = feed.name.as_ref().map_or(entity.to_string(), |name| format!("{entity}.{name}"));
+            let bytes: u64 = feed.files.iter().map(|f| f.bytes).sum();
+            println!("\n{called}: {} files, {bytes} bytes", feed.files.len());
+            let preview = previews.get(at);
+            let mut table = show::plain();
+            table.set_header(["column", "from", "read", "of the first rows"]);
+            let mut missing = Vec::new();
+            for (name, from) in mapping.describe(project, at) {
+                let Some(from) = from else {
+                    missing.push(name);
+                    continue;
+                };
+                let understood = preview.and_then(|p| p.columns.iter().find(|c| c.name == name));
+                let read = understood.map_or(String::new(), |u| u.known.to_string());
+                let example = understood.and_then(|u| u.example.clone()).unwrap_or_default();
+                table.add_row([name.as_str(), &show::printable(&from), &read, &show::printable(&example)]);
             }
-        }
-        println!("{table}");
-        if !missing.is_empty() {
-            println!("not mapped: {}", missing.join(", "));
+            println!("{table}");
+            if let Some(preview) = preview {
+                println!("looked at {} rows", preview.rows);
+                preview.remarks.iter().for_each(|remark| println!("look at {}", show::printable(remark)));
+            }
+            if !missing.is_empty() {
+                println!("not mapped: {}", missing.join(", "));
+            }
         }
         for step in ingest::steps(project, entity, &mapping, ingest::asks_who_is_known(&sources, entity))? {
             if let Some(reason) = step.skipped {

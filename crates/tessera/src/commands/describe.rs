@@ -107,5 +107,23 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
             line(format!("| {name} | {entity} | {severity} | {} | {what} | {} |", r.order, r.description));
         }
     }
+    line("\n## Checks of the night's rows\n\n| check | of | what | passes | meaning |\n|---|---|---|---|---|".into());
+    for (name, c) in project.checks() {
+        let what = match (&c.expression, c.days) {
+            (Some(sql), Some(days)) => format!("`{}` of {days} days", sql.replace('|', "\\|")),
+            (Some(sql), None) => format!("`{}`", sql.replace('|', "\\|")),
+            (None, _) => "measured".to_owned(),
+        };
+        let share = |word: &str, bound: Option<f64>| bound.map(|b| format!("{word} {b}"));
+        let bounds = [
+            share("at least", c.at_least),
+            share("at most", c.at_most),
+            share("falls by less than", c.falls),
+            share("rises by less than", c.rises),
+        ];
+        let bounds: Vec<_> = bounds.into_iter().flatten().collect();
+        let of = c.entity.as_deref().unwrap_or("each entity");
+        line(format!("| {name} | {of} | {what} | {} | {} |", bounds.join(", "), c.description));
+    }
     Ok(text)
 }

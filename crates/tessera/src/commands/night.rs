@@ -11,7 +11,7 @@ use crate::{
     commands::query::{self, summary},
     context::Context,
     errors::{Held, Usage},
-    publish::publish,
+    publish::{failing, publish},
     runner::{Ask, Run},
     show, sources,
 };
@@ -75,8 +75,7 @@ async fn finish(run: &mut Run<'_>) -> Result<Outcome> {
         if record.content.state == SnapshotState::Published {
             return Ok(Outcome::Already(record));
         }
-        let failing = record.content.gates.iter().filter(|g| g.required && g.state == "fail");
-        let failing: Vec<_> = failing.map(|g| format!("{} of {}", g.metric, g.scope)).collect();
+        let failing = failing(&record.content.gates);
         return Err(Held {
             as_of: as_of.to_string(),
             gates: failing.join("; "),

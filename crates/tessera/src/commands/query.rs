@@ -11,6 +11,7 @@ use tessera_engine::{Engine, StoredFile, formula::Words};
 use tessera_lake::{DataFile, SnapshotRecord};
 
 use crate::{
+    chain,
     cli::Rows,
     context::Context,
     errors::Usage,
@@ -154,6 +155,22 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
         .await?;
         println!("\nRules that took most");
         println!("{}", show::table(&batches, &["source", "rule", "severity", "rows", "amount", "of its rows"])?);
+    }
+    if there("quality") {
+        let batches = ask(
+            "SELECT \"check\", source, value, low, high, state, told FROM quality WHERE state = 'fail' ORDER BY gate DESC, 1, 2",
+        )
+        .await?;
+        let count = ask("SELECT count(*), count(DISTINCT \"check\") FROM quality WHERE state = 'pass'").await?;
+        let passed = count.first().map(|batch| chain::integers(batch, 0)).transpose()?;
+        let passed = passed.and_then(|passed| passed.first().copied().flatten()).unwrap_or(0);
+        println!("\nChecks of the rows as a whole: {passed} passed");
+        if batches.iter().any(|batch| batch.num_rows() > 0) {
+            println!(
+                "{}",
+                show::table(&batches, &["check", "source", "value", "at least", "at most", "state", "finding"])?
+            );
+        }
     }
     if there("segments") {
         let batches = ask(

@@ -97,6 +97,9 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
                 ]);
             }
             println!("{table}");
+            for told in c.gates.iter().map(|g| &g.told).filter(|told| !told.is_empty()) {
+                println!("{}", show::printable(told));
+            }
             let mut table = show::plain();
             table.set_header(["input", "files", "bytes", "rows"]);
             for i in &c.inputs {

@@ -1,7 +1,8 @@
 //! CSV: records, and what to do with quotes that do not belong together.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
+use super::super::Names;
 use super::{BOM, LONGEST, Nulls, Place, Rows, SourceError, SourceFile, SourceFormat, TextEncoding, decode, too_long};
 
 /// Cuts the bytes of a file into records.
@@ -31,7 +32,13 @@ pub(super) struct Records {
 
 impl Records {
     pub(super) fn new(format: &SourceFormat, file: &SourceFile, wanted: Vec<String>, delimiter: u8) -> Self {
-        let quote = format.quote.and_then(|q| u8::try_from(q).ok()).unwrap_or(b'"');
+        let quote = format.quote();
+        // Names that are not counted off the first record are known before it.
+        let header = match &format.names {
+            Names::Given(names) if !names.is_empty() => Some(names.clone()),
+            _ => None,
+        };
+        let positions = header.iter().flat_map(|names| positions(&wanted, names)).collect();
         Self {
             format: format.clone(),
             file: file.clone(),
@@ -47,8 +54,8 @@ impl Records {
             quotes: 0,
             held: Vec::new(),
             skipping: false,
-            header: None,
-            positions: Vec::new(),
+            header,
+            positions,
         }
     }
 
@@ -173,7 +180,7 @@ impl Records {
         let fields = split_header(line, self.delimiter, self.quote);
         let value = |at: usize| {
             let bytes = self.positions[at].and_then(|p| fields.get(p))?;
-            Some(decode(bytes, self.format.encoding).0)
+            Some(Cow::Owned(decode(bytes, self.format.encoding).0.into_owned()))
         };
         rows.push(place, value, Some(problem));
     }
@@ -184,12 +191,20 @@ impl Records {
             let start = if i == 0 { 0 } else { ends[i - 1] };
             &self.output[start..ends[i]]
         };
-        let Some(header) = &self.header else {
-            let names = header((0..ends.len()).map(field), &self.format, &self.file)?;
-            self.positions = self.wanted.iter().map(|w| names.iter().position(|n| n == w)).collect();
+        if self.header.is_none() {
+            let given = self.format.names.given(ends.len());
+            let is_header = given.is_none();
+            let names = match given {
+                Some(names) => names,
+                None => header((0..ends.len()).map(field), &self.format, &self.file)?,
+            };
+            self.positions = positions(&self.wanted, &names);
             self.header = Some(names);
-            return Ok(());
-        };
+            if is_header {
+                return Ok(());
+            }
+        }
+        let header = self.header.as_deref().unwrap_or_default();
         let mut defect = None;
         // A header may end with a delimiter, and lines with or without one.
         if ends.len() != header.len() {
@@ -293,22 +308,81 @@ pub(in crate::source) fn sniff(header: &[u8], quote: u8) -> u8 {
     counts.iter().rev().max_by_key(|(_, n)| *n).map_or(b',', |(d, _)| *d)
 }
 
-/// The first line's bytes, without its end, if they are complete.
-pub(in crate::source) fn first_line(bytes: &[u8], quote: u8) -> Option<&[u8]> {
-    let mut quoted = false;
-    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+/// The line that names the columns, or the first row where none does, without its end; `whole`, if nothing follows the bytes.
+pub(in crate::source) fn first_line<'a>(bytes: &'a [u8], format: &SourceFormat, whole: bool) -> Option<&'a [u8]> {
+    let (mut quoted, quote) = (false, format.quote());
+    let mut bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    for _ in 0..format.skip_lines {
+        let end = memchr::memchr(b'\n', bytes);
+        bytes = &bytes[end? + 1..];
+    }
+    // Empty lines are none.
+    let bytes = &bytes[bytes.iter().take_while(|b| matches!(b, b'\n' | b'\r')).count()..];
+    // The names of a header belong together; of a row nobody knows.
+    let quotes = format.names == Names::Header;
     for (i, byte) in bytes.iter().enumerate() {
         match byte {
-            b if *b == quote => quoted = !quoted,
-            b'\n' | b'\r' if !quoted && i > 0 => return Some(&bytes[..i]),
+            b if *b == quote && quotes => quoted = !quoted,
+            b'\n' | b'\r' if !quoted => return Some(&bytes[..i]),
             _ => {}
         }
     }
-    None
+    whole.then_some(bytes)
+}
+
+/// Where each wanted column stands among the names.
+pub(super) fn positions(wanted: &[String], names: &[String]) -> Vec<Option<usize>> {
+    let places: HashMap<&str, usize> = names.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+    wanted.iter().map(|w| places.get(w.as_str()).copied()).collect()
+}
+
+/// Where blanks delimit: makes one of several, and none of those at the ends of a line. Within quotes they are text.
+pub(super) struct Blanks {
+    quote: u8,
+    at_start: bool,
+    pending: bool,
+    quoted: bool,
+}
+
+impl Blanks {
+    pub(super) fn new(quote: u8) -> Self {
+        Self { quote, at_start: true, pending: false, quoted: false }
+    }
+
+    pub(super) fn squeeze(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut squeezed = Vec::with_capacity(bytes.len());
+        for byte in bytes {
+            match byte {
+                b' ' | b'\t' if !self.quoted => {
+                    self.pending = !self.at_start;
+                    continue;
+                }
+                // A quote that is not closed is a defect of its line.
+                b'\n' | b'\r' => (self.at_start, self.pending, self.quoted) = (true, false, false),
+                _ => {
+                    if std::mem::take(&mut self.pending) {
+                        squeezed.push(b' ');
+                    }
+                    self.at_start = false;
+                    self.quoted ^= *byte == self.quote;
+                }
+            }
+            squeezed.push(*byte);
+        }
+        squeezed
+    }
 }
 
 /// A header line, cut by the delimiter.
 pub(in crate::source) fn split_header(line: &[u8], delimiter: u8, quote: u8) -> Vec<Vec<u8>> {
+    let squeezed;
+    let line = match delimiter {
+        b' ' => {
+            squeezed = Blanks::new(quote).squeeze(line);
+            &squeezed
+        }
+        _ => line,
+    };
     let mut reader = csv_core::ReaderBuilder::new().delimiter(delimiter).quote(quote).build();
     let mut output = vec![0; line.len() + 1];
     let mut ends = vec![0; line.len() + 1];

@@ -74,6 +74,10 @@ impl Records {
                 Some(b'"') if !raw.contains('\\') => Cow::Borrowed(&raw[1..raw.len() - 1]),
                 Some(b'"') => Cow::Owned(serde_json::from_str::<String>(raw).ok()?),
                 Some(b'n') => return None,
+                // Numbers are written as those among the texts.
+                Some(b'-' | b'0'..=b'9') if self.format.decimal != '.' => {
+                    Cow::Owned(raw.replace('.', self.format.decimal.encode_utf8(&mut [0; 4])))
+                }
                 _ => Cow::Borrowed(raw),
             };
             (!self.nulls.has(&text)).then_some(text)
