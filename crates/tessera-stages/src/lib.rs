@@ -185,9 +185,9 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The same of its first rows, or of none.
-    pub(crate) fn limited(&self, none: Option<usize>, rows: usize) -> Result<Self, DataFusionError> {
-        let limit = |frame: &DataFrame| frame.clone().limit(0, Some(none.unwrap_or(rows)));
+    /// The same of so many of its first rows.
+    pub(crate) fn limited(&self, rows: usize) -> Result<Self, DataFusionError> {
+        let limit = |frame: &DataFrame| frame.clone().limit(0, Some(rows));
         Ok(Self {
             name: self.name.clone(),
             rows: self.rows.as_ref().map(limit).transpose()?,

@@ -50,7 +50,7 @@ pub async fn preview(night: &Night<'_>, source: &Source) -> Result<Vec<Preview>,
                 .feeds
                 .iter()
                 .enumerate()
-                .map(|(i, f)| f.limited((i != at).then_some(0), ROWS))
+                .map(|(i, f)| f.limited(if i == at { ROWS } else { 0 }))
                 .collect::<Result<_, _>>()?,
             before: None,
             unchanged: false,
