@@ -5,13 +5,15 @@
 //! about how a number is written.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 use serde_json::Value;
@@ -234,7 +236,8 @@ pub(crate) fn encode(rows: &[Row]) -> Result<Bytes, LakeError> {
         .collect();
     let batch = RecordBatch::try_new(schema(), columns).map_err(|e| refuse(&e))?;
     let properties = WriterProperties::builder().set_compression(Compression::ZSTD(Default::default())).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).map_err(|e| refuse(&e))?;
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(Vec::new(), batch.schema(), options).map_err(|e| refuse(&e))?;
     writer.write(&batch).map_err(|e| refuse(&e))?;
     let bytes = writer.into_inner().map_err(|e| refuse(&e))?;
     Ok(bytes.into())
@@ -242,8 +245,18 @@ pub(crate) fn encode(rows: &[Row]) -> Result<Bytes, LakeError> {
 
 /// The rows of one Parquet file.
 pub(crate) fn decode(place: &str, bytes: Bytes) -> Result<Vec<Row>, LakeError> {
+    // A damaged file can make the library panic.
+    catch_unwind(AssertUnwindSafe(|| read(place, bytes))).unwrap_or_else(|_| {
+        let problem = "its reader gave up: it is damaged".to_owned();
+        Err(LakeError::Registry { place: place.to_owned(), problem })
+    })
+}
+
+fn read(place: &str, bytes: Bytes) -> Result<Vec<Row>, LakeError> {
     let refuse = |problem: String| LakeError::Registry { place: place.to_owned(), problem };
-    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)
+    // Parquet's types say all that is needed.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let batches = ParquetRecordBatchReaderBuilder::try_new_with_options(bytes, options)
         .and_then(|builder| builder.build())
         .map_err(|e| refuse(e.to_string()))?;
     let mut rows = Vec::new();

@@ -9,7 +9,7 @@ use tessera_engine::source::SourceError;
 use tessera_lake::LakeError;
 use tessera_stages::StageError;
 
-use crate::show;
+use crate::{panics, show};
 
 /// Usage or project file.
 pub const USAGE: u8 = 2;
@@ -40,8 +40,16 @@ pub struct Usage(pub String);
 #[error("{0}")]
 pub struct Changed(pub String);
 
+/// The library that reads files gave up over one.
+#[derive(Debug, thiserror::Error)]
+#[error("a file cannot be read, its reader gave up: it is damaged")]
+pub struct Damaged;
+
 /// Prints the error with what to do about it; the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
+    let gave_up = panics::reader_gave_up().is_some() && message(error).contains("panicked");
+    let damaged = gave_up.then(|| Damaged.into());
+    let error = damaged.as_ref().unwrap_or(error);
     eprintln!("error: {}", show::printable(&message(error)));
     if let Some(hint) = hint(error) {
         eprintln!("  hint: {}", show::printable(&hint));
@@ -157,7 +165,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 held.snapshot_id
             ));
         }
-        if let Some(LakeError::Registry { .. }) = cause.downcast_ref() {
+        if cause.is::<Damaged>() || matches!(cause.downcast_ref(), Some(LakeError::Registry { .. })) {
             return Some(
                 "`tessera snapshots verify` tells all that is not as it was written; put it back from a copy".into(),
             );

@@ -11,6 +11,7 @@ mod context;
 mod errors;
 mod lease;
 mod neighbours;
+mod panics;
 mod progress;
 mod publish;
 mod published;
@@ -35,7 +36,7 @@ use clap::Parser;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    end_with_the_reader();
+    panics::install();
     let cli = cli::Cli::parse();
     cli.common.start_telemetry();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
@@ -50,22 +51,12 @@ fn main() -> ExitCode {
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => errors::report(&error),
+        Err(error) if error.is_panic() && panics::reader_gave_up().is_some() => {
+            errors::report(&anyhow::Error::new(errors::Damaged))
+        }
         Err(error) => {
             eprintln!("error: a bug in tessera: {error}\n  hint: please report it with the command and the log (-v)");
             ExitCode::FAILURE
         }
     }
-}
-
-/// Whoever reads the results may stop, as `head` does: then there is nobody left to tell. (The signal that ends other programs
-/// then would also end ours when a connection closes.)
-fn end_with_the_reader() {
-    let others = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let said = panic.payload_as_str().unwrap_or_default();
-        if said.starts_with("failed printing to stdout") && said.contains("Broken pipe") {
-            std::process::exit(0);
-        }
-        others(panic);
-    }));
 }

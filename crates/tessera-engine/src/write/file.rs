@@ -54,7 +54,9 @@ impl OpenFile {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let inner = BufWriter::with_capacity(Arc::clone(&store.store), path.clone(), store.part);
         let hashing = Hashing { inner, seen: Arc::clone(&seen), checksum: route.lifetime != Lifetime::Scratch };
-        let options = ArrowWriterOptions::new().with_properties(properties(route, first)?);
+        // Parquet's types say all that readers need, and a damaged schema of Arrow's own makes its parser panic.
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(route, first)?).with_skip_arrow_metadata(true);
         let fingerprinted =
             route.fingerprinted.iter().filter_map(|name| Some((schema.index_of(name).ok()?, name.clone()))).collect();
         let writer = AsyncArrowWriter::try_new_with_options(hashing, schema, options)?;

@@ -51,6 +51,19 @@ fn content(run_id: &str, as_of: &str, state: SnapshotState) -> SnapshotContent {
 
 use SnapshotState::{Expired, Held, Published, Retracted};
 
+#[test]
+fn no_flipped_bit_of_a_file_of_rows_ends_its_reader() {
+    let row = Row::new(&content("run", "2026-11-01", Published), 0, NO_HASH).unwrap();
+    let whole = rows::encode(std::slice::from_ref(&row)).unwrap();
+    assert_eq!(rows::decode("file", whole.clone()).unwrap(), [row]);
+    for at in 0..whole.len() {
+        let mut flipped = whole.to_vec();
+        flipped[at] ^= 1 << (at % 8);
+        // It may read the same, or something else, which its hash tells.
+        let _ = rows::decode("file", flipped.into());
+    }
+}
+
 #[tokio::test]
 async fn rows_form_a_chain_and_held_runs_change_nothing() {
     let lake = memory();
