@@ -17,9 +17,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --release --locked --workspace --all-targets -- -D warnings
 
-# The data dictionary, from the contract.
+# The data dictionary and the reference of the project file, from the contract.
 dictionary:
     cargo run --release --locked -- tables > docs/tables.md
+    cargo run --release --locked -- schema --markdown > docs/project-file.md
 
 # The peers' job beside ours on the same files: `just bench S parquet 3`.
 bench scale="S" input="parquet" runs="3":

@@ -74,6 +74,9 @@ fn the_dictionary_is_the_contract() {
     let made = project.ok(&["tables"]);
     let kept = std::fs::read_to_string(repository().join("docs/tables.md")).expect("docs/tables.md");
     assert_eq!(made, kept, "run `just dictionary`");
+    let made = project.ok(&["schema", "--markdown"]);
+    let kept = std::fs::read_to_string(repository().join("docs/project-file.md")).expect("docs/project-file.md");
+    assert_eq!(made, kept, "run `just dictionary`");
     let one = project.ok(&["tables", "kpis"]);
     assert!(
         one.starts_with("### kpis\n") && one.contains("| ci_low | float | Lower end of the 95 % interval |"),

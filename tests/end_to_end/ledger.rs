@@ -146,12 +146,13 @@ fn repairs_and_warnings_are_counted_and_the_newest_customer_row_wins() {
     │ malformed_country       warn              1          0            0             0       0      59 │
     └───────────────────────────────────────────────────────────────────────────────────────────────────┘
     ");
-    let who = "SELECT email, country, array_to_string(repaired_by, '+'), array_to_string(warned_by, '+') FROM clean_customers \
+    let who = "SELECT email, country, array_to_string(repaired_by, '+'), array_to_string(repaired_from, '+'), \
+               array_to_string(warned_by, '+') FROM clean_customers \
                JOIN identity USING (account_key) WHERE customer_id IN ('C000', 'C001', 'C002') ORDER BY customer_id";
     insta::assert_snapshot!(project.sql(who), @r"
-    c0@example.com,DE,email_normalised+country_normalised,
-    c1@example.com,DE,,
-    c2@example.com,U$,,malformed_country
+    c0@example.com,DE,email_normalised+country_normalised, C0@Example.com +de,
+    c1@example.com,DE,,,
+    c2@example.com,U$,,,malformed_country
     ");
     // The customer whom no customer file knows.
     let orphans = project.sql("SELECT rows_quarantined > 0 FROM ledger WHERE rule = 'orphan_customer'");
@@ -168,4 +169,57 @@ fn who_objects_to_profiling_is_left_out() {
     project.ok(&["run", "--as-of", "2026-01-01", "--set", "segmentation.k=2"]);
     assert_eq!(project.sql("SELECT count(*) FROM segments").trim(), "54");
     assert_eq!(project.sql("SELECT count(*) FROM clean_customers").trim(), "60");
+}
+
+/// Two sheets in one file, the second of which begins with what the first ended with: the row's place in the file tells. The share of
+/// rows that fail a rule, and a KPI, are gates by their name; what is set aside can be looked at, and comes back with its rule mended.
+#[test]
+fn rules_by_place_gates_by_name_and_what_was_set_aside() {
+    let project = project("");
+    let file = std::fs::read_to_string(project.path("tessera.toml")).expect("a project");
+    let file = file
+        .replace("is_return = ", "place = \"_row\", is_return = ")
+        .replace("[segmentation]", "types = { place = \"integer\" }\n[segmentation]");
+    let sheet: Vec<&str> = SALES.lines().skip(1).collect();
+    let twice = format!("{}\n{}\n1011,E,1,2011-03-06 12:00:00,5.00,13047.0,France\n", SALES.trim_end(), sheet[8]);
+    project.write("sales.csv", twice);
+    let rule = "[quality.rules.second_sheet]\nentity = \"transactions\"\nseverity = \"merge\"\norder = 50\n\
+                expression = \"place <= 12 OR ordered_at > TIMESTAMP '2011-03-05'\"\ndescription = \"In the first sheet already\"\n";
+    project.write("tessera.toml", format!("{file}\n{rule}"));
+    project.ok(&["run", "--as-of", "2012-01-01"]);
+    let merged = project.sql("SELECT disposition, rule, \"row\" FROM quarantine WHERE \"row\" > 12");
+    assert_eq!(merged.trim(), "merged,second_sheet,13");
+
+    // What is asked of a rule, and of a KPI, by name.
+    let checks = "[quality.checks.priced]\nrule = \"bad_price\"\nat_most = 0.1\ndescription = \"Few lines have no price\"\n\
+                  [kpis.revenue]\nat_least = 100\n";
+    project.write("tessera.toml", format!("{file}\n{rule}\n{checks}"));
+    let held = project.tessera(&["run", "--as-of", "2012-01-01"]);
+    assert_eq!(held.code, 3, "{}", held.stderr);
+    assert!(held.stderr.contains("15.38 % of the rows of transactions fail bad_price (2 of 13)"), "{}", held.stderr);
+    project.write("tessera.toml", format!("{file}\n{rule}\n{}", checks.replace("0.1", "0.2")));
+    let held = project.tessera(&["run", "--as-of", "2012-01-01"]);
+    assert_eq!(held.code, 3, "{}", held.stderr);
+    assert!(held.stderr.contains("revenue of everybody is "), "{}", held.stderr);
+    let elsewhere = "[validation.gates.revenue]\nat_least = 1\nrequired = true\n";
+    project.write("tessera.toml", format!("{file}\n{rule}\n{elsewhere}"));
+    let refused = project.tessera(&["check"]);
+    assert!(refused.code == 2 && refused.stderr.contains("[kpis.revenue] at_least"), "{}", refused.stderr);
+
+    // Who mends a rule gets its rows back.
+    project.write("tessera.toml", format!("{file}\n{rule}"));
+    let shown = project.ok(&["quarantine", "--as-of", "2012-01-01", "--format", "csv"]);
+    assert!(shown.starts_with("source,rule,disposition,file,rows,amount,first_row\n"), "{shown}");
+    assert!(shown.contains("transactions,missing_customer,quarantined,") && !shown.contains("13047"), "{shown}");
+    let rows = project.ok(&["quarantine", "--rule", "bad_price", "--restricted", "--format", "csv"]);
+    assert!(
+        rows.lines().count() == 3 && rows.contains("missing_customer, bad_price") && rows.contains("1004"),
+        "{rows}"
+    );
+    let mended = "[quality.rules.bad_price]\nexpression = \"unit_price >= 0\"\n";
+    project.write("tessera.toml", format!("{file}\n{rule}\n{mended}"));
+    project.ok(&["run", "--as-of", "2012-01-02", "--set", "quality.checks.freshness.required=false"]);
+    let rows = project.ok(&["quarantine", "--rule", "bad_price", "--restricted", "--format", "csv"]);
+    assert!(rows.lines().count() == 2 && !rows.contains("1004"), "{rows}");
+    assert_eq!(project.tessera(&["quarantine", "--source", "orders"]).code, 2);
 }

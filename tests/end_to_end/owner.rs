@@ -49,6 +49,7 @@ recent_rows.required = false
 recent_revenue.required = false
 [segmentation]
 k = 2
+features = ["recency_days", "frequency", "monetary", "order_gap_mean_days", "last_channel", "country", "toys_before"]
 [validation.gates]
 silhouette = { at_least = -1.0, required = false }
 variance_between_share = { at_least = 0.0, required = false }
@@ -82,6 +83,27 @@ expression = "first_value(channel ORDER BY ordered_at DESC, order_id, product_id
 type = "text"
 unit = "channel"
 description = "Channel of the last line: needs all rows"
+[features.country]
+enabled = true
+[features.toys_before]
+criterion = "behavioural"
+over = "transactions"
+expression = "CAST(sum(amount) FILTER (WHERE purchase AND category = 'toys') AS DOUBLE) / nullif(count(*), 0)"
+window = "5 weeks"
+lag = "10 days"
+unit = "currency per line"
+winsorise = 0.05
+impute = "median"
+description = "Toys of the five weeks that ended ten days before the night, per line"
+[features.visits_lately]
+criterion = "behavioural"
+over = "interactions"
+expression = "count(*)"
+window = "21 days"
+type = "integer"
+unit = "visits"
+consent = "consent_profiling"
+description = "Visits of three weeks"
 [features.visits]
 criterion = "behavioural"
 over = "interactions"

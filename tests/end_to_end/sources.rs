@@ -201,7 +201,12 @@ fn check_looks_at_the_first_rows() {
     );
     let project = Project::new(&text);
     project.write("orders.csv", "order_id;customer_id;day;quantity;price\nO1;C1;31.01.2025;1;1.234,50\nO2;C2;01.02.2025;2;2,50\nO3;C3;01.02.2035;2;3\n");
-    let checked = project.ok(&["check"]);
+    let done = project.tessera(&["check"]);
+    assert!(
+        done.code == 2 && done.stderr.contains("of transactions.ordered_at no value of the first rows could be read"),
+        "{done:?}"
+    );
+    let checked = done.stdout;
     for expect in [
         "looked at 3 rows",
         "look at ordered_at: 3 of 3 values could not be read; set date_formats = [\"%d.%m.%Y\"]?",
@@ -244,4 +249,56 @@ fn everybody_is_the_population() {
         "60.0,ok\n"
     );
     assert_eq!(project.sql("SELECT DISTINCT state FROM kpis WHERE kpi = 'revenue'"), "not_available\n");
+}
+
+/// Orders that carry their lines, as shops' interfaces write them, are lines by a query; an export in another currency is converted by
+/// a table of rates.
+#[test]
+fn lists_become_lines_and_rates_convert() {
+    let text = format!(
+        "[files.orders]\nurl = \"orders.ndjson\"\n[files.rates]\nurl = \"rates.csv\"\n[sources.transactions]\nquery = \"\"\"\n\
+         SELECT o.id, o.customer_id, o.day, json_text(o.item, 'sku') AS sku, json_text(o.item, 'qty') AS quantity,\n\
+         CAST(json_text(o.item, 'price') AS DECIMAL(18, 4)) * CAST(r.rate AS DECIMAL(18, 8)) AS unit_price\n\
+         FROM (SELECT id, json_text(who, 'no') AS customer_id, day, currency, unnest(json_list(lines, 'items')) AS item FROM orders) AS o\n\
+         LEFT JOIN rates AS r ON o.currency = r.currency\"\"\"\n\
+         columns = {{ order_id = \"id\", ordered_at = \"day\", product_id = \"sku\" }}\n{TUNING}"
+    );
+    let project = Project::new(&text);
+    let mut orders = String::new();
+    for i in 0..40 {
+        let currency = if i % 2 == 0 { "EUR" } else { "SEK" };
+        let second = if i % 4 == 0 { String::new() } else { r#", {"sku": "B", "qty": 2, "price": "3.50"}"#.to_owned() };
+        orders.push_str(&format!(
+            "{{\"id\": {i}, \"who\": {{\"no\": \"C{}\"}}, \"day\": \"2025-0{}-11\", \"currency\": \"{currency}\", \"lines\": {{\"items\": [{{\"sku\": \"A\", \"qty\": 1, \"price\": 10}}{second}]}}}}\n",
+            i % 10,
+            1 + i % 9
+        ));
+    }
+    orders.push_str("{\"id\": 99, \"who\": {\"no\": \"C1\"}, \"day\": \"2025-03-01\", \"currency\": \"EUR\", \"lines\": {\"items\": []}}\n");
+    project.write("orders.ndjson", orders);
+    project.write("rates.csv", "currency,rate\nEUR,1\nSEK,0.1\n");
+    project.ok(&[&NIGHT[..], &["--set", "validation.gates.customers.required=false"]].concat());
+    // 20 orders in either currency; 30 of the 40 have a second line, all 20 in crowns and 10 of the others.
+    assert_eq!(
+        project.sql("SELECT count(*), sum(amount), count(DISTINCT order_id) FROM clean_transactions"),
+        "70,304.000000,40\n"
+    );
+}
+
+/// A folder of different exports becomes a source each; what looks like nothing is there for queries.
+#[test]
+fn a_folder_of_different_exports_is_told_apart() {
+    let project = Project::new("");
+    project
+        .write("export/orders_1.csv", "order_id,customer_id,ordered_at,quantity,unit_price\nO1,C1,2025-01-01,1,2.50\n");
+    project
+        .write("export/orders_2.csv", "order_id,customer_id,ordered_at,quantity,unit_price\nO2,C1,2025-02-01,1,2.50\n");
+    project.write("export/clients.csv", "customer_id,email,birth_date\nC1,a@example.com,1980-01-01\n");
+    project.write("export/weather.csv", "station;pressure\nX;1013\n");
+    let told = project.ok(&["init", "made", "--from", "export"]);
+    let made = std::fs::read_to_string(project.path("made/tessera.toml")).expect("a project");
+    assert!(made.contains("[sources.transactions]") && made.contains("/export/orders_*.csv"), "{told}{made}");
+    assert!(made.contains("[sources.customers]") && made.contains("/export/clients.csv"), "{made}");
+    assert!(made.contains("[files.weather]") && told.contains("weather.csv"), "{told}{made}");
+    project.ok(&["check", "--project", "made/tessera.toml"]);
 }

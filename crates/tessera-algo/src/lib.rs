@@ -3,6 +3,7 @@
 //! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
 
 pub mod agreement;
+pub mod describe;
 pub mod fixed;
 mod held;
 pub mod interval;

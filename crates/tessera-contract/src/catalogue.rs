@@ -21,7 +21,8 @@ pub enum Severity {
     Quarantine,
     /// The night fails.
     Fail,
-    /// Of the rows that agree in `by`, all but one are dropped as repeats (ledger: merged).
+    /// Of the rows that agree in `by`, all but one are dropped as repeats (ledger: merged); without `by`, those that fail
+    /// `expression`, which says how a repeat of another row is told.
     Merge,
     /// Of the rows that agree in `by`, the first in the order of `prefer` is kept (ledger: superseded).
     Supersede,
@@ -42,7 +43,8 @@ pub struct Rule {
     pub severity: Severity,
     /// Place in the waterfall; ties keep the order of the file.
     pub order: i64,
-    /// SQL over the canonical columns of the entity. A row passes when it is true; for `repair`, the new value.
+    /// SQL over the canonical columns of the entity. A row passes when it is true; for `repair`, the new value. With `merge`, a row
+    /// of which it is not true repeats another.
     #[serde(default)]
     pub expression: String,
     /// The repaired column (`repair` only).
@@ -88,6 +90,8 @@ pub enum Measure {
     FilesGone,
     /// Files that lack a column in use which files before them have. Older files than a column's first are none.
     ColumnsGone,
+    /// Columns that files have and no file of the parent night had.
+    ColumnsNew,
     /// The share of the rows that is quarantined.
     QuarantinedShare,
     /// The same of the rows that came since the parent night.
@@ -110,6 +114,9 @@ pub struct Check {
     /// What is measured …
     #[serde(default)]
     pub measure: Option<Measure>,
+    /// … or the share of the rows that fail this rule …
+    #[serde(default)]
+    pub rule: Option<String>,
     /// … or an SQL aggregate over the entity's clean rows that the night knows; over transactions, `purchase` may be used too.
     #[serde(default)]
     pub expression: Option<String>,
@@ -146,9 +153,12 @@ impl Check {
     /// What contradicts itself in the entry, if anything does.
     pub(crate) fn problem(&self) -> Option<String> {
         let bounds = [self.at_least, self.at_most, self.falls, self.rises];
-        let problem = match (self.measure, &self.expression) {
-            (Some(_), Some(_)) | (None, None) => "a check has a `measure`, or an `expression`: one of them",
-            (Some(_), None) if self.days.is_some() => "`days` are of a check with an `expression`",
+        let given = usize::from(self.measure.is_some())
+            + usize::from(self.rule.is_some())
+            + usize::from(self.expression.is_some());
+        let problem = match &self.expression {
+            _ if given != 1 => "a check has a `measure`, a `rule` or an `expression`: one of them",
+            None if self.days.is_some() => "`days` are of a check with an `expression`",
             _ if bounds.iter().flatten().any(|bound| !bound.is_finite()) => "a bound is a number",
             _ => return None,
         };
@@ -181,6 +191,30 @@ pub enum Scaling {
     Log1p,
 }
 
+/// What stands for an unknown value in clustering. Who has one is told in `segments.imputed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Impute {
+    /// The mean of the others on the feature's scale.
+    #[default]
+    Mean,
+    /// Their median, of the sample.
+    Median,
+}
+
+/// How close to a person a feature comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Closeness {
+    /// What somebody does as a customer.
+    #[default]
+    Ordinary,
+    /// What somebody is: age, income, education, place.
+    Personal,
+    /// What may disadvantage somebody: gender, health, belief, and what stands for them.
+    Sensitive,
+}
+
 /// The type of a feature's column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -192,7 +226,7 @@ pub enum ValueType {
     Integer,
     /// Exact money.
     Money,
-    /// Text; cannot be clustered on.
+    /// Text: its most frequent values are clustered on, each as a column of 0 and 1.
     Text,
 }
 
@@ -210,7 +244,7 @@ impl ValueType {
 }
 
 /// A feature: one value per customer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Feature {
     /// What it describes.
@@ -218,8 +252,21 @@ pub struct Feature {
     /// The relation of the expression: an entity (for `customers` one row per customer, for the others an aggregate
     /// over the customer's clean rows before the as-of instant), or `features`: a formula over features named earlier.
     pub over: String,
-    /// SQL. Over transactions, `purchase` (not a return), `gross` and `amount` may be used beside the canonical columns.
+    /// SQL. Over transactions, `purchase` (not a return), `gross` and `amount` may be used beside the canonical columns, and
+    /// `offered_share`, the share of the lines of the row's category and month that went at a discount.
     pub expression: String,
+    /// Aggregates are over the rows of so long before the night: "90 days", "12 months". Absent, over all rows.
+    #[serde(default)]
+    pub window: Option<String>,
+    /// The window ends so long before the night: with `window = "90 days"` and `lag = "90 days"`, the 90 days before the last 90.
+    #[serde(default)]
+    pub lag: Option<String>,
+    /// Of a scale, the features that it is the mean of, for its Cronbach's α. See `[scales]`.
+    #[serde(default)]
+    pub items: Vec<String>,
+    /// Of a scale, the α below which it is not clustered on.
+    #[serde(default)]
+    pub min_alpha: Option<f64>,
     /// The type of the column.
     #[serde(default, rename = "type")]
     pub value_type: ValueType,
@@ -228,15 +275,175 @@ pub struct Feature {
     /// Scale for clustering.
     #[serde(default)]
     pub scaling: Scaling,
-    /// The value where a customer has no row in the relation, or the expression is null; absent means null, which
-    /// counts as the population mean in clustering.
+    /// The value where a customer has no row in the relation, or the expression is null; absent means null, for which `impute`
+    /// stands in clustering.
     #[serde(default)]
     pub missing: Option<String>,
+    /// What stands for null in clustering.
+    #[serde(default)]
+    pub impute: Impute,
+    /// In clustering, values beyond this quantile, at either end, count as the quantile (0.01: the lowest and the highest
+    /// hundredth); 0, none. Quantiles are those of the sample.
+    #[serde(default)]
+    pub winsorise: f64,
+    /// Of a text, how many of its values are clustered on, the most frequent first; the rest is `other`.
+    #[serde(default = "five")]
+    pub categories: usize,
+    /// How close to a person it comes: one class may be kept out of clustering (`segmentation.without`).
+    #[serde(default)]
+    pub privacy: Closeness,
+    /// The column of customers that says whether they agree to its use: where it is false, the feature is null.
+    #[serde(default)]
+    pub consent: Option<String>,
     /// What it means.
     pub description: String,
     /// Whether it takes part.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+fn five() -> usize {
+    5
+}
+
+impl Feature {
+    /// What contradicts itself in the entry, if anything does: the key and what is wrong.
+    pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
+        for (key, given) in [("window", &self.window), ("lag", &self.lag)] {
+            if let Some(text) = given
+                && length(text).is_none()
+            {
+                return Some((
+                    key,
+                    format!("`{text}` is no length of time: write \"90 days\", \"12 weeks\" or \"6 months\""),
+                ));
+            }
+        }
+        if self.lag.is_some() && self.window.is_none() {
+            return Some(("lag", "a lag is of a window: say `window` too".to_owned()));
+        }
+        if self.window.is_some() && Entity::parse(&self.over).is_none_or(|over| over == Entity::Customers) {
+            return Some(("window", format!("there are no rows of {} in time", self.over)));
+        }
+        if !(0.0..0.5).contains(&self.winsorise) {
+            return Some(("winsorise", format!("{} is no quantile from 0 to below 0.5", self.winsorise)));
+        }
+        if self.categories == 0 || self.categories > 50 {
+            return Some(("categories", "1 to 50 values of a text are clustered on".to_owned()));
+        }
+        None
+    }
+}
+
+/// A length of time such as `90 days`, as SQL has it.
+#[must_use]
+pub fn length(text: &str) -> Option<String> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let number: u32 = number.parse().ok().filter(|n| (1..=36_500).contains(n))?;
+    let unit = unit.trim().trim_end_matches('s');
+    let unit = ["hour", "day", "week", "month", "year"].into_iter().find(|known| *known == unit)?;
+    Some(format!("{number} {unit}s"))
+}
+
+/// A scale: a psychographic score that is the mean of the answers to several items of a survey. It becomes a feature per item and
+/// one of the scale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// The instruments of survey_responses.
+    pub items: Vec<String>,
+    /// Those of them that are asked the other way round.
+    #[serde(default)]
+    pub reversed: Vec<String>,
+    /// The lowest and the highest score of an item.
+    pub range: (f64, f64),
+    /// The Cronbach's α (1951) below which the scale is not clustered on.
+    #[serde(default = "acceptable")]
+    pub min_alpha: f64,
+    /// What it means.
+    pub description: String,
+}
+
+fn acceptable() -> f64 {
+    0.6
+}
+
+impl Scale {
+    /// The name of the feature of an item.
+    fn item(name: &str, item: &str) -> String {
+        let words: String =
+            item.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
+        format!("{name}_{words}")
+    }
+
+    /// The features that the scale is, by name: its items', and its own.
+    pub(crate) fn features(&self, name: &str) -> Vec<(String, Feature)> {
+        let feature = |over: &str, expression: String, description: String| Feature {
+            criterion: Criterion::Psychographic,
+            over: over.to_owned(),
+            expression,
+            window: None,
+            lag: None,
+            items: Vec::new(),
+            min_alpha: None,
+            value_type: ValueType::Float,
+            unit: "score".to_owned(),
+            scaling: Scaling::None,
+            missing: None,
+            impute: Impute::Mean,
+            winsorise: 0.0,
+            categories: five(),
+            privacy: Closeness::Personal,
+            consent: None,
+            description,
+            enabled: true,
+        };
+        let (low, high) = self.range;
+        let items: Vec<(String, Feature)> = (self.items.iter())
+            .map(|item| {
+                let mean = format!("avg(score) FILTER (WHERE instrument = '{}')", item.replace('\'', "''"));
+                let turned = self.reversed.contains(item);
+                let expression = if turned { format!("{} - ({mean})", low + high) } else { mean };
+                let turned = if turned { ", turned round" } else { "" };
+                (
+                    Self::item(name, item),
+                    feature(
+                        "survey_responses",
+                        expression,
+                        format!("Mean answer to {item} of the scale {name}{turned}"),
+                    ),
+                )
+            })
+            .collect();
+        let names: Vec<String> = items.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let expression = format!("({}) / {}.0", names.join(" + "), names.len().max(1));
+        let mut scale = feature("features", expression, self.description.clone());
+        scale.items = items.iter().map(|(name, _)| name.clone()).collect();
+        scale.min_alpha = Some(self.min_alpha);
+        items.into_iter().chain([(name.to_owned(), scale)]).collect()
+    }
+
+    /// What is wrong with it, if anything is.
+    pub(crate) fn problem(&self, name: &str) -> Option<String> {
+        let mut names: Vec<String> = self.items.iter().map(|item| Self::item(name, item)).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) {
+            return Some(format!(
+                "two items are the feature `{}`: name each once, told apart by letters or digits",
+                twice[0]
+            ));
+        }
+        let known = |item: &&String| self.items.contains(*item);
+        match self.range {
+            _ if self.items.len() < 2 => Some("a scale has two items or more".to_owned()),
+            _ if !self.reversed.iter().all(|item| known(&item)) => {
+                let other = self.reversed.iter().find(|item| !known(item))?;
+                Some(format!("`{other}` is asked the other way round, and is no item of the scale"))
+            }
+            (low, high) if low < high && low.is_finite() && high.is_finite() => None,
+            (low, high) => Some(format!("a range is from the lowest score to the highest, unlike [{low}, {high}]")),
+        }
+    }
 }
 
 /// The interval that is given with a KPI.
@@ -254,7 +461,7 @@ pub enum Interval {
 
 /// A KPI: a sum, or a ratio of two sums, of per-customer values. So it is additive or the ratio of additive things, and
 /// every change of it can be taken apart exactly.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Kpi {
     /// SQL over the features and customer attributes of one customer: what is summed.
@@ -273,6 +480,15 @@ pub struct Kpi {
     /// Whether more is better; null where neither is.
     #[serde(default)]
     pub more_is_better: Option<bool>,
+    /// The smallest value of the whole population over which the night is published; a gate by the KPI's name.
+    #[serde(default)]
+    pub at_least: Option<f64>,
+    /// The largest.
+    #[serde(default)]
+    pub at_most: Option<f64>,
+    /// Whether a value beyond them holds the night.
+    #[serde(default = "yes")]
+    pub required: bool,
     /// What it means.
     pub description: String,
     /// Whether it takes part.
@@ -284,8 +500,9 @@ impl Rule {
     /// What contradicts itself in the entry, if anything does.
     pub(crate) fn problem(&self) -> Option<String> {
         let problem = match self.severity {
-            Severity::Merge if self.by.is_empty() => {
-                "a rule that merges needs `by`: the columns that make two rows the same"
+            Severity::Merge if self.by.is_empty() == self.expression.is_empty() => {
+                "a rule that merges has `by`, the columns that make two rows the same, or an `expression` that is true of rows that \
+                 repeat no other: one of them"
             }
             Severity::Supersede if self.by.is_empty() => "a rule that supersedes needs `by`: the key of a row",
             Severity::Repair if self.column.is_none() => "a rule that repairs needs `column`: the one it changes",

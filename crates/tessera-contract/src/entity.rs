@@ -303,6 +303,11 @@ impl Entity {
             "Names of the repair rules that changed the row; null when none did",
         ));
         columns.push(Column::new(
+            "repaired_from",
+            Kind::TextList,
+            "What the repaired columns held before, a text for each of repaired_by; null when nothing was repaired",
+        ));
+        columns.push(Column::new(
             "warned_by",
             Kind::TextList,
             "Names of the warning rules that the row fails; null when none",
@@ -370,7 +375,11 @@ const TRANSACTIONS: &[EntityColumn] = &[
     },
     EntityColumn {
         instead: Some("total"),
-        absent: Some("greatest(abs(total) / nullif(abs(quantity), 0), CASE WHEN total <> 0 THEN 0.0001 END)"),
+        absent: Some(
+            "greatest(CASE WHEN discount > 0 AND discount < 1 THEN CAST(CAST(abs(total) AS DOUBLE) / \
+             (CAST(nullif(abs(quantity), 0) AS DOUBLE) * (1 - CAST(discount AS DOUBLE))) AS DECIMAL(38, 10)) \
+             ELSE abs(total) / nullif(abs(quantity), 0) END, CASE WHEN total <> 0 THEN 0.0001 END)",
+        ),
         ..required("unit_price", Kind::Price, "Price of one unit before discount")
     },
     essential("discount", Kind::Fraction, "Discount as a fraction of 0–1; absent means 0"),

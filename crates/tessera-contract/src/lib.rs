@@ -12,7 +12,9 @@ pub mod table;
 pub mod tables;
 
 pub use as_of::{AsOf, AsOfError};
-pub use catalogue::{Check, Criterion, Feature, Interval, Kpi, Measure, Rule, Scaling, Severity, ValueType};
+pub use catalogue::{
+    Check, Closeness, Criterion, Feature, Impute, Interval, Kpi, Measure, Rule, Scale, Scaling, Severity, ValueType,
+};
 pub use entity::Entity;
 pub use project::{Project, ProjectError};
 pub use table::{Column, Kind, Table};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{Override, ProjectError};
 pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
 
-use crate::{Check, Entity, Feature, Kpi, Rule, as_of};
+use crate::{Check, Closeness, Entity, Feature, Kind, Kpi, Rule, Scale, as_of};
 
 /// A project, resolved: flag over project file over defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,8 @@ pub struct Project {
     pub quality: Quality,
     /// Name → feature, in column order.
     pub features: IndexMap<String, Feature>,
+    /// Name → psychographic scale over survey items.
+    pub scales: IndexMap<String, Scale>,
     /// How segments are found.
     pub segmentation: Segmentation,
     /// When a candidate may be published.
@@ -113,6 +115,8 @@ pub struct Segmentation {
     pub population: Population,
     /// Features that customers are clustered on.
     pub features: Vec<String>,
+    /// Classes of features that are kept out of clustering, whatever `features` says.
+    pub without: Vec<Closeness>,
     /// Fewest segments tried.
     pub min_k: usize,
     /// Most segments tried.
@@ -178,7 +182,19 @@ impl Project {
     /// [`ProjectError`] with the place: not TOML, an unknown key (naming the nearest known one), a value of the wrong
     /// type, or settings that contradict one another.
     pub fn load(file: &str, text: &str, overrides: &[Override]) -> Result<Self, ProjectError> {
-        let project: Self = load::resolve(file, text, overrides)?;
+        let mut project: Self = load::resolve(file, text, overrides)?;
+        // Before the others, so that formulas may stand over them.
+        let mut features: IndexMap<String, Feature> = IndexMap::new();
+        for (name, scale) in &project.scales {
+            for (feature, entry) in scale.features(name) {
+                if project.features.contains_key(&feature) || features.insert(feature.clone(), entry).is_some() {
+                    let problem = format!("there is a feature `{feature}` already; call the scale otherwise");
+                    return Err(load::locate(file, text, &format!("scales.{name}"), problem));
+                }
+            }
+        }
+        features.extend(std::mem::take(&mut project.features));
+        project.features = features;
         project.check().map_err(|(path, problem)| load::locate(file, text, &path, problem))?;
         Ok(project)
     }
@@ -265,16 +281,43 @@ impl Project {
                 return fail(&format!("features.{name}.over"), load::unknown(&feature.over, &known, "relation"));
             }
         }
+        for (name, scale) in &self.scales {
+            if let Some(problem) = scale.problem(name) {
+                return fail(&format!("scales.{name}"), problem);
+            }
+        }
+        for (name, feature) in &self.features {
+            if let Some((key, problem)) = feature.problem() {
+                return fail(&format!("features.{name}.{key}"), problem);
+            }
+            if let Some(item) = feature.items.iter().find(|item| !self.features.contains_key(*item)) {
+                return fail(&format!("features.{name}.items"), format!("`{item}` is no feature"));
+            }
+            let canonical = Entity::Customers.columns().iter().map(|c| (c.name.to_owned(), c.kind));
+            let further = self.further_columns(Entity::Customers).into_iter().map(|c| (c.name, c.kind));
+            let words = canonical.chain(further).filter(|(_, kind)| *kind == Kind::Boolean);
+            let columns: Vec<String> = words.map(|(name, _)| name).collect();
+            if let Some(consent) = feature.consent.as_ref().filter(|consent| !columns.contains(consent)) {
+                let known: Vec<_> = columns.iter().map(String::as_str).collect();
+                return fail(
+                    &format!("features.{name}.consent"),
+                    load::unknown(consent, &known, "column of customers that is true or false"),
+                );
+            }
+        }
         let names: Vec<_> = self.enabled_features().map(|(name, _)| name).collect();
         for name in self.segmentation.features.iter().chain([&self.segmentation.order_by]) {
             if !names.contains(&name.as_str()) {
                 return fail("segmentation.features", load::unknown(name, &names, "feature"));
             }
-            if self.features[name].value_type == crate::ValueType::Text {
-                return fail("segmentation.features", format!("the feature `{name}` is text; cluster on numbers"));
-            }
         }
         let s = &self.segmentation;
+        if self.features[&s.order_by].value_type == crate::ValueType::Text {
+            return fail(
+                "segmentation.order_by",
+                format!("the feature `{}` is text: segments have no order by it", s.order_by),
+            );
+        }
         if s.features.is_empty() {
             return fail("segmentation.features", "at least one feature is needed".into());
         }
@@ -316,6 +359,19 @@ impl Project {
             }
             if let Some(problem) = check.problem().filter(|_| check.enabled) {
                 return fail(&path, problem);
+            }
+            if let Some(rule) = check.rule.as_ref().filter(|_| check.enabled) {
+                let Some(of) = self.quality.rules.get(rule) else {
+                    let known: Vec<_> = self.quality.rules.keys().map(String::as_str).collect();
+                    return fail(&format!("{path}.rule"), load::unknown(rule, &known, "rule"));
+                };
+                if !of.enabled || of.severity == crate::Severity::Repair {
+                    let problem = format!("no row fails the rule `{rule}`: it repairs, or is switched off");
+                    return fail(&format!("{path}.rule"), problem);
+                }
+                if check.entity.as_ref().is_some_and(|entity| entity != of.entity.name()) {
+                    return fail(&format!("{path}.entity"), format!("the rule `{rule}` is one of {}", of.entity));
+                }
             }
         }
         if parse_bytes(&self.engine.memory_limit).is_none() {

@@ -17,6 +17,7 @@ pub fn all(project: &Project) -> Vec<Table> {
         ledger(),
         quality(),
         features(project),
+        feature_report(),
         model_candidates(),
         model(),
         segments(),
@@ -140,6 +141,7 @@ fn inputs() -> Table {
             column("rows_after_as_of", Kind::Integer, "Of the rows, those at or after the as-of instant")
                 .circumstantial(),
             column("amount_after_as_of", Kind::Money, "Money in those").circumstantial(),
+            column("columns", Kind::Text, "The owner's columns of the file, as a JSON array; of NDJSON, those of all files that were read with it").circumstantial(),
             column("lacks", Kind::Text, "Columns in use that the file lacks and others of its source have")
                 .circumstantial(),
             column("first_seen", Kind::Date, "The night that read the file first").circumstantial(),
@@ -224,6 +226,37 @@ fn features(project: &Project) -> Table {
     ))
 }
 
+fn feature_report() -> Table {
+    pseudonymous(table(
+        "feature_report",
+        "One row per feature: whom it is known of, how it spreads, what it repeats, and whether it is clustered on. Beside customers, \
+         all of it is of the sample",
+        vec![
+            column("feature", Kind::Text, "Feature"),
+            column("criterion", Kind::Text, "behavioural, demographic, geographic or psychographic"),
+            column("privacy", Kind::Text, "ordinary, personal or sensitive"),
+            column("clustered_on", Kind::Boolean, "Whether the segments are made of it"),
+            column(
+                "reason",
+                Kind::Text,
+                "Why it is not clustered on although it was asked for, or what is odd about it; null for nothing",
+            ),
+            column("customers", Kind::Integer, "Customers for whom it is known"),
+            column("coverage", Kind::Float, "Their share"),
+            column("distinct_values", Kind::Integer, "Different values"),
+            column("mean", Kind::Float, "Mean; null for texts"),
+            column("std", Kind::Float, "Standard deviation (n − 1)"),
+            column("p10", Kind::Float, "10 % quantile (linear, type 7 of Hyndman & Fan 1996)"),
+            column("median", Kind::Float, "Median"),
+            column("p90", Kind::Float, "90 % quantile"),
+            column("skewness", Kind::Float, "Skewness (Fisher–Pearson, not adjusted)"),
+            column("nearest", Kind::Text, "The feature that it goes together with the most"),
+            column("correlation", Kind::Float, "Spearman's rank correlation with that"),
+            column("alpha", Kind::Float, "Of a scale, Cronbach's α (1951) over those who answered every item"),
+        ],
+    ))
+}
+
 fn model_candidates() -> Table {
     table(
         "model_candidates",
@@ -257,11 +290,24 @@ fn model() -> Table {
         vec![
             column("segment_id", Kind::Small, "Segment"),
             column("feature", Kind::Text, "Feature"),
+            column(
+                "category",
+                Kind::Text,
+                "Of a text, the value that the axis is of; null for the rest of its values, and for numbers",
+            ),
             column("model_id", Kind::Text, "Hash of the model"),
             column("centroid", Kind::Float, "Centroid on the scaled axis, in standard deviations from the mean"),
             column("mean", Kind::Float, "Mean of the transformed feature over all customers"),
             column("scale", Kind::Float, "Population standard deviation of the same; 1 where that is 0"),
-            column("transform", Kind::Text, "none or log1p"),
+            column(
+                "transform",
+                Kind::Text,
+                "none, log1p, or of a text one_hot (1 for this value, else 0) and other (1 for the rest)",
+            ),
+            column("low", Kind::Float, "In the feature's unit: what lies below counts as this; null for no bound"),
+            column("high", Kind::Float, "In the feature's unit: what lies above counts as this; null for no bound"),
+            column("imputed", Kind::Float, "In the feature's unit: what stands for unknown; null for the mean"),
+            column("known_share", Kind::Float, "Share of the customers for whom the feature is known"),
         ],
     ))
 }
@@ -277,6 +323,11 @@ fn segments() -> Table {
             column("distance", Kind::Float, "Euclidean distance to the centroid, in standard deviations"),
             column("margin", Kind::Float, "(d2 − d1) / d2 of the two nearest centroids"),
             column("borderline", Kind::Boolean, "Whether the margin is below the project's threshold"),
+            column(
+                "imputed",
+                Kind::Small,
+                "Of how many of the features clustered on the customer's value is not known",
+            ),
         ],
     ))
 }
@@ -358,6 +409,17 @@ fn kpis() -> Table {
             column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
             column("previous", Kind::Float, "The value of the last published night before this one"),
             column("baseline", Kind::Float, "The value of the declared baseline night"),
+            column(
+                "threshold",
+                Kind::Float,
+                "Of the whole population, what the gate by the KPI's name asks for; null where there is none",
+            ),
+            column(
+                "verdict",
+                Kind::Text,
+                "pass or fail, also where the value is not told; null where there is no gate",
+            ),
+            column("gate", Kind::Text, "required, advisory or none"),
             column(
                 "state",
                 Kind::Text,

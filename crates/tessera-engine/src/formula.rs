@@ -11,9 +11,9 @@ use std::{
 use datafusion::{
     common::{DataFusionError, Result},
     sql::sqlparser::{
-        ast::{ObjectName, Query, Statement, Visit, Visitor},
+        ast::{BinaryOperator, Expr, ObjectName, Query, Statement, Visit, Visitor, visit_expressions_mut},
         dialect::GenericDialect,
-        parser::Parser,
+        parser::{Parser, ParserError},
         tokenizer::{Token, Tokenizer},
     },
 };
@@ -60,6 +60,51 @@ pub fn bind(text: &str, words: &Words) -> Result<String> {
             _ => token.to_string(),
         })
         .collect())
+}
+
+/// The text with an unquoted word replaced.
+///
+/// # Errors
+/// When the text is not made of SQL tokens.
+pub fn with_word(text: &str, word: &str, value: &str) -> Result<String> {
+    let is_word = |token: &Token| matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value == word);
+    Ok(tokens(text)?.iter().map(|token| if is_word(token) { value.to_owned() } else { token.to_string() }).collect())
+}
+
+/// The expression with a condition on the rows of each of its aggregates, whose names `is_aggregate` knows; none, if it has no
+/// aggregate.
+///
+/// # Errors
+/// When one of them is no SQL expression.
+pub fn filtered(text: &str, condition: &str, is_aggregate: impl Fn(&str) -> bool) -> Result<Option<String>> {
+    let parse = |text: &str| -> Result<Expr> {
+        let wrong = |e: ParserError| DataFusionError::SQL(Box::new(e), None);
+        let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text).map_err(wrong)?;
+        let parsed = parser.parse_expr().map_err(wrong)?;
+        parser.expect_token(&Token::EOF).map_err(wrong)?;
+        Ok(parsed)
+    };
+    let (mut parsed, condition) = (parse(text)?, parse(condition)?);
+    let mut found = false;
+    let done = visit_expressions_mut(&mut parsed, |expression| {
+        if let Expr::Function(function) = expression
+            && is_aggregate(&function.name.to_string().to_lowercase())
+        {
+            found = true;
+            let filter = match function.filter.take() {
+                None => condition.clone(),
+                Some(own) => Expr::BinaryOp {
+                    left: Box::new(Expr::Nested(own)),
+                    op: BinaryOperator::And,
+                    right: Box::new(condition.clone()),
+                },
+            };
+            function.filter = Some(Box::new(filter));
+        }
+        ControlFlow::<()>::Continue(())
+    });
+    debug_assert!(done.is_continue(), "nothing breaks");
+    Ok(found.then(|| parsed.to_string()))
 }
 
 /// The unquoted and double-quoted names in an expression: columns and keywords alike, but no functions.
@@ -156,6 +201,33 @@ mod tests {
         );
         assert_eq!(bind("as_of", &Words::none()).expect("SQL"), "as_of");
         assert!(bind("'open", &words).is_err());
+    }
+
+    #[test]
+    fn a_condition_stands_in_every_aggregate() {
+        let aggregate = |name: &str| matches!(name, "sum" | "count" | "order_stats");
+        let found = |text| filtered(text, "at >= as_of - INTERVAL '90 days'", aggregate).expect("SQL");
+        assert_eq!(
+            found("CAST(sum(amount) AS DOUBLE) / nullif(count(*) FILTER (WHERE a OR b), 0)").as_deref(),
+            Some(
+                "CAST(sum(amount) FILTER (WHERE at >= as_of - INTERVAL '90 days') AS DOUBLE) / \
+                 nullif(count(*) FILTER (WHERE (a OR b) AND at >= as_of - INTERVAL '90 days'), 0)"
+            )
+        );
+        assert_eq!(
+            found("get_field(order_stats(id, at), 'orders')").as_deref(),
+            Some("get_field(order_stats(id, at) FILTER (WHERE at >= as_of - INTERVAL '90 days'), 'orders')")
+        );
+        assert_eq!(found("abs(amount)"), None);
+        assert!(filtered("sum(", "true", aggregate).is_err() && filtered("sum(x) y", "true", aggregate).is_err());
+    }
+
+    #[test]
+    fn a_word_is_replaced_where_it_is_one() {
+        assert_eq!(
+            with_word("_row + \"_row\" + a_row || '_row'", "_row", "(7)").expect("SQL"),
+            "(7) + \"_row\" + a_row || '_row'"
+        );
     }
 
     #[test]

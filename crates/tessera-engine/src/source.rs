@@ -36,6 +36,9 @@ pub const RECORD: &str = "_record";
 /// The column, where it is asked for, of the name of the file.
 pub const FILE: &str = "_file";
 
+/// The word, in mappings, for the number of the row in its file.
+pub const ROW: &str = "_row";
+
 /// Bits of a locator that number the row; those above number the file.
 pub const ROW_BITS: u32 = 40;
 
@@ -43,6 +46,12 @@ pub const ROW_BITS: u32 = 40;
 #[must_use]
 pub fn locator_parts(locator: i64) -> (usize, u64) {
     ((locator >> ROW_BITS) as usize, (locator & ((1 << ROW_BITS) - 1)) as u64)
+}
+
+/// SQL of the number of the row in its file.
+#[must_use]
+pub fn row_number() -> String {
+    format!("({LOCATOR} & {})", (1_i64 << ROW_BITS) - 1)
 }
 
 fn locator(file: usize, row: u64) -> i64 {

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tessera_contract::{Entity, Project, Severity};
 use tessera_engine::formula;
 
+use crate::features::OFFERED;
+
 /// What every source of the night gives.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Availability {
@@ -59,7 +61,10 @@ impl Availability {
         loop {
             let before = missing.len();
             for (name, feature) in project.enabled_features() {
-                let words = formula::names(&feature.expression)?;
+                let mut words = formula::names(&feature.expression)?;
+                if words.contains(OFFERED) {
+                    words.extend(["category", "discount"].map(str::to_owned));
+                }
                 let over = &feature.over;
                 let why = match Entity::ALL.into_iter().find(|e| e.name() == *over) {
                     None => words.iter().find(|w| missing.contains_key(*w)).map(|w| format!("it is made of {w}")),

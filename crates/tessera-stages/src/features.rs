@@ -14,9 +14,15 @@
 
 mod relation;
 
-use datafusion::{common::DFSchema, prelude::DataFrame};
+use datafusion::{
+    common::{
+        DFSchema, DataFusionError,
+        tree_node::{Transformed, TreeNode, TreeNodeRecursion},
+    },
+    prelude::{DataFrame, Expr, lit},
+};
 use futures::FutureExt;
-use tessera_contract::{AsOf, Entity, Feature, project::Population, table::Kind};
+use tessera_contract::{AsOf, Entity, Feature, catalogue, project::Population, table::Kind};
 use tessera_engine::{
     formula::{self, Words, quote},
     partial::{Entry, Partial, Reach},
@@ -54,6 +60,10 @@ const RELATIONS: [Entity; 4] =
 /// A night that never is.
 const NEVER: jiff::civil::Date = jiff::civil::Date::constant(1900, 1, 1);
 
+/// The column of transactions, where a feature asks for it, of the share of the purchase lines of the same category and month (UTC)
+/// that went at a discount.
+pub(crate) const OFFERED: &str = "offered_share";
+
 /// How many lines a customer has: who has none is not in the relation.
 const LINES: &str = "tessera.lines";
 
@@ -64,7 +74,6 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
 async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     let mut outcome = Outcome::default();
     let all: Vec<(&str, &Feature)> = night.project.enabled_features().collect();
-    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
 
     let mut frame = match night.project.segmentation.population {
         Population::Buyers => None,
@@ -95,6 +104,8 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     let base = frame.ok_or_else(|| StageError::Data("there is no relation to compute features from".into()))?;
 
     let customers = night.customers().await?;
+    let related: Vec<_> = all.iter().filter(|(_, f)| !is_formula(f)).copied().collect();
+    let names: Vec<&str> = related.iter().map(|(name, _)| *name).collect();
     let attributes: Vec<_> = customers
         .schema()
         .fields()
@@ -102,7 +113,11 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
         .map(|f| f.name().clone())
         .filter(|n| n != "customer_key" && !names.contains(&n.as_str()))
         .collect();
-    let mut columns: Vec<_> = vec!["base.*".to_owned()];
+    let mut columns = vec!["base.customer_key".to_owned()];
+    columns.extend(related.iter().map(|(name, feature)| {
+        let value = agreed(feature, "c.", &format!("base.{}", quote(name)));
+        format!("{value} AS {}", quote(name))
+    }));
     columns.extend(attributes.iter().map(|n| format!("c.{} AS {}", quote(n), quote(n))));
     let mut query = format!(
         "SELECT {} FROM customers AS c RIGHT JOIN base ON c.customer_key = base.customer_key \
@@ -111,12 +126,14 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     );
     let tables = [("base", &base), ("customers", &customers)];
     let mut steps = Vec::new();
-    for (name, feature) in all.iter().filter(|(_, f)| f.over == "customers" || f.over == "features") {
-        query = format!(
-            "SELECT *, {} AS {} FROM ({query})",
-            typed(feature, &value(feature, true, &feature.expression)),
-            quote(name)
-        );
+    for (name, feature) in all.iter().filter(|(_, f)| is_formula(f)) {
+        // A feature may have the name of the attribute that it is made of.
+        let others = match attributes.iter().any(|attribute| attribute == name) {
+            true => format!("* EXCEPT ({})", quote(name)),
+            false => "*".to_owned(),
+        };
+        let value = typed(feature, &value(feature, true, &feature.expression));
+        query = format!("SELECT {others}, {} AS {} FROM ({query})", agreed(feature, "", &value), quote(name));
         steps.push((*name, feature.expression.as_str(), query.clone()));
     }
     let frame = match night.over(&query, &tables).await {
@@ -136,6 +153,19 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     Ok(outcome)
 }
 
+/// Whether a feature is made of the customer's attributes and other features, and not of rows.
+fn is_formula(feature: &Feature) -> bool {
+    feature.over == "customers" || feature.over == "features"
+}
+
+/// A value, unless the customer does not agree to its use; `of` qualifies the columns of customers.
+fn agreed(feature: &Feature, of: &str, value: &str) -> String {
+    match &feature.consent {
+        Some(consent) => format!("CASE WHEN {of}{} IS DISTINCT FROM false THEN {value} END", quote(consent)),
+        None => value.to_owned(),
+    }
+}
+
 /// The column that says when a column's value came to be, where that is later than the row.
 fn later(entity: Entity, column: &str) -> Option<&str> {
     match (entity, column) {
@@ -143,6 +173,50 @@ fn later(entity: Entity, column: &str) -> Option<&str> {
         (Entity::CampaignContacts, "converted_amount") => Some("converted_at"),
         _ => None,
     }
+}
+
+/// Whether a feature asks for what was offered at a discount.
+fn asks(feature: &Feature) -> bool {
+    formula::names(&feature.expression).is_ok_and(|names| names.contains(OFFERED))
+}
+
+/// The rows of a relation that the night knows, with what the expressions ask for beside.
+async fn relation_of(
+    night: &Night<'_>,
+    entity: Entity,
+    clean: &DataFrame,
+    over: &[(&str, &Feature)],
+) -> Result<DataFrame, StageError> {
+    let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
+    if entity != Entity::Transactions || !over.iter().any(|(_, feature)| asks(feature)) {
+        return Ok(rows);
+    }
+    let place = "coalesce(category, '') AS _place, date_trunc('month', ordered_at) AS _month";
+    let query = format!(
+        "SELECT r.* EXCEPT (_place, _month), o.{OFFERED} FROM (SELECT *, {place} FROM rows) AS r LEFT JOIN \
+         (SELECT _place, _month, CAST(count(*) FILTER (WHERE discount > 0) AS DECIMAL(20, 6)) / count(*) AS {OFFERED} \
+         FROM (SELECT {place}, discount FROM rows WHERE purchase) GROUP BY _place, _month) AS o \
+         ON r._place = o._place AND r._month = o._month"
+    );
+    night.over(&query, &[("rows", &rows)]).await
+}
+
+/// The expression of a feature over rows, its window included.
+fn expression(night: &Night<'_>, entity: Entity, feature: &Feature) -> Result<String, String> {
+    let Some(window) = feature.window.as_deref().and_then(catalogue::length) else {
+        return Ok(feature.expression.clone());
+    };
+    let event = entity.event_time();
+    let condition = match feature.lag.as_deref().and_then(catalogue::length) {
+        None => format!("{event} >= as_of - INTERVAL '{window}'"),
+        Some(lag) => {
+            format!("{event} >= as_of - INTERVAL '{lag}' - INTERVAL '{window}' AND {event} < as_of - INTERVAL '{lag}'")
+        }
+    };
+    let state = night.engine.session().state();
+    let known = |name: &str| state.aggregate_functions().contains_key(name);
+    let filtered = formula::filtered(&feature.expression, &condition, known).map_err(|e| crate::in_short(&e))?;
+    filtered.ok_or_else(|| "a window is of aggregates, and the expression has none".to_owned())
 }
 
 /// SQL of the rows of a relation that the night knows. What happens to a row later is not known yet.
@@ -185,12 +259,22 @@ fn split(
             place: place(name),
             problem: format!("`{}`: {}", feature.expression, crate::in_short(e)),
         };
-        let tonight = bound(&feature.expression, as_of).map_err(|e| wrong(&e))?;
+        let expression = expression(night, entity, feature).map_err(|e| wrong(&e))?;
+        let tonight = bound(&expression, as_of).map_err(|e| wrong(&e))?;
         let parsed = engine.session().parse_sql_expr(&tonight, schema).map_err(|e| wrong(&e))?;
-        let is_absent = parsed.column_refs().iter().any(|column| absent.contains(&column.name.as_str()));
+        if let Some(column) = loose(&parsed).map_err(|e| wrong(&e))? {
+            return Err(wrong(&format!(
+                "a customer has many rows of {entity}: `{column}` stands in no aggregate, such as sum({column}) or max({column})"
+            )));
+        }
+        let asked = |name: &str| match name {
+            OFFERED => ["category", "discount"].iter().any(|column| absent.contains(column)),
+            name => absent.contains(&name),
+        };
+        let is_absent = parsed.column_refs().iter().any(|column| asked(&column.name));
         let whole = match is_absent {
             true => typed(feature, "NULL"),
-            false => typed(feature, &value(feature, true, &format!("({})", feature.expression))),
+            false => typed(feature, &value(feature, true, &format!("({expression})"))),
         };
         let text = |as_of| bound(&whole, as_of).map_err(|e| wrong(&e));
         entries.push(Entry {
@@ -201,9 +285,21 @@ fn split(
         });
     }
     let columns = entity.columns().iter().map(|c| c.name);
-    let moving: Vec<_> = columns.filter(|name| later(entity, name).is_some()).collect();
+    let moving: Vec<_> = columns.filter(|name| later(entity, name).is_some()).chain([OFFERED]).collect();
     Partial::split(engine.session(), schema, entity.event_time(), &moving, &entries)
         .map_err(|(name, error)| StageError::Expression { place: place(&name), problem: crate::in_short(&error) })
+}
+
+/// A column of an expression that is no argument of an aggregate.
+fn loose(expression: &Expr) -> Result<Option<String>, DataFusionError> {
+    let without = expression.clone().transform_down(|e| {
+        Ok(match e {
+            Expr::AggregateFunction(_) => Transformed::new(lit(0), true, TreeNodeRecursion::Jump),
+            other => Transformed::no(other),
+        })
+    })?;
+    let names = without.data.column_refs().into_iter().map(|column| column.name.clone());
+    Ok(names.min())
 }
 
 /// The features over one relation, per customer.
@@ -214,9 +310,17 @@ async fn aggregate(
     outcome: &mut Outcome,
 ) -> Result<DataFrame, StageError> {
     let clean = night.input(&entity.clean_table())?;
-    let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
+    let joined = relation_of(night, entity, clean, over).await?;
     let absent = night.availability.absent(entity);
-    let partial = split(night, entity, over, &absent, rows.schema())?;
+    let partial = split(night, entity, over, &absent, joined.schema())?;
+    // What nobody asks for beside the rows is not joined to all of them.
+    let beside = |(name, reach): (&str, &Reach)| {
+        matches!(reach, Reach::Since(_)) && over.iter().any(|(n, f)| *n == name && asks(f))
+    };
+    let rows = match partial.needs().any(beside) {
+        true => joined.clone(),
+        false => night.over(&rows_of(entity, clean), &[("clean", clean)]).await?,
+    };
     let relation = Relation { night, entity, rows, partial };
     let values = match relation.goes_on() {
         Some((states, values, added)) => relation.chained(states, values, added, outcome).await?,
@@ -224,7 +328,7 @@ async fn aggregate(
     };
     let everything = match relation.partial.asks_for_everything() {
         true => {
-            let rows = relation.to_customers(relation.rows.clone()).await?;
+            let rows = relation.to_customers(joined).await?;
             Some(relation.partial.everything(rows, CUSTOMER)?)
         }
         false => None,
@@ -245,7 +349,7 @@ pub async fn needs(night: &Night<'_>) -> Result<Vec<(String, Entity, Reach)>, St
         let over: Vec<_> = night.project.enabled_features().filter(|(_, f)| f.over == entity.name()).collect();
         let Some(table) = tessera_contract::tables::find(night.project, &entity.clean_table()) else { continue };
         let clean = night.engine.none(table.file_schema())?;
-        let rows = night.over(&rows_of(entity, &clean), &[("clean", &clean)]).await?;
+        let rows = relation_of(night, entity, &clean, &over).await?;
         let partial = split(night, entity, &over, &[], rows.schema())?;
         let needs = partial.needs().filter(|(name, _)| *name != LINES);
         all.extend(needs.map(|(name, reach)| (name.to_owned(), entity, reach.clone())));
@@ -306,6 +410,103 @@ mod tests {
         customer_key | recency_days | frequency | gross_spend | returned | monetary  | average_order_value | interpurchase_mean_days | top_category_share | return_rate | online_share | orders_last90 | orders_prior90
         A            | 20.583333    | 2         | 17.500000   | 5.000000 | 12.500000 | 8.75                | 10                      | 0.8                | 0.25        | 0.666667     | 2             | 0
         B            | 90           | 1         | 8.000000    | 0.000000 | 8.000000  | 8                   | 90                      | 1                  | 0           | 1            | 1             | 0
+        ");
+    }
+
+    const ITEMS: &str = "
+        account_key | order_id | line_id | ordered_at          | category | quantity | unit_price | discount | channel | is_return | gross | amount
+        a           | O1       | 1       | 2025-03-01T10:00:00 | toys     | 2        | 5.00       | 0.1      | web     | false     | 10.00 | 9.00
+        a           | O2       | 1       | 2025-03-11T10:00:00 | toys     | 1        | 5.00       | 0        | store   | false     | 5.00  | 5.00
+        b           | O3       | 1       | 2025-03-02T10:00:00 | toys     | 1        | 8.00       | 0        | web     | false     | 8.00  | 8.00
+        b           | O4       | 1       | 2025-01-15T00:00:00 | books    | 1        | 8.00       | 0        | web     | false     | 8.00  | 8.00
+        b           | O5       | 1       | 2024-06-01T00:00:00 | books    | 1        | 8.00       | 0.5      | web     | false     | 8.00  | 4.00";
+
+    async fn look(project: &str, columns: &str) -> String {
+        let project =
+            format!("[sources.transactions]\nurl = \"t.csv\"\n[sources.customers]\nurl = \"c.csv\"\n{project}");
+        let given = Given {
+            project: &project,
+            as_of: "2025-04-01",
+            sources: &[
+                (
+                    "transactions",
+                    "order_id,customer_id,ordered_at,quantity,unit_price,discount,category,channel,line_id,is_return\n",
+                ),
+                ("customers", "customer_id,income,country,consent_marketing\n"),
+            ],
+            tables: &[
+                ("clean_transactions", ITEMS),
+                (
+                    "clean_customers",
+                    "account_key | income | country | consent_marketing\na | 100 | DE | true\nb | 200 | AT | false",
+                ),
+                ("accounts", "account_key | customer_key\na | A\nb | B"),
+            ],
+            previous: &[],
+            looks_at: &[("features", columns)],
+        };
+        testing::check(&STAGE, given).await
+    }
+
+    fn entry(name: &str, over: &str, rest: &str) -> String {
+        format!(
+            "[features.{name}]\ncriterion = \"behavioural\"\nover = \"{over}\"\nunit = \"u\"\ndescription = \"d\"\n{rest}\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_window_is_a_condition_on_every_aggregate() {
+        let spend = "CAST(sum(amount) FILTER (WHERE purchase) AS DOUBLE) / count(*)";
+        let project = [
+            entry("near", "transactions", &format!("expression = \"{spend}\"\nwindow = \"4 weeks\"")),
+            entry(
+                "before",
+                "transactions",
+                &format!("expression = \"{spend}\"\nwindow = \"2 months\"\nlag = \"4 weeks\""),
+            ),
+            entry("ever", "transactions", &format!("expression = \"{spend}\"")),
+        ];
+        insta::assert_snapshot!(look(&project.concat(), "customer_key near before ever orders_last90 orders_prior90").await, @r"
+        features
+        customer_key | orders_last90 | orders_prior90 | near | before | ever
+        A            | 2             | 0              | 5    | 9      | 7
+        B            | 2             | 0              |      | 8      | 6.666667
+        ");
+        let none = entry("near", "transactions", "expression = \"1\"\nwindow = \"4 weeks\"");
+        insta::assert_snapshot!(look(&none, "near").await, @r"error: features.near.expression: `1`: a window is of aggregates, and the expression has none");
+    }
+
+    #[tokio::test]
+    async fn a_column_outside_of_an_aggregate_is_told() {
+        let loose = entry("odd", "transactions", "expression = \"sum(amount) + quantity\"");
+        insta::assert_snapshot!(look(&loose, "odd").await, @r"error: features.odd.expression: `sum(amount) + quantity`: a customer has many rows of transactions: `quantity` stands in no aggregate, such as sum(quantity) or max(quantity)");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_agree_has_no_value_nor_what_is_made_of_it() {
+        let project = [
+            entry("spent", "transactions", "expression = \"sum(amount)\"\nconsent = \"consent_marketing\""),
+            entry("doubled", "features", "expression = \"2 * spent\""),
+        ];
+        let project = project.concat() + "[features.income]\nenabled = true\nconsent = \"consent_marketing\"\n";
+        insta::assert_snapshot!(look(&project, "customer_key monetary spent doubled income").await, @r"
+        features
+        customer_key | monetary  | income     | spent | doubled
+        A            | 14.000000 | 100.000000 | 14    | 28
+        B            | 20.000000 |            |       |
+        ");
+    }
+
+    /// Of toys in March one of three lines went at a discount, of books in January none, and of those in June all.
+    #[tokio::test]
+    async fn who_buys_at_discounts_more_than_others_is_sensitive_to_prices() {
+        let few = "[features.price_sensitivity]\nenabled = true\nexpression = \"CAST(sum(amount) FILTER (WHERE purchase AND discount > 0) AS DOUBLE) / \
+                   CAST(sum(CAST(amount * offered_share AS DECIMAL(38,6))) FILTER (WHERE purchase) AS DOUBLE)\"\n";
+        insta::assert_snapshot!(look(few, "customer_key price_sensitivity").await, @r"
+        features
+        customer_key | price_sensitivity
+        A            | 1.928571
+        B            | 0.6
         ");
     }
 }

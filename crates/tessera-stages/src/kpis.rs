@@ -12,13 +12,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
 use tessera_algo::interval;
-use tessera_contract::{Entity, Interval, Kpi, table::MONEY};
+use tessera_contract::{Entity, Interval, Kpi, project::Gate, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, blame,
     figures::{self, Behind, Field, Sums, Told, counted, exact},
-    profile, rows,
+    profile, rows, validate,
 };
 
 /// The entry of the list of stages.
@@ -56,6 +56,21 @@ struct Row {
     high: Option<f64>,
     previous: Option<f64>,
     state: &'static str,
+    /// What the gate by its name asks for, what it says, and whether it holds the night.
+    gate: Option<(Option<f64>, &'static str, &'static str)>,
+}
+
+/// The gate of a KPI, asked of the whole population.
+fn gate(kpi: &Kpi) -> Option<Gate> {
+    let (at_least, at_most, required) = (kpi.at_least, kpi.at_most, kpi.required);
+    (at_least.is_some() || at_most.is_some()).then(|| Gate { at_least, at_most, required, description: String::new() })
+}
+
+/// What the gate of a KPI says of its value, of which nothing else may be told.
+fn asked(kpi: &Kpi, value: Option<f64>) -> Option<(Option<f64>, &'static str, &'static str)> {
+    let gate = gate(kpi)?;
+    let (state, threshold, required) = validate::verdict(Some(&gate), value);
+    Some((threshold, state, required))
 }
 
 async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
@@ -122,7 +137,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         if !available.contains(name) {
             let none = |segment: &Option<i64>| {
                 let segment = segment.and_then(|s| i32::try_from(s).ok());
-                Row { segment, kpi: (*name).to_owned(), state: "not_available", ..Row::default() }
+                let gate = asked(kpi, None).filter(|_| segment.is_none());
+                Row { segment, kpi: (*name).to_owned(), state: "not_available", gate, ..Row::default() }
             };
             table.extend(segments.iter().map(none));
             continue;
@@ -145,10 +161,11 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 observed: observed[i].unwrap_or(0),
             };
             let segment = segments[i].and_then(|s| i32::try_from(s).ok());
-            if behind.iter().any(|sum| verdict.hides(sum, segments[i])) {
-                return Row { segment, kpi: (*name).to_owned(), state: "suppressed", ..Row::default() };
-            }
             let mut row = row(name, kpi, segment, &sums);
+            row.gate = asked(kpi, row.value).filter(|_| segment.is_none());
+            if behind.iter().any(|sum| verdict.hides(sum, segments[i])) {
+                return Row { segment, kpi: (*name).to_owned(), state: "suppressed", gate: row.gate, ..Row::default() };
+            }
             row.n = row.n.filter(|_| !verdict.hides(&counted, segments[i]));
             if segment.is_none() {
                 row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
@@ -210,6 +227,7 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {
         segment,
         kpi: name.to_owned(),
         previous: None,
+        gate: None,
     }
 }
 
@@ -240,6 +258,9 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFr
             ("previous", floats(|r| r.previous)),
             // No night is declared to compare with.
             ("baseline", floats(|_| None)),
+            ("threshold", floats(|r| r.gate.and_then(|(threshold, ..)| threshold))),
+            ("verdict", Arc::new(table.iter().map(|r| r.gate.map(|(_, verdict, _)| verdict)).collect::<StringArray>())),
+            ("gate", Arc::new(table.iter().map(|r| r.gate.map(|(.., gate)| gate)).collect::<StringArray>())),
             ("state", Arc::new(table.iter().map(|r| Some(r.state)).collect::<StringArray>())),
         ],
     )

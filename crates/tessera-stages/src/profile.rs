@@ -9,14 +9,14 @@ use datafusion::{
     arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray},
     prelude::DataFrame,
 };
+use tessera_algo::describe;
 use tessera_contract::Scaling;
 use tessera_engine::formula::quote;
 
 use crate::{
     Night, StageError,
     figures::{Behind, Field, Sums, Told, Verdict},
-    rows,
-    scaled::{self, Axis},
+    rows, scaled,
 };
 
 /// One for those of whom a feature is known.
@@ -69,14 +69,14 @@ pub(crate) async fn profiles(
     let mut table = Profile::default();
     for (at, (name, scaling)) in numeric.iter().enumerate() {
         let plain = rows::fields(counted, &format!("feature {at}"))?;
-        let scaled = match scaling {
+        let on_axis = match scaling {
             Scaling::None => plain.clone(),
             _ => rows::fields(counted, &format!("scaled {at}"))?,
         };
         let known_here = rows::integers(&plain, "n")?;
         let sum = rows::floats(&plain, "sum_x")?;
-        let on_scale = rows::floats(&scaled, "sum_x")?;
-        let axis = everybody.map(|row| Axis::of(name, *scaling, &scaled, row)).transpose()?.flatten();
+        let on_scale = rows::floats(&on_axis, "sum_x")?;
+        let axis = everybody.map(|row| scaled::mean_and_scale(&on_axis, row)).transpose()?.flatten();
         let quantiles = quantiles(&sampled, name, &segments, k)?;
         let told = |segment: Option<i64>, sum: &str| !verdict.hides(sum, segment);
         let mean = |row: usize, sum: &[Option<f64>]| -> Option<f64> {
@@ -92,9 +92,7 @@ pub(crate) async fn profiles(
             table.mean.push(mean(row, &sum));
             table.quantiles.push(quantiles[row]);
             table.population.push(population);
-            table
-                .effect
-                .push(mean(row, &on_scale).zip(axis.as_ref()).map(|(mean, axis)| (mean - axis.mean) / axis.scale));
+            table.effect.push(mean(row, &on_scale).zip(axis).map(|(mean, (center, scale))| (mean - center) / scale));
         }
     }
     table.frame(night)
@@ -154,16 +152,9 @@ fn quantiles(
             let mut members: Vec<f64> =
                 ids.iter().zip(&values).filter(|(id, _)| *id == segment).filter_map(|(_, v)| *v).collect();
             members.sort_unstable_by(f64::total_cmp);
-            [0.1, 0.5, 0.9].map(|p| quantile(&members, p).filter(|_| enough(&members, p)))
+            [0.1, 0.5, 0.9].map(|p| describe::quantile(&members, p).filter(|_| enough(&members, p)))
         })
         .collect())
-}
-
-fn quantile(sorted: &[f64], p: f64) -> Option<f64> {
-    let at = p * sorted.len().checked_sub(1)? as f64;
-    let low = at.floor() as usize;
-    let high = sorted.get(low + 1).unwrap_or(&sorted[low]);
-    Some(sorted[low] + (at - at.floor()) * (high - sorted[low]))
 }
 
 #[cfg(test)]
@@ -173,15 +164,5 @@ mod tests {
     #[test]
     fn three_digits_are_left() {
         assert_eq!([41.266_6, -0.001_234_5, 98_765.0, 0.0].map(three_digits), [41.3, -0.001_23, 98_800.0, 0.0]);
-    }
-
-    #[test]
-    fn quantiles_are_those_of_numpy() {
-        let sorted = [1.0, 2.0, 4.0, 8.0];
-        for (p, expect) in [(0.5, 3.0), (0.1, 1.3), (0.9, 6.8)] {
-            assert!((quantile(&sorted, p).expect("there are values") - expect).abs() < 1e-12);
-        }
-        assert_eq!(quantile(&[], 0.5), None);
-        assert_eq!(quantile(&[7.0], 0.9), Some(7.0));
     }
 }

@@ -64,7 +64,8 @@ fn counts(check: &Check) -> bool {
 
 /// A short hash of what a check measures: of other definitions the values are others.
 fn definition(check: &Check) -> String {
-    stamp(&format!("{:?} {:?} {:?}", check.measure, check.expression, check.days))
+    let rule = check.rule.as_ref().map_or(String::new(), |rule| format!(" rule {rule}"));
+    stamp(&format!("{:?} {:?} {:?}{rule}", check.measure, check.expression, check.days))
 }
 
 /// What was measured, and how it is told.
@@ -89,13 +90,19 @@ async fn quality(night: &Night<'_>) -> Result<Outcome, StageError> {
     let history = history(night).await?;
     let mut table = Vec::new();
     for entity in Entity::ALL.into_iter().filter(|entity| night.availability.of(*entity).is_some()) {
-        let mine = |check: &Check| check.entity.as_ref().is_none_or(|name| name == entity.name());
+        let mine = |check: &Check| match &check.rule {
+            Some(rule) => night.project.quality.rules.get(rule).is_some_and(|rule| rule.entity == entity),
+            None => check.entity.as_ref().is_none_or(|name| name == entity.name()),
+        };
         let checks: Vec<_> = night.project.checks().filter(|(_, check)| mine(check)).collect();
         let values = expressions(night, entity, &checks).await?;
         for (name, check) in checks {
             let mut few = false;
             let found = match (check.measure, values.get(name)) {
                 (Some(measure), _) => measures::measured(night, entity, measure).await?,
+                (None, _) if check.rule.is_some() => {
+                    measures::failing(night, entity, check.rule.as_deref().unwrap_or_default()).await?
+                }
                 (None, Some((value, rows))) => {
                     few = *rows < FEW && !counts(check);
                     let told = |value| format!("{name} of {entity} is {}", short(value));
@@ -135,7 +142,7 @@ fn row<'a>(check: &'a str, entity: Entity, entry: &Check, found: Option<Found>, 
         "fail" => format!("{check} of {entity} has no value"),
         _ => String::new(),
     });
-    if state == "fail" && entry.measure.is_none() {
+    if state == "fail" && entry.expression.is_some() {
         told.push_str(&bounds.told());
     }
     Row { check, source: entity.name(), value, bounds, state, gate, told, definition: definition(entry) }
@@ -367,6 +374,7 @@ mod tests {
         check                     | value | low | high | state | gate     | told
         amount_kept               |       | 0.8 |      | info  | required |
         columns_gone              | 1     |     | 0    | fail  | required | c.csv lacks unit_price, discount, which files of transactions before it have
+        columns_new               | 0     |     | 0    | pass  | advisory |
         files_gone                | 1     |     | 0    | fail  | required | 1 files of transactions that the last published night had are gone, and 400 rows with them: z.csv
         freshness                 | 12    |     |      | info  | none     | freshness of transactions is 12
         quarantined_share         | 0.3   |     | 0.25 | fail  | required | 30 % of the rows of transactions are quarantined, most of them by bad_price (80 of 300)

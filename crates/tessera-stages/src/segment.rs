@@ -1,6 +1,6 @@
 //! Segment: from features to segments.
 //!
-//! Reads `features`. Writes `model_candidates` (every number of segments that was tried on the sample, and why one was
+//! Reads `features`. Writes `feature_report` (what each is like, and whether it is clustered on), `model_candidates` (every number of segments that was tried on the sample, and why one was
 //! chosen), `model` and `segments` (all customers).
 //!
 //! Candidates are fitted by smartcore on customers sampled by the hash of their key. The chosen one is refined on all
@@ -8,7 +8,7 @@
 //! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. Segments are numbered by the
 //! centroid of the ordering feature, largest first.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
@@ -24,7 +24,7 @@ use tessera_algo::{
     scorecard::{self, Candidate, Criteria},
     stability, validity,
 };
-use tessera_contract::Scaling;
+use tessera_contract::Feature;
 use tessera_engine::{
     formula::text,
     functions::{centroids_literal, pass_from},
@@ -32,8 +32,12 @@ use tessera_engine::{
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
-    scaled::{self, Axis},
+    scaled::{self, Axis, Known, Part},
 };
+
+mod report;
+
+use self::report::Report;
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -44,7 +48,7 @@ pub const STAGE: Stage = Stage {
     reads_previous: &[],
     reads_neighbours: &[],
     reads_history: &[],
-    writes: &["model_candidates", "model", "segments"],
+    writes: &["feature_report", "model_candidates", "model", "segments"],
     settings: &["segmentation"],
     decides: None,
     run,
@@ -59,26 +63,29 @@ const SPLITS: usize = 2;
 
 async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let settings = &night.project.segmentation;
-    let numeric: BTreeMap<&str, Scaling> = scaled::numeric(night).into_iter().collect();
-    let wanted: Vec<_> =
-        settings.features.iter().filter_map(|f| Some((f.as_str(), *numeric.get(f.as_str())?))).collect();
-    let (axes, customers) = scaled::axes(night, &wanted).await?;
-    for (name, _) in wanted.iter().filter(|(name, _)| !axes.iter().any(|a| a.feature == *name)) {
-        tracing::warn!("the feature {name} is not available and takes no part in the clustering");
-    }
-    if customers == 0 {
+    let known = Known::of(night).await?;
+    if known.customers == 0 {
         return Err(StageError::Data("no customer has a purchase before the night: there is nobody to segment".into()));
+    }
+    let mut report = Report::new(night, &known)?;
+    let wanted: Vec<(&str, &Feature)> = settings.features.iter().filter_map(|name| report.admits(name)).collect();
+    let (axes, counted) = scaled::axes(night, &wanted, &known).await?;
+    report.counted(counted, &axes);
+    for (name, why) in report.left_out() {
+        tracing::warn!("the feature {name} takes no part in the clustering: {why}");
     }
     if axes.is_empty() {
         return Err(StageError::Data("none of segmentation.features is available".into()));
     }
+    let customers = known.customers;
 
     let frame = night.engine.materialise(night.sql(&scaled::query(&axes, "")).await?, "scaled").await?;
     let condition = scaled::sampled(settings.sample, customers);
     let sample = night.over(&format!("SELECT * FROM scaled WHERE {condition}"), &[("scaled", &frame)]).await?;
     let (_, sample, hashes) = scaled::sample(sample, axes.len()).await?;
 
-    let order_by = axes.iter().position(|a| a.feature == settings.order_by);
+    let is_number = |axis: &Axis| matches!(axis.part, Part::Number(_));
+    let order_by = axes.iter().position(|axis| is_number(axis) && axis.feature == settings.order_by);
     let (candidates, chosen) = candidates(night, &sample, &hashes, order_by, customers)?;
     let centroids = refine(night, &frame, chosen.centroids, axes.len()).await?;
     let centroids = in_order(&centroids, order_by);
@@ -86,16 +93,18 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let model_id = model_id(&axes, &centroids);
     let names = names(&axes, &centroids);
 
-    let assigned = frame.select(vec![ident("customer_key"), assign(night, &centroids, axes.len())?.alias("a")])?;
+    let assign = assign(night, &centroids, axes.len())?.alias("a");
+    let assigned = frame.select(vec![ident("customer_key"), ident("imputed"), assign])?;
     let cases: String = names.iter().enumerate().map(|(id, name)| format!(" WHEN {id} THEN {}", text(name))).collect();
     let query = format!(
         "SELECT segment_id, customer_key, CASE segment_id{cases} END AS segment_name, distance, margin, \
-         margin < arrow_cast('{:?}', 'Float64') AS borderline FROM (SELECT customer_key, get_field(a, 'segment_id') AS segment_id, \
+         margin < arrow_cast('{:?}', 'Float64') AS borderline, imputed FROM (SELECT customer_key, imputed, get_field(a, 'segment_id') AS segment_id, \
          get_field(a, 'distance') AS distance, get_field(a, 'margin') AS margin FROM assigned)",
         settings.borderline
     );
     let segments = night.over(&query, &[("assigned", &assigned)]).await?;
     Ok(vec![
+        Output::table(night, "feature_report", report.frame()?)?,
         Output::table(night, "model_candidates", candidates)?,
         Output::table(night, "model", model(night, &axes, &centroids, &model_id)?)?,
         Output::table(night, "segments", segments)?,
@@ -252,7 +261,14 @@ fn in_order(centroids: &Centroids, order_by: Option<usize>) -> Centroids {
 
 /// Two features that set a segment apart the most, as words; equal names are told apart by number.
 fn names(axes: &[Axis], centroids: &Centroids) -> Vec<String> {
-    let words = |name: &str| name.trim_end_matches("_days").replace('_', " ");
+    let words = |axis: &Axis| {
+        let feature = axis.feature.trim_end_matches("_days").replace('_', " ");
+        match &axis.part {
+            Part::Number(_) => feature,
+            Part::Category(value) => format!("{feature} {value}"),
+            Part::Other(_) => format!("other {feature}"),
+        }
+    };
     let mut names: Vec<String> = (0..centroids.k())
         .map(|id| {
             let mut effects: Vec<_> = centroids.row(id).iter().zip(axes).collect();
@@ -260,9 +276,7 @@ fn names(axes: &[Axis], centroids: &Centroids) -> Vec<String> {
             let parts: Vec<_> = effects
                 .iter()
                 .take(2)
-                .map(|(effect, axis)| {
-                    format!("{} {}", if **effect < 0.0 { "low" } else { "high" }, words(&axis.feature))
-                })
+                .map(|(effect, axis)| format!("{} {}", if **effect < 0.0 { "low" } else { "high" }, words(axis)))
                 .collect();
             parts.join(", ")
         })
@@ -282,7 +296,7 @@ fn model_id(axes: &[Axis], centroids: &Centroids) -> String {
     use std::fmt::Write;
     let mut text = String::new();
     for axis in axes {
-        let _ = write!(text, "{}:{}:{:?}:{:?};", axis.feature, axis.transform(), axis.mean, axis.scale);
+        let _ = write!(text, "{axis:?};");
     }
     for id in 0..centroids.k() {
         let _ = write!(text, "{:?};", centroids.row(id));
@@ -295,6 +309,9 @@ fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str
     let float = |get: &dyn Fn(usize, usize) -> f64| -> ArrayRef {
         Arc::new(cells.iter().map(|(id, a)| Some(get(*id, *a))).collect::<Float64Array>())
     };
+    let maybe = |get: &dyn Fn(&Axis) -> Option<f64>| -> ArrayRef {
+        Arc::new(cells.iter().map(|(_, a)| get(&axes[*a])).collect::<Float64Array>())
+    };
     let text = |get: &dyn Fn(usize) -> String| -> ArrayRef {
         Arc::new(cells.iter().map(|(_, a)| Some(get(*a))).collect::<StringArray>())
     };
@@ -304,11 +321,16 @@ fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str
             Arc::new(cells.iter().map(|(id, _)| i32::try_from(*id).ok()).collect::<Int32Array>()) as ArrayRef,
         ),
         ("feature", text(&|a| axes[a].feature.clone())),
+        ("category", Arc::new(cells.iter().map(|(_, a)| axes[*a].category()).collect::<StringArray>())),
         ("model_id", text(&|_| model_id.to_owned())),
         ("centroid", float(&|id, a| centroids.row(id)[a])),
         ("mean", float(&|_, a| axes[a].mean)),
         ("scale", float(&|_, a| axes[a].scale)),
         ("transform", text(&|a| axes[a].transform().to_owned())),
+        ("low", maybe(&|axis| axis.low)),
+        ("high", maybe(&|axis| axis.high)),
+        ("imputed", maybe(&|axis| axis.imputed)),
+        ("known_share", float(&|_, a| axes[a].known)),
     ];
     rows::frame(night.engine, columns)
 }

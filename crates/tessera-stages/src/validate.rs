@@ -14,7 +14,7 @@ use tessera_contract::{Project, Scaling, project::Gate};
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
-    scaled::{self, Axis},
+    scaled::{self, Axis, Part},
     segment::lloyd_pass,
     suppress,
 };
@@ -116,7 +116,10 @@ pub(crate) fn known_gates(project: &Project) -> Result<(), StageError> {
         None => Ok(()),
         Some(name) => Err(StageError::Expression {
             place: format!("validation.gates.{name}"),
-            problem: format!("nothing of that name is measured; measured are {}", METRICS.join(", ")),
+            problem: match project.kpis.contains_key(name) {
+                true => format!("the gate of a KPI stands with it: [kpis.{name}] at_least = …"),
+                false => format!("nothing of that name is measured; measured are {}", METRICS.join(", ")),
+            },
         }),
     }
 }
@@ -124,17 +127,30 @@ pub(crate) fn known_gates(project: &Project) -> Result<(), StageError> {
 /// The axes and centroids as the model table holds them.
 async fn model(night: &Night<'_>) -> Result<(Vec<Axis>, Centroids), StageError> {
     // The order of the axes only has to be the same for every segment.
-    let query = "SELECT segment_id, feature, centroid, mean, scale, transform FROM model ORDER BY segment_id, feature";
+    let query = "SELECT * FROM model ORDER BY segment_id, feature, category NULLS LAST";
     let batch = rows::collect(night.sql(query).await?).await?;
     let ids = rows::integers(&batch, "segment_id")?;
-    let features = rows::texts(&batch, "feature")?;
-    let transforms = rows::texts(&batch, "transform")?;
-    let (mean, scale) = (rows::floats(&batch, "mean")?, rows::floats(&batch, "scale")?);
-    let axes: Vec<Axis> = (0..batch.num_rows())
-        .filter(|i| ids[*i] == Some(0))
+    let (features, transforms) = (rows::texts(&batch, "feature")?, rows::texts(&batch, "transform")?);
+    let categories = rows::texts(&batch, "category")?;
+    let float = |name: &str| rows::floats(&batch, name);
+    let (mean, scale, low, high) = (float("mean")?, float("scale")?, float("low")?, float("high")?);
+    let (imputed, known) = (float("imputed")?, float("known_share")?);
+    let of_one = || (0..batch.num_rows()).filter(|i| ids[*i] == Some(0));
+    let axes: Vec<Axis> = of_one()
         .map(|i| Axis {
             feature: features[i].clone().unwrap_or_default(),
-            scaling: if transforms[i].as_deref() == Some("log1p") { Scaling::Log1p } else { Scaling::None },
+            part: match (transforms[i].as_deref(), &categories[i]) {
+                (Some("log1p"), _) => Part::Number(Scaling::Log1p),
+                (Some("one_hot"), category) => Part::Category(category.clone().unwrap_or_default()),
+                (Some("other"), _) => Part::Other(
+                    of_one().filter(|j| features[*j] == features[i]).filter_map(|j| categories[j].clone()).collect(),
+                ),
+                _ => Part::Number(Scaling::None),
+            },
+            low: low[i],
+            high: high[i],
+            imputed: imputed[i],
+            known: known[i].unwrap_or(1.0),
             mean: mean[i].unwrap_or(0.0),
             scale: scale[i].unwrap_or(1.0),
         })
@@ -142,13 +158,13 @@ async fn model(night: &Night<'_>) -> Result<(Vec<Axis>, Centroids), StageError> 
     if axes.is_empty() {
         return Err(StageError::Data("the model table is empty".into()));
     }
-    let coordinates = rows::floats(&batch, "centroid")?.into_iter().map(|c| c.unwrap_or(0.0)).collect();
+    let coordinates = float("centroid")?.into_iter().map(|c| c.unwrap_or(0.0)).collect();
     let centroids = Centroids::new(batch.num_rows() / axes.len(), axes.len(), coordinates);
     Ok((axes, centroids.map_err(|e| StageError::Data(e.to_string()))?))
 }
 
 /// Pass, fail, or only for information.
-fn verdict(gate: Option<&Gate>, value: Option<f64>) -> (&'static str, Option<f64>, &'static str) {
+pub(crate) fn verdict(gate: Option<&Gate>, value: Option<f64>) -> (&'static str, Option<f64>, &'static str) {
     let Some(gate) = gate else { return ("info", None, "none") };
     let low = gate.at_least.filter(|least| value.is_none_or(|v| v < *least));
     let high = gate.at_most.filter(|most| value.is_none_or(|v| v > *most));

@@ -209,6 +209,40 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Rows::Table)]
         format: Rows,
     },
+    /// Shows what was set aside: how many rows by which rule and file, and with --restricted the rows themselves.
+    #[command(
+        after_help = "Example: tessera quarantine --rule bad_price --restricted\n\nA rule that is mended, switched off or lets a \
+                            row pass by its expression releases what it held: the next night judges all rows of its entity again."
+    )]
+    Quarantine {
+        /// Only rows of this entity.
+        #[arg(long, value_name = "ENTITY")]
+        source: Option<String>,
+        /// Only rows that fail this rule, whether or not they left at an earlier one.
+        #[arg(long, value_name = "RULE")]
+        rule: Option<String>,
+        /// Only rows of files whose name contains this.
+        #[arg(long, value_name = "TEXT")]
+        file: Option<String>,
+        /// Also rows that repeat another or were superseded.
+        #[arg(long)]
+        all: bool,
+        /// As the published night of this date knew it.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As this snapshot, published or held, knew it.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// The rows themselves, which are personal.
+        #[arg(long)]
+        restricted: bool,
+        /// So many rows at most; 0, all.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        rows: usize,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
     /// The audit trail.
     Snapshots {
         #[command(subcommand)]
@@ -292,7 +326,11 @@ pub enum Command {
         format: Files,
     },
     /// Prints the JSON Schema of the project file.
-    Schema,
+    Schema {
+        /// As a reference for people, in Markdown: every key with its type, default and meaning.
+        #[arg(long)]
+        markdown: bool,
+    },
     /// Prints the data dictionary: entities, tables, columns, features, KPIs and rules.
     Tables {
         /// Only this table.

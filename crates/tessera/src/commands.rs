@@ -6,6 +6,7 @@ mod demo;
 mod describe;
 mod init;
 mod night;
+mod quarantine;
 mod query;
 mod snapshots;
 mod vacuum;
@@ -45,6 +46,16 @@ pub async fn run(cli: Cli) -> Result<()> {
             };
             query::sql(&context, &query, &scope, restricted, format).await
         }
+        Command::Quarantine { source, rule, file, all, as_of, snapshot, restricted, rows, format } => {
+            let context = Context::open_or_default(common)?;
+            let scope = match (as_of, snapshot) {
+                (Some(as_of), _) => Scope::Night(context.night(&as_of)?.to_string()),
+                (None, Some(id)) => Scope::Snapshot(id),
+                (None, None) => Scope::Everything,
+            };
+            let wanted = quarantine::Wanted { source, rule, file, all, restricted, rows };
+            quarantine::quarantine(&context, &wanted, &scope, format).await
+        }
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {
             vacuum::vacuum(&Context::open_or_default(common)?, older_than, dry_run).await
@@ -69,7 +80,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Generate { customers, out, seed, from, to, horizon, format } => {
             demo::generate(&demo::shop(customers, seed, &from, &to, &horizon, format)?, &out)
         }
-        Command::Schema => describe::schema(),
+        Command::Schema { markdown } => describe::schema(markdown),
         Command::Tables { name } => describe::tables(common, name.as_deref()),
     }
 }

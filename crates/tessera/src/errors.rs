@@ -42,13 +42,13 @@ pub struct Changed(pub String);
 
 /// The library that reads files gave up over one.
 #[derive(Debug, thiserror::Error)]
-#[error("a file cannot be read, its reader gave up: it is damaged")]
-pub struct Damaged;
+#[error("a file cannot be read, its reader gave up over it ({0}): it is damaged")]
+pub struct Damaged(pub String);
 
 /// Prints the error with what to do about it; the exit code.
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    let gave_up = panics::reader_gave_up().is_some() && message(error).contains("panicked");
-    let damaged = gave_up.then(|| Damaged.into());
+    let gave_up = panics::reader_gave_up().filter(|_| message(error).contains("panicked"));
+    let damaged = gave_up.map(|said| Damaged(said.to_owned()).into());
     let error = damaged.as_ref().unwrap_or(error);
     eprintln!("error: {}", show::printable(&message(error)));
     if let Some(hint) = hint(error) {

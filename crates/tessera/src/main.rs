@@ -51,9 +51,9 @@ fn main() -> ExitCode {
     match done {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => errors::report(&error),
-        Err(error) if error.is_panic() && panics::reader_gave_up().is_some() => {
-            errors::report(&anyhow::Error::new(errors::Damaged))
-        }
+        Err(error) if error.is_panic() && panics::reader_gave_up().is_some() => errors::report(&anyhow::Error::new(
+            errors::Damaged(panics::reader_gave_up().unwrap_or_default().to_owned()),
+        )),
         Err(error) => {
             eprintln!("error: a bug in tessera: {error}\n  hint: please report it with the command and the log (-v)");
             ExitCode::FAILURE

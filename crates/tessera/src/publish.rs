@@ -181,7 +181,13 @@ async fn gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
         gates.extend(quality_gates(run).await?);
     }
     if run.table("validation").is_some() {
-        gates.extend(segment_gates(run).await?);
+        let query = "SELECT metric, CASE WHEN segment_id IS NULL THEN scope ELSE scope || ' ' || segment_id END AS scope, \
+                     value, threshold, state, gate FROM validation WHERE gate <> 'none' ORDER BY metric, segment_id";
+        gates.extend(figure_gates(run, "validation", query).await?);
+    }
+    if run.table("kpis").is_some() {
+        let query = "SELECT kpi, 'everybody' AS scope, value, threshold, verdict, gate FROM kpis WHERE gate IS NOT NULL ORDER BY kpi";
+        gates.extend(figure_gates(run, "kpis", query).await?);
     }
     Ok(gates)
 }
@@ -202,11 +208,10 @@ async fn quality_gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
     Ok(gates)
 }
 
-async fn segment_gates(run: &Run<'_>) -> Result<Vec<GateRecord>> {
-    let query = "SELECT metric, CASE WHEN segment_id IS NULL THEN scope ELSE scope || ' ' || segment_id END AS scope, \
-                 value, threshold, state, gate FROM validation WHERE gate <> 'none' ORDER BY metric, segment_id";
+/// The gates of a table of figures: metric, scope, value, threshold, state, gate.
+async fn figure_gates(run: &Run<'_>, table: &str, query: &str) -> Result<Vec<GateRecord>> {
     let mut gates = Vec::new();
-    for batch in query_table(run, "validation", query).await? {
+    for batch in query_table(run, table, query).await? {
         let (metric, scope, state, gate) = (texts(&batch, 0)?, texts(&batch, 1)?, texts(&batch, 4)?, texts(&batch, 5)?);
         let value: Vec<_> = batch.column(2).as_primitive::<Float64Type>().iter().collect();
         let threshold: Vec<_> = batch.column(3).as_primitive::<Float64Type>().iter().collect();

@@ -27,7 +27,7 @@ pub enum Format {
 /// The character encoding of a text source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum TextEncoding {
-    /// UTF-8.
+    /// UTF-8, or UTF-16 if the file begins as such.
     #[default]
     #[serde(rename = "utf-8")]
     Utf8,
@@ -92,7 +92,7 @@ pub struct Source {
     #[serde(default)]
     pub timezone: Option<String>,
     /// Canonical column → source column, path into nested JSON such as `address.city`, or SQL over the source's columns, of which
-    /// `_file` is the name of the file. A source column that already has the canonical name needs no entry. Further names are
+    /// `_file` is the name of the file and `_row` the row's number in it, from 1. A source column that already has the canonical name needs no entry. Further names are
     /// columns of the project's own.
     #[serde(default)]
     pub columns: IndexMap<String, String>,
@@ -311,16 +311,18 @@ pub(super) fn check(project: &Project) -> Result<(), (String, String)> {
 
 /// Whether a clean table, or what rules see of a row, has a column of that name already.
 fn reserved(entity: Entity, name: &str) -> bool {
-    const TAKEN: [&str; 17] = [
+    const TAKEN: [&str; 19] = [
         "account_key",
         "customer_key",
         "repaired_by",
+        "repaired_from",
         "warned_by",
         "repaired",
         "after",
         "later",
         "mask",
         "purchase",
+        "offered_share",
         "customer_known",
         "waits",
         "leaving",
@@ -330,7 +332,7 @@ fn reserved(entity: Entity, name: &str) -> bool {
         "as_of",
         "as_of_date",
     ];
-    let prefixes = ["_", "unparsable_", "lossy_", "hash.", "rival."];
+    let prefixes = ["_", "unparsable_", "lossy_", "hash.", "rival.", "old ", "repaired "];
     TAKEN.contains(&name)
         || prefixes.iter().any(|prefix| name.starts_with(prefix))
         || entity.computed().iter().any(|c| c.name == name)

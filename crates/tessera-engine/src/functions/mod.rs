@@ -50,6 +50,7 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         failed::udf(),
         is_weekend::udf(),
         json_text::udf(),
+        json_text::list_udf(),
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
         loses_digits::udf(),

@@ -1,10 +1,10 @@
-//! `rule_names(mask, name…)`: the names whose bits are set, lowest first; null when none is.
+//! `rule_names(mask, text…)`: the texts whose bits are set, lowest first, such as the names of rules; null when none is.
 
 use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{ArrayRef, AsArray, ListBuilder, StringBuilder},
+        array::{Array, ArrayRef, AsArray, ListBuilder, StringBuilder},
         datatypes::{DataType, Field, Int64Type},
     },
     common::Result,
@@ -12,7 +12,7 @@ use datafusion::{
 };
 use tessera_contract::table::Kind;
 
-use super::{arity, cast, literal_text, with_words};
+use super::{arity, cast, with_words};
 
 pub(super) fn udf() -> ScalarUDF {
     with_words("rule_names", 1, Kind::TextList.arrow(), rule_names)
@@ -23,13 +23,14 @@ fn rule_names(args: &[ArrayRef]) -> Result<ArrayRef> {
     let mut lists =
         ListBuilder::new(StringBuilder::new()).with_field(Arc::new(Field::new("element", DataType::Utf8, true)));
     let masks = cast(&args[0], &DataType::Int64)?;
-    let names = args[1..].iter().map(|n| literal_text(n, "a rule name")).collect::<Result<Vec<_>>>()?;
-    for mask in masks.as_primitive::<Int64Type>() {
+    let texts = args[1..].iter().map(|text| cast(text, &DataType::Utf8)).collect::<Result<Vec<_>>>()?;
+    let texts: Vec<_> = texts.iter().map(|text| text.as_string::<i32>()).collect();
+    for (row, mask) in masks.as_primitive::<Int64Type>().iter().enumerate() {
         let mask = mask.unwrap_or(0);
-        for (bit, name) in names.iter().enumerate() {
-            if mask >> bit & 1 == 1 {
-                lists.values().append_value(name);
-            }
+        for (_, text) in texts.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1) {
+            // A literal comes once for all rows.
+            let at = row.min(text.len() - 1);
+            lists.values().append_option(text.is_valid(at).then(|| text.value(at)));
         }
         lists.append(mask != 0);
     }

@@ -89,8 +89,8 @@ pub enum SourceError {
         /// The file.
         file: String,
     },
-    /// Two bytes a character.
-    #[error("{file} is UTF-16, which is not supported")]
+    /// Two bytes a character, where another encoding is declared.
+    #[error("{file} is UTF-16, as its first two bytes say, and not of the declared encoding")]
     Utf16 {
         /// The file.
         file: String,
@@ -176,7 +176,7 @@ impl SourceError {
             Self::HeaderEncoding { .. } => {
                 "set encoding = \"latin-1\" for the source, if that is what the file is".into()
             }
-            Self::Utf16 { .. } => "write it as UTF-8: `iconv -f UTF-16 -t UTF-8`".into(),
+            Self::Utf16 { .. } => "leave `encoding` out: UTF-8 and UTF-16 are told apart by themselves".into(),
             Self::RecordTooLong { .. } => "a quote is probably not closed there".into(),
             Self::Compression { .. } => "ask for the file again; nothing of it was taken in".into(),
             Self::Parquet { .. } => "set the source's format if the file is another one, or ask for it again".into(),

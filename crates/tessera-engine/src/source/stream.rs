@@ -34,7 +34,24 @@ pub(super) struct Chunks {
     waiting: Bytes,
     decoder: Option<Decoder>,
     finished: bool,
+    text: Text,
 }
+
+/// What the characters are, which the first two bytes of the plain file may say: two bytes each become UTF-8.
+enum Text {
+    /// The bytes so far.
+    Unknown(Vec<u8>),
+    /// They are taken as they are.
+    AsItIs,
+    Utf16(encoding_rs::Decoder),
+    /// There are no more.
+    Ended {
+        utf16: bool,
+    },
+}
+
+/// Stands, in what is made of UTF-16, for bytes that are no character: no UTF-8 has it, so that its row is known as a broken one.
+const NO_CHARACTER: u8 = 0xFF;
 
 enum Decoder {
     Plain,
@@ -77,11 +94,67 @@ impl Chunks {
         let refused = |source| SourceError::Store { file: file.url.clone(), source };
         let path = Path::parse(&file.location).map_err(|e| refused(e.into()))?;
         let input = pieces(store.get(&path).await.map_err(refused)?);
-        Ok(Self { file: file.clone(), input, waiting: Bytes::new(), decoder: None, finished: false })
+        Ok(Self {
+            file: file.clone(),
+            input,
+            waiting: Bytes::new(),
+            decoder: None,
+            finished: false,
+            text: Text::Unknown(Vec::new()),
+        })
+    }
+
+    /// Whether the file is UTF-16: what it gives is UTF-8.
+    pub(super) fn was_utf16(&self) -> bool {
+        matches!(self.text, Text::Utf16(_) | Text::Ended { utf16: true })
     }
 
     /// The next bytes; none at the end. `row` is the last complete row, for messages.
     pub(super) async fn next(&mut self, row: u64) -> Result<Option<Bytes>, SourceError> {
+        loop {
+            if let Text::Ended { .. } = self.text {
+                return Ok(None);
+            }
+            let piece = self.plain(row).await?;
+            let (last, piece) = (piece.is_none(), piece.unwrap_or_default());
+            let piece = match &mut self.text {
+                Text::AsItIs | Text::Ended { .. } => return Ok((!last).then_some(piece)),
+                Text::Utf16(decoder) => utf8(decoder, &piece, last),
+                Text::Unknown(first) => {
+                    first.extend_from_slice(&piece);
+                    if first.len() < 2 && !last {
+                        continue;
+                    }
+                    let first = std::mem::take(first);
+                    let decoder = match first.as_slice() {
+                        [0xFF, 0xFE, ..] => Some(encoding_rs::UTF_16LE.new_decoder_with_bom_removal()),
+                        [0xFE, 0xFF, ..] => Some(encoding_rs::UTF_16BE.new_decoder_with_bom_removal()),
+                        _ => None,
+                    };
+                    match decoder {
+                        Some(mut decoder) => {
+                            let piece = utf8(&mut decoder, &first, last);
+                            self.text = Text::Utf16(decoder);
+                            piece
+                        }
+                        None => {
+                            self.text = Text::AsItIs;
+                            first.into()
+                        }
+                    }
+                }
+            };
+            if last {
+                self.text = Text::Ended { utf16: self.was_utf16() };
+                return Ok((!piece.is_empty()).then_some(piece));
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    async fn plain(&mut self, row: u64) -> Result<Option<Bytes>, SourceError> {
         while !self.finished {
             let full = matches!(&self.decoder, Some(Decoder::Zstd(zstd)) if zstd.full);
             // A network may bring the first bytes one by one.
@@ -152,6 +225,25 @@ impl Chunks {
                 plain.truncate(written);
                 Ok(plain.into())
             }
+        }
+    }
+}
+
+/// UTF-16 as UTF-8.
+fn utf8(decoder: &mut encoding_rs::Decoder, bytes: &[u8], last: bool) -> Bytes {
+    let mut text = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let room = decoder.max_utf8_buffer_length_without_replacement(rest.len()).unwrap_or(rest.len() * 3 + 16);
+        let written = text.len();
+        text.resize(written + room, 0);
+        let (result, read, wrote) = decoder.decode_to_utf8_without_replacement(rest, &mut text[written..], last);
+        text.truncate(written + wrote);
+        rest = &rest[read..];
+        match result {
+            encoding_rs::DecoderResult::InputEmpty => return text.into(),
+            encoding_rs::DecoderResult::OutputFull => {}
+            encoding_rs::DecoderResult::Malformed(..) => text.push(NO_CHARACTER),
         }
     }
 }

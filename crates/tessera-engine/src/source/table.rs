@@ -15,6 +15,7 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 use object_store::ObjectStore;
+use tessera_contract::project::TextEncoding;
 use url::Url;
 
 use super::{
@@ -77,7 +78,8 @@ pub async fn open(
                 footer.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect()
             }
             Format::Csv => {
-                let bytes = beginning(&store, file, |bytes| text::first_line(bytes, &format, false).is_some()).await?;
+                let bytes =
+                    beginning(&store, file, &format, |bytes| text::first_line(bytes, &format, false).is_some()).await?;
                 let line = text::first_line(&bytes, &format, true).unwrap_or_default();
                 if line.trim_ascii().is_empty() && format.skip_lines > 0 {
                     return Err(SourceError::Empty { file: file.url.clone() });
@@ -210,20 +212,18 @@ async fn keys(
 ) -> Result<Vec<String>, SourceError> {
     let mut chunks = Chunks::open(store, file).await?;
     let mut keys = text::Keys::default();
-    let mut first = true;
     while let Some(chunk) = chunks.next(0).await? {
-        if std::mem::take(&mut first) {
-            refuse_utf16(&chunk, file)?;
-        }
         keys.feed(&chunk, format.encoding);
     }
+    one_encoding(&chunks, file, format)?;
     Ok(keys.finish(format.encoding))
 }
 
-fn refuse_utf16(bytes: &[u8], file: &SourceFile) -> Result<(), SourceError> {
-    match bytes {
-        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => Err(SourceError::Utf16 { file: file.url.clone() }),
-        _ => Ok(()),
+/// What UTF-16 becomes is UTF-8, and nothing else.
+fn one_encoding(chunks: &Chunks, file: &SourceFile, format: &SourceFormat) -> Result<(), SourceError> {
+    match chunks.was_utf16() && format.encoding != TextEncoding::Utf8 {
+        true => Err(SourceError::Utf16 { file: file.url.clone() }),
+        false => Ok(()),
     }
 }
 
@@ -245,6 +245,7 @@ fn names_of(
 async fn beginning(
     store: &Arc<dyn ObjectStore>,
     file: &SourceFile,
+    format: &SourceFormat,
     enough: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<u8>, SourceError> {
     let mut chunks = Chunks::open(store, file).await?;
@@ -258,7 +259,7 @@ async fn beginning(
             None => break,
         }
     }
-    refuse_utf16(&bytes, file)?;
+    one_encoding(&chunks, file, format)?;
     Ok(bytes)
 }
 

@@ -5,7 +5,7 @@ use tessera_contract::{Entity, Project, Rule, Severity, project::Source as Setti
 use tessera_engine::{
     formula::{self, quote},
     record,
-    source::{RECORD, ROW_BITS},
+    source::{FILE, RECORD, ROW, ROW_BITS},
 };
 
 use super::{Mapping, Step};
@@ -32,14 +32,15 @@ pub fn reads_all(project: &Project, entity: Entity) -> Option<String> {
     }
     let mut merges = 0;
     for (name, rule) in project.rules(entity) {
-        merges += i32::from(rule.severity == Severity::Merge);
+        let looks_at_one = rule.severity == Severity::Merge && rule.by.is_empty();
+        merges += i32::from(rule.severity == Severity::Merge && !looks_at_one);
         if merges > 1 {
             return Some(format!("the rule {name} is the second that merges rows"));
         }
         if names_the_night(&rule.expression) {
             return Some(format!("the rule {name} asks for the night"));
         }
-        let compares = matches!(rule.severity, Severity::Merge | Severity::Supersede);
+        let compares = matches!(rule.severity, Severity::Merge | Severity::Supersede) && !looks_at_one;
         if compares && (rule.severity == Severity::Supersede || rule.by != ["*"] || rule.prefer.is_some()) {
             return Some(format!("the rule {name} compares rows of any time"));
         }
@@ -47,6 +48,12 @@ pub fn reads_all(project: &Project, entity: Entity) -> Option<String> {
     let feeds = project.feeds(entity);
     if feeds.iter().any(|feed| feed.source.query.is_some()) {
         return Some("they are the rows of a query".into());
+    }
+    let stands =
+        |from: &str| formula::names(from).is_ok_and(|names| [ROW, FILE].iter().any(|word| names.contains(*word)));
+    let placed = feeds.iter().flat_map(|feed| &feed.source.columns).find(|(_, from)| stands(from));
+    if let Some((column, _)) = placed.filter(|_| merges > 0) {
+        return Some(format!("the column {column} says where a row stands, and of rows that are the same one is kept"));
     }
     let named = feeds.iter().flat_map(|feed| &feed.source.columns).find(|(_, from)| names_the_night(from));
     named.map(|(column, _)| format!("the column {column} asks for the night"))

@@ -9,10 +9,12 @@ use datafusion::{
     },
     prelude::DataFrame,
 };
+use serde_json::Value as Json;
 use tessera_contract::Entity;
 use tessera_engine::{
     columns::conform,
     formula::text,
+    record,
     source::{ROW_BITS, SourceFile},
 };
 
@@ -62,6 +64,15 @@ pub(super) async fn inputs(
         .map(|lacks| lacks.cloned().collect::<Vec<_>>().join(", "))
         .map(|lacks| (!lacks.is_empty()).then_some(lacks))
         .collect();
+    let columns: StringArray = (source.feeds.iter().zip(&mapping.feeds))
+        .flat_map(|(feed, mapped)| {
+            let owners = record::columns(&mapped.record).unwrap_or_default();
+            feed.lacks.iter().map(move |lacks| {
+                let names = owners.iter().map(|field| field.name()).filter(|name| !lacks.contains(*name));
+                Some(Json::from_iter(names.map(String::as_str)).to_string())
+            })
+        })
+        .collect();
     let tonight: Date32Array = ids.iter().map(|_| Some(night.as_of.days())).collect();
     let frame = rows::frame(
         night.engine,
@@ -76,6 +87,7 @@ pub(super) async fn inputs(
             ("amount", money("amount")?),
             ("rows_after_as_of", integers("rows_later")?),
             ("amount_after_as_of", money("amount_later")?),
+            ("columns", Arc::new(columns)),
             ("lacks", Arc::new(lacks)),
             ("first_seen", Arc::new(tonight)),
         ],
@@ -104,7 +116,7 @@ pub(super) async fn known(
     let below = below.map_or(String::new(), |id| format!(" AND p.file_id < {id}"));
     let query = format!(
         "SELECT p.source, p.feed, p.file_id, p.file, p.etag, p.bytes, p.rows, p.amount, coalesce(c.rows_later, 0) AS \
-         rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.lacks, p.first_seen \
+         rows_after_as_of, coalesce(c.amount_later, 0) AS amount_after_as_of, p.columns, p.lacks, p.first_seen \
          FROM previous AS p LEFT JOIN counts AS c ON p.file_id = c.file WHERE p.source = {}{below}",
         text(entity.name())
     );

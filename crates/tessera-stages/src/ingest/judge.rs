@@ -31,6 +31,11 @@ pub(super) struct Judge {
     pub stamp: String,
 }
 
+/// The column of what a value was before a rule repaired it.
+pub(super) fn old(rule: &str) -> String {
+    format!("old {rule}")
+}
+
 /// The lowest bit of those at which a row leaves: the step of the waterfall at which it does. DataFusion's simplifier takes a minus
 /// for a bitwise not, and makes `x & -x` a 0.
 pub(super) const FIRST: &str = "(leaving & (0 - leaving))";
@@ -122,12 +127,18 @@ impl Judge {
             let Some(target) = step.rule.as_ref().and_then(|r| r.column.as_deref()).map(quote) else { continue };
             let kept: Vec<_> = columns.iter().filter(|c| **c != target).cloned().collect();
             let flag = quote(&format!("repaired {}", step.name));
-            let new = &step.expression;
+            let (new, old) = (&step.expression, quote(&old(&step.name)));
+            let changes = format!("coalesce(({new}) IS DISTINCT FROM {target}, false)");
+            // The owner's id of a customer stands in no clean table.
+            let was = match target == quote("customer_id") {
+                true => "arrow_cast(NULL, 'Utf8')".to_owned(),
+                false => format!("CASE WHEN {changes} THEN CAST({target} AS VARCHAR) END"),
+            };
             query = format!(
-                "SELECT {}, ({new}) AS {target}, coalesce(({new}) IS DISTINCT FROM {target}, false) AS {flag} FROM ({query})",
+                "SELECT {}, ({new}) AS {target}, {changes} AS {flag}, {was} AS {old} FROM ({query})",
                 kept.join(", ")
             );
-            columns.push(flag);
+            columns.extend([flag, old]);
         }
         let computed = |c: &Computed| {
             let given = c.given.filter(|(column, _)| mapping.has(column)).map(|(_, expression)| expression);
@@ -186,6 +197,7 @@ impl Judge {
             asked.extend(formula::names(prefer)?);
         }
         let mut columns: Vec<String> = ["_locator", "_defect", "repaired", "after"].map(str::to_owned).into();
+        columns.extend(self.repairs.iter().map(|name| quote(&old(name))));
         columns.extend(self.mapping.records());
         let given = |m: &&Mapped| m.available || asked.contains(&m.column.name);
         columns.extend(self.mapping.columns.iter().filter(given).map(|m| quote(&m.column.name)));

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, ops::ControlFlow, sync::Arc};
 
 use datafusion::{
-    arrow::datatypes::{DataType, Schema},
+    arrow::datatypes::{DataType, Field, Schema},
     logical_expr::Expr,
     prelude::DataFrame,
     sql::sqlparser::{
@@ -21,9 +21,9 @@ use tessera_contract::{
     table::{Column, Kind},
 };
 use tessera_engine::{
-    formula::{quote, text},
+    formula::{self, quote, text},
     record,
-    source::RECORD,
+    source::{LOCATOR, RECORD, ROW, row_number},
 };
 
 use crate::{Night, StageError};
@@ -158,6 +158,8 @@ async fn map_feed(
     let raw: Vec<String> = owners.fields().iter().map(|f| f.name().clone()).collect();
     // To ask what an expression gives, no row is needed.
     let source = night.engine.none(Arc::clone(&owners))?;
+    let fields = owners.fields().iter().cloned().chain([Arc::new(Field::new(LOCATOR, DataType::Int64, false))]);
+    let numbered = night.engine.none(Arc::new(Schema::new(fields.collect::<Vec<_>>())))?;
 
     let mut wanted: Vec<Column> = entity.columns().iter().map(|c| Column::new(c.name, c.kind, c.description)).collect();
     wanted.extend(night.project.further_columns(entity));
@@ -191,12 +193,19 @@ async fn map_feed(
             columns.push(Mapped { column, expression, unparsable: None, lossy: None, absent, available });
             continue;
         };
-        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", &source)]).await;
+        let counts = formula::names(&from).is_ok_and(|names| names.contains(ROW));
+        if counts && settings.query.is_some() {
+            wrong.push((place, format!("the rows of a query have no {ROW} in a file")));
+            continue;
+        }
+        let from = if counts { formula::with_word(&from, ROW, &row_number())? } else { from };
+        let rows = if counts { &numbered } else { &source };
+        let probe = night.over(&format!("SELECT ({from}) AS x FROM source"), &[("source", rows)]).await;
         let kind = match probe {
             Ok(frame) => {
-                used.extend(
-                    frame.logical_plan().expressions().iter().flat_map(Expr::column_refs).map(|c| c.name.clone()),
-                );
+                let names = frame.logical_plan().expressions();
+                let names = names.iter().flat_map(Expr::column_refs).map(|c| c.name.clone());
+                used.extend(names.filter(|name| name != LOCATOR));
                 frame.schema().field(0).data_type().clone()
             }
             Err(error) => {

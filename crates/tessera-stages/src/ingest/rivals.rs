@@ -198,12 +198,12 @@ impl Census {
             (Some(again), Some(hash)) => {
                 let event = judge.entity.event_time();
                 let query = format!(
-                    "SELECT r.*, k.h IS NOT NULL AS again FROM known AS k RIGHT JOIN rows AS r \
+                    "SELECT r.*, k.h IS NOT NULL AS _again FROM known AS k RIGHT JOIN rows AS r \
                      ON k.h = r.{hash} AND k.at IS NOT DISTINCT FROM r.{event}"
                 );
                 night.over(&query, &[("rows", contested), ("known", again)]).await?
             }
-            _ => night.over("SELECT *, false AS again FROM rows", &[("rows", contested)]).await?,
+            _ => night.over("SELECT *, false AS _again FROM rows", &[("rows", contested)]).await?,
         };
         let available = judge.mapping.columns.iter().filter(|m| m.available);
         let columns: Vec<String> = available.map(|m| quote(&m.column.name)).collect();
@@ -220,9 +220,9 @@ impl Census {
             let reached = format!("mask & {} = 0 AND NOT later", bits(&judge.steps[..compare.bit], Step::turns_away));
             let by = compare.by.join(", ");
             format!(
-                "SELECT {others}mask + CASE WHEN reached AND (again OR place > 1) THEN {} ELSE 0 END AS mask FROM \
-                 (SELECT *, row_number() OVER (PARTITION BY reached, {by} ORDER BY {}) AS place FROM \
-                 (SELECT *, {reached} AS reached FROM ({query})))",
+                "SELECT {others}mask + CASE WHEN _reached AND (_again OR _place > 1) THEN {} ELSE 0 END AS mask FROM \
+                 (SELECT *, row_number() OVER (PARTITION BY _reached, {by} ORDER BY {}) AS _place FROM \
+                 (SELECT *, {reached} AS _reached FROM ({query})))",
                 1_i64 << compare.bit,
                 order.join(", ")
             )

@@ -6,14 +6,14 @@ use tessera_engine::{
     buckets::Buckets,
     columns::as_column,
     formula::{quote, text},
-    source::{RECORD, ROW_BITS},
+    source::{RECORD, ROW_BITS, row_number},
     write::{Lifetime, Route},
 };
 
 use super::{
     Judge,
     arrivals::{keeps_waiting, reads_all, seen, waiting},
-    judge::FIRST,
+    judge::{FIRST, old},
     waterfall::{self, Compare, Step},
 };
 use crate::{Night, Source, StageError, rows};
@@ -45,6 +45,7 @@ pub(super) async fn routes(
     };
     let warned = waterfall::bits(&judge.steps, |s| s.severity == Severity::Warn);
     let repairs: String = judge.repairs.iter().map(|n| format!(", {}", text(n))).collect();
+    let before: String = judge.repairs.iter().map(|name| format!(", {}", quote(&old(name)))).collect();
     let key = match naming || judge.asks {
         true => "account_key",
         false => "coalesce(account_key, customer_key(customer_id))",
@@ -52,6 +53,8 @@ pub(super) async fn routes(
     let clean_columns = |c: &Column| match c.name.as_str() {
         "repaired_by" if judge.repairs.is_empty() => "NULL".to_owned(),
         "repaired_by" => format!("rule_names(repaired{repairs})"),
+        "repaired_from" if judge.repairs.is_empty() => "NULL".to_owned(),
+        "repaired_from" => format!("rule_names(repaired{before})"),
         "warned_by" if warned == 0 => "NULL".to_owned(),
         "warned_by" => format!("rule_names(mask & {warned}{})", names(&|s| s.severity == Severity::Warn)),
         "quantity" if entity == Entity::Transactions => "abs(quantity)".to_owned(),
@@ -68,7 +71,7 @@ pub(super) async fn routes(
         "source" => text(entity.name()),
         "feed" => feeds.clone(),
         "file" => files.clone(),
-        "row" => format!("_locator & {}", (1_i64 << ROW_BITS) - 1),
+        "row" => row_number(),
         "disposition" => format!(
             "CASE WHEN {FIRST} & {merge} <> 0 THEN 'merged' WHEN {FIRST} & {supersede} <> 0 THEN 'superseded' \
              ELSE 'quarantined' END"

@@ -30,13 +30,18 @@ impl Step {
     /// Whether the step compares rows with one another.
     #[must_use]
     pub fn compares(&self) -> bool {
-        self.skipped.is_none() && matches!(self.severity, Severity::Merge | Severity::Supersede)
+        self.skipped.is_none() && matches!(self.severity, Severity::Merge | Severity::Supersede) && !self.checks()
     }
 
     /// Whether the step looks at a row by itself, or at whether its customer is known.
     #[must_use]
     pub fn checks(&self) -> bool {
-        matches!(self.severity, Severity::Quarantine | Severity::Fail | Severity::Warn)
+        match self.severity {
+            Severity::Quarantine | Severity::Fail | Severity::Warn => true,
+            // What repeats another row may be told by the row itself.
+            Severity::Merge => self.rule.as_ref().is_some_and(|rule| rule.by.is_empty()),
+            Severity::Repair | Severity::Supersede => false,
+        }
     }
 
     /// Whether the step changes a value.

@@ -1,5 +1,6 @@
 //! What is measured of an entity, beside what SQL can say of its clean rows: of its files, its ledger and its quarantine.
 
+use datafusion::prelude::DataFrame;
 use tessera_contract::{Entity, Measure};
 use tessera_engine::formula::text;
 
@@ -14,6 +15,7 @@ pub(super) async fn measured(night: &Night<'_>, entity: Entity, measure: Measure
     match measure {
         Measure::FilesGone => files_gone(night, entity).await,
         Measure::ColumnsGone => columns_gone(night, entity).await,
+        Measure::ColumnsNew => columns_new(night, entity).await,
         Measure::QuarantinedShare => quarantined(night, entity, false).await,
         Measure::QuarantinedShareOfNew => quarantined(night, entity, true).await,
         Measure::QuarantinedShareOfFile => quarantined_of_file(night, entity).await,
@@ -117,6 +119,46 @@ async fn columns_gone(night: &Night<'_>, entity: Entity) -> Result<Option<Found>
     Ok(Some(Found { value: found.len() as f64, told }))
 }
 
+async fn columns_new(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let Some(previous) = night.previous.get("inputs") else { return Ok(None) };
+    let query = |table: &str| {
+        format!(
+            "SELECT coalesce(feed, '') AS feed, file, columns FROM {table} WHERE source = {} AND columns IS NOT NULL ORDER BY feed, file",
+            text(entity.name())
+        )
+    };
+    let read = async |table: &str, frame: &DataFrame| {
+        let batch = rows::collect(night.over(&query(table), &[(table, frame)]).await?).await?;
+        let mut all: Vec<(String, String, Vec<String>)> = Vec::new();
+        let (feeds, files) = (rows::texts(&batch, "feed")?, rows::texts(&batch, "file")?);
+        for ((feed, file), columns) in feeds.into_iter().zip(files).zip(rows::texts(&batch, "columns")?) {
+            let columns = serde_json::from_str(&columns.unwrap_or_default()).unwrap_or_default();
+            all.push((feed.unwrap_or_default(), file.unwrap_or_default(), columns));
+        }
+        Ok::<_, StageError>(all)
+    };
+    let (before, now) = (read("previous", previous).await?, read("inputs", night.input("inputs")?).await?);
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (feed, file, columns) in &now {
+        let mut of_feed = before.iter().filter(|(other, ..)| other == feed).peekable();
+        if of_feed.peek().is_none() {
+            continue;
+        }
+        let known: Vec<&String> = of_feed.flat_map(|(.., columns)| columns).collect();
+        for column in columns.iter().filter(|column| !known.contains(column)) {
+            if !found.iter().any(|(other, _)| other == column) {
+                found.push((column.clone(), file.clone()));
+            }
+        }
+    }
+    let names: Vec<String> = found.iter().map(|(column, file)| format!("{column} ({file})")).collect();
+    let told = match found.is_empty() {
+        true => String::new(),
+        false => format!("{entity} begin with the night of {} to have the columns {}", night.as_of, listed(&names)),
+    };
+    Ok(Some(Found { value: found.len() as f64, told }))
+}
+
 async fn quarantined(night: &Night<'_>, entity: Entity, new: bool) -> Result<Option<Found>, StageError> {
     if new && night.parent.is_none() {
         return Ok(None);
@@ -158,6 +200,21 @@ async fn quarantined_of_file(night: &Night<'_>, entity: Entity) -> Result<Option
     let (file, rule, most) = (word("file")?, word("rule")?, first(&batch, "most")?);
     let told = format!("{} of the rows of {file} are quarantined, most of them by {rule} ({most})", percent(share));
     Ok(Some(Found { value: share, told }))
+}
+
+/// The share of the rows that fail a rule, whether or not they left at an earlier one.
+pub(super) async fn failing(night: &Night<'_>, entity: Entity, rule: &str) -> Result<Option<Found>, StageError> {
+    let query = format!(
+        "SELECT r.rows_failed AS failed, t.rows_in - t.rows_after_as_of AS n FROM ledger AS r JOIN ledger AS t ON r.source = t.source \
+         WHERE r.source = {} AND r.rule = {} AND t.step = 0",
+        text(entity.name()),
+        text(rule)
+    );
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    let (failed, all) = (first(&batch, "failed")?, first(&batch, "n")?);
+    let value = failed as f64 / all as f64;
+    let told = format!("{} of the rows of {entity} fail {rule} ({failed} of {all})", percent(value));
+    Ok((all > 0).then_some(Found { value, told }))
 }
 
 async fn kept(night: &Night<'_>, entity: Entity, what: &str) -> Result<Option<Found>, StageError> {

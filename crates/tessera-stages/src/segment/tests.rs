@@ -1,8 +1,10 @@
+use tessera_contract::Scaling;
+
 use super::*;
 use crate::testing::{self, Given};
 
 fn axis(feature: &str) -> Axis {
-    Axis { feature: feature.to_owned(), scaling: Scaling::None, mean: 0.0, scale: 1.0 }
+    Axis::new(feature, Part::Number(Scaling::None))
 }
 
 #[test]
@@ -66,5 +68,81 @@ async fn two_groups_are_found() {
     1          | frequency    | -0.98059  | 1.563769 | 0.750024 | log1p
     1          | monetary     | -0.999515 | 4.60567  | 2.211614 | log1p
     1          | recency_days | 0.997086  | 3.33363  | 1.974602 | log1p
+    ");
+}
+
+/// A shop's customers by what they are: a text, a giant, somebody who said nothing, and a scale whose items do not go together.
+#[tokio::test]
+async fn texts_giants_and_silence_have_their_place_in_the_model() {
+    let features = "
+        customer_key | monetary | country | income | calm_a | calm_b | calm | kind_a | kind_b | kind
+        A            | 1        | DE      | 10     | 1      | 5      | 3    | 1      | 1      | 1
+        B            | 2        | DE      | 20     | 5      | 1      | 3    | 5      | 4      | 4.5
+        C            | 3        | AT      |        | 2      | 4      | 3    | 2      | 2      | 2
+        D            | 4        | AT      | 30     | 4      | 3      | 3.5  | 4      | 4      | 4
+        E            | 5        | CH      | 40     | 3      | 3      | 3    | 3      | 2      | 2.5
+        F            | 9000     |         | 50     | 2      | 3      | 2.5  | 2      | 3      | 2.5";
+    let scale =
+        |name: &str| format!("[scales.{name}]\nitems = [\"a\", \"b\"]\nrange = [1, 5]\ndescription = \"{name}\"\n");
+    let project = format!(
+        "[sources.transactions]\nurl = \"transactions.csv\"\n[segmentation]\nk = 2\nwithout = [\"sensitive\"]\n\
+         features = [\"monetary\", \"country\", \"income\", \"calm\", \"kind\", \"gender\"]\n\
+         [features.monetary]\nwinsorise = 0.1\nscaling = \"none\"\n[features.gender]\nenabled = true\n[features.country]\nenabled = true\ncategories = 2\n\
+         [features.income]\nenabled = true\nimpute = \"median\"\nscaling = \"none\"\n{}{}",
+        scale("calm"),
+        scale("kind"),
+    );
+    let given = Given {
+        project: &project,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", features)],
+        previous: &[],
+        looks_at: &[
+            ("segments", "customer_key imputed"),
+            ("model", "segment_id feature category transform low high imputed known_share mean"),
+            (
+                "feature_report",
+                "feature clustered_on reason customers coverage distinct_values median nearest correlation alpha",
+            ),
+        ],
+    };
+    let found = testing::check(&STAGE, given).await;
+    let told: Vec<&str> =
+        found.lines().filter(|line| !line.contains("no source gives") && !line.starts_with("1  ")).collect();
+    insta::assert_snapshot!(told.join("\n"), @r"
+    segments
+    customer_key | imputed
+    A            | 0
+    B            | 0
+    C            | 1
+    D            | 0
+    E            | 0
+    F            | 1
+
+    model
+    segment_id | feature  | category | mean | transform | low | high   | imputed | known_share
+    0          | country  |          | 0.2  | other     |     |        |         | 0.833333
+    0          | country  | AT       | 0.4  | one_hot   |     |        |         | 0.833333
+    0          | country  | DE       | 0.4  | one_hot   |     |        |         | 0.833333
+    0          | income   |          | 30   | none      |     |        | 30      | 0.833333
+    0          | kind     |          | 2.75 | none      |     |        |         | 1
+    0          | monetary |          | 753  | none      | 1.5 | 4502.5 |         | 1
+
+    feature_report
+    feature                 | clustered_on | reason                                                                        | customers | coverage | distinct_values | median | nearest  | correlation | alpha
+    average_order_value     | false        | it is made of frequency                                                       | 0         | 0        | 0               |        |          |             |
+    calm                    | false        | its items do not go together: Cronbach's α is -17.67, and 0.6 is asked        | 6         | 1        | 3               | 3      | income   | -0.447214   | -17.666667
+    calm_a                  | false        |                                                                               | 6         | 1        | 5               | 2.5    | kind_a   | 1           |
+    calm_b                  | false        |                                                                               | 6         | 1        | 4               | 3      | kind     | -0.954864   |
+    country                 | true         |                                                                               | 5         | 0.833333 | 3               |        |          |             |
+    income                  | true         | it says what monetary says (rank correlation 1.00): together they count twice | 5         | 0.833333 | 5               | 30     | monetary | 1           |
+    interpurchase_mean_days | false        | it is made of order_gap_mean_days                                             | 0         | 0        | 0               |        |          |             |
+    kind                    | true         |                                                                               | 6         | 1        | 5               | 2.5    | calm_a   | 0.955882    | 0.915423
+    kind_a                  | false        |                                                                               | 6         | 1        | 5               | 2.5    | calm_a   | 1           |
+    kind_b                  | false        |                                                                               | 6         | 1        | 4               | 2.5    | kind     | 0.940403    |
+    monetary                | true         | it says what income says (rank correlation 1.00): together they count twice   | 6         | 1        | 6               | 3.5    | income   | 1           |
+    spend_trend             | false        | it is made of spend_last90                                                    | 0         | 0        | 0               |        |          |             |
+    tenure_days             | false        | it is made of first_order_days                                                | 0         | 0        | 0               |        |          |             |
     ");
 }

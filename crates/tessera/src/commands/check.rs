@@ -4,7 +4,7 @@ use anyhow::Result;
 use tessera_contract::{AsOf, Entity};
 use tessera_stages::{Night, ingest};
 
-use crate::{chain, context::Context, show, sources};
+use crate::{chain, context::Context, errors::Usage, show, sources};
 
 /// Opens every source and plans every expression; prints the mapping and what will not be available.
 pub async fn check(context: &Context) -> Result<()> {
@@ -18,6 +18,7 @@ pub async fn check(context: &Context) -> Result<()> {
     let night = Night { sources: &sources, ..sources::nothing(context, &engine, as_of) };
     println!("project {} ({}, {})", project.project.name, project.project.timezone, project.project.currency);
     println!("lake    {}", context.lake.url());
+    let mut unread = Vec::new();
     for source in &sources {
         let entity = source.entity;
         let rows: Vec<_> = source.feeds.iter().filter_map(|feed| feed.rows.clone()).collect();
@@ -37,6 +38,10 @@ pub async fn check(context: &Context) -> Result<()> {
                     continue;
                 };
                 let understood = preview.and_then(|p| p.columns.iter().find(|c| c.name == name));
+                let essential = entity.column(&name).is_some_and(|column| column.essential);
+                if essential && understood.is_some_and(|u| u.known == 0 && u.unread > 0) {
+                    unread.push(format!("{called}.{name}"));
+                }
                 let read = understood.map_or(String::new(), |u| u.known.to_string());
                 let example = understood.and_then(|u| u.example.clone()).unwrap_or_default();
                 table.add_row([name.as_str(), &show::printable(&from), &read, &show::printable(&example)]);
@@ -66,6 +71,13 @@ pub async fn check(context: &Context) -> Result<()> {
         }
     }
     super::night::whole_scans(context, as_of).await?;
+    if !unread.is_empty() {
+        let problem = format!(
+            "of {} no value of the first rows could be read, and a night would set all of them aside: see what was looked at above",
+            unread.join(", ")
+        );
+        return Err(Usage(problem).into());
+    }
     println!("the project file is valid and every source opens");
     Ok(())
 }

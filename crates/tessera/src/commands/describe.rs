@@ -3,10 +3,16 @@
 use anyhow::Result;
 use tessera_contract::{Entity, Project, Severity, tables as contract};
 
+mod reference;
+
 use crate::{cli::Common, errors::Usage};
 
-/// Prints the JSON Schema of the project file.
-pub fn schema() -> Result<()> {
+/// Prints the JSON Schema of the project file, or the reference that is made of it.
+pub fn schema(markdown: bool) -> Result<()> {
+    if markdown {
+        print!("{}", reference::reference(&Project::schema(), &tessera_contract::DEFAULTS.parse()?));
+        return Ok(());
+    }
     println!("{}", serde_json::to_string_pretty(&Project::schema())?);
     Ok(())
 }
@@ -76,11 +82,15 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
         return Ok(text);
     }
     line("### snapshots\n\nOne row per run that was published or held; the audit trail. Not partitioned.\n".into());
-    line("## Features\n\n| feature | criterion | over | unit | scaling | meaning |\n|---|---|---|---|---|---|".into());
+    line("## Features\n\n| feature | criterion | over | window | unit | scaling | meaning |\n|---|---|---|---|---|---|---|".into());
     for (name, f) in project.enabled_features() {
         let criterion = format!("{:?}", f.criterion).to_lowercase();
         let scaling = format!("{:?}", f.scaling).to_lowercase();
-        line(format!("| {name} | {criterion} | {} | {} | {scaling} | {} |", f.over, f.unit, f.description));
+        let window = match (&f.window, &f.lag) {
+            (Some(window), Some(lag)) => format!("{window}, ending {lag} before"),
+            (window, _) => window.clone().unwrap_or_default(),
+        };
+        line(format!("| {name} | {criterion} | {} | {window} | {} | {scaling} | {} |", f.over, f.unit, f.description));
     }
     line("\n## KPIs\n\n| KPI | numerator | denominator | unit | meaning |\n|---|---|---|---|---|".into());
     for (name, k) in project.enabled_kpis() {
@@ -101,7 +111,7 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
         for (name, r) in project.rules(entity) {
             let severity = format!("{:?}", r.severity).to_lowercase();
             let what = match r.severity {
-                Severity::Merge | Severity::Supersede => format!("by {}", r.by.join(", ")),
+                Severity::Merge | Severity::Supersede if !r.by.is_empty() => format!("by {}", r.by.join(", ")),
                 _ => format!("`{}`", r.expression.replace('|', "\\|")),
             };
             line(format!("| {name} | {entity} | {severity} | {} | {what} | {} |", r.order, r.description));
@@ -109,10 +119,11 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
     }
     line("\n## Checks of the night's rows\n\n| check | of | what | passes | meaning |\n|---|---|---|---|---|".into());
     for (name, c) in project.checks() {
-        let what = match (&c.expression, c.days) {
-            (Some(sql), Some(days)) => format!("`{}` of {days} days", sql.replace('|', "\\|")),
-            (Some(sql), None) => format!("`{}`", sql.replace('|', "\\|")),
-            (None, _) => "measured".to_owned(),
+        let what = match (&c.expression, c.days, &c.rule) {
+            (Some(sql), Some(days), _) => format!("`{}` of {days} days", sql.replace('|', "\\|")),
+            (Some(sql), None, _) => format!("`{}`", sql.replace('|', "\\|")),
+            (None, _, Some(rule)) => format!("share of rows that fail {rule}"),
+            (None, ..) => "measured".to_owned(),
         };
         let share = |word: &str, bound: Option<f64>| bound.map(|b| format!("{word} {b}"));
         let bounds = [

@@ -49,6 +49,14 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
     show::rows(frame, format).await
 }
 
+/// Answers a query of ours over all tables, those with personal data among them.
+pub async fn personal(context: &Context, query: &str, scope: &Scope, format: Rows) -> Result<()> {
+    let engine = context.engine(None, "_tessera/scratch").await?;
+    let frames = frames(context, &engine, reader::tables(context, scope).await?, true)?;
+    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    show::rows(engine.sql(query, &named, &Words::none()).await?, format).await
+}
+
 /// The tables by name, as far as they may be seen.
 fn frames(context: &Context, engine: &Engine, found: Vec<Found>, restricted: bool) -> Result<Vec<(String, DataFrame)>> {
     let known = tables::all(&context.project);
