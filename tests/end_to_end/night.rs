@@ -315,7 +315,7 @@ fn a_gate_holds_a_night() {
         complaint(&held).starts_with("error: the night of 2026-01-01 is held: silhouette of model is 0."),
         "{held:?}"
     );
-    assert!(held.stderr.contains("the last published snapshot stays current"), "{held:?}");
+    assert!(held.stderr.contains("what was published before stays current"), "{held:?}");
     assert_eq!(project.tessera(&strict).code, 3, "held again, without being computed again");
     assert_eq!(project.ok(&["sql", "SELECT * FROM segments ORDER BY customer_key", "--format", "csv"]), before);
 

@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Entity, table::Kind};
+use crate::{Entity, as_of::Length, table::Kind};
 
 /// What happens to a row of which a rule's expression is not true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -255,7 +255,8 @@ pub struct Feature {
     /// SQL. Over transactions, `purchase` (not a return), `gross` and `amount` may be used beside the canonical columns, and
     /// `offered_share`, the share of the lines of the row's category and month that went at a discount.
     pub expression: String,
-    /// Aggregates are over the rows of so long before the night: "90 days", "12 months". Absent, over all rows.
+    /// Aggregates are over the rows of so long before the night: "90 days", "12 months", from a midnight of the project's zone on.
+    /// Absent, over all rows.
     #[serde(default)]
     pub window: Option<String>,
     /// The window ends so long before the night: with `window = "90 days"` and `lag = "90 days"`, the 90 days before the last 90.
@@ -311,7 +312,7 @@ impl Feature {
     pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
         for (key, given) in [("window", &self.window), ("lag", &self.lag)] {
             if let Some(text) = given
-                && length(text).is_none()
+                && Length::parse(text).is_none()
             {
                 return Some((
                     key,
@@ -335,16 +336,6 @@ impl Feature {
     }
 }
 
-/// A length of time such as `90 days`, as SQL has it.
-#[must_use]
-pub fn length(text: &str) -> Option<String> {
-    let (number, unit) = text.trim().split_once(' ')?;
-    let number: u32 = number.parse().ok().filter(|n| (1..=36_500).contains(n))?;
-    let unit = unit.trim().trim_end_matches('s');
-    let unit = ["hour", "day", "week", "month", "year"].into_iter().find(|known| *known == unit)?;
-    Some(format!("{number} {unit}s"))
-}
-
 /// A scale: a psychographic score that is the mean of the answers to several items of a survey. It becomes a feature per item and
 /// one of the scale.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -357,6 +348,9 @@ pub struct Scale {
     pub reversed: Vec<String>,
     /// The lowest and the highest score of an item.
     pub range: (f64, f64),
+    /// The column of customers that says whether they agree to its use, for the scale and its items.
+    #[serde(default)]
+    pub consent: Option<String>,
     /// The Cronbach's α (1951) below which the scale is not clustered on.
     #[serde(default = "acceptable")]
     pub min_alpha: f64,
@@ -394,7 +388,7 @@ impl Scale {
             winsorise: 0.0,
             categories: five(),
             privacy: Closeness::Personal,
-            consent: None,
+            consent: self.consent.clone(),
             description,
             enabled: true,
         };

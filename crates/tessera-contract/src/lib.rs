@@ -11,7 +11,7 @@ pub mod project;
 pub mod table;
 pub mod tables;
 
-pub use as_of::{AsOf, AsOfError};
+pub use as_of::{AsOf, AsOfError, Length};
 pub use catalogue::{
     Check, Closeness, Criterion, Feature, Impute, Interval, Kpi, Measure, Rule, Scale, Scaling, Severity, ValueType,
 };

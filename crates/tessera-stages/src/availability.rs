@@ -67,7 +67,8 @@ impl Availability {
                 }
                 let over = &feature.over;
                 let why = match Entity::ALL.into_iter().find(|e| e.name() == *over) {
-                    None => words.iter().find(|w| missing.contains_key(*w)).map(|w| format!("it is made of {w}")),
+                    // Why the first of what it is made of is not there.
+                    None => words.iter().find_map(|word| missing.get(word)).cloned(),
                     Some(entity) if self.of(entity).is_none() => Some(format!("no source gives {over}")),
                     Some(entity) => {
                         let column = self.absent(entity).into_iter().find(|column| words.contains(*column));

@@ -22,7 +22,7 @@ use datafusion::{
     prelude::{DataFrame, Expr, lit},
 };
 use futures::FutureExt;
-use tessera_contract::{AsOf, Entity, Feature, catalogue, project::Population, table::Kind};
+use tessera_contract::{AsOf, Entity, Feature, Length, project::Population, table::Kind};
 use tessera_engine::{
     formula::{self, Words, quote},
     partial::{Entry, Partial, Reach},
@@ -201,17 +201,19 @@ async fn relation_of(
     night.over(&query, &[("rows", &rows)]).await
 }
 
-/// The expression of a feature over rows, its window included.
-fn expression(night: &Night<'_>, entity: Entity, feature: &Feature) -> Result<String, String> {
-    let Some(window) = feature.window.as_deref().and_then(catalogue::length) else {
-        return Ok(feature.expression.clone());
-    };
+/// The expression of a feature over rows as a night reads it, its window included.
+fn expression(night: &Night<'_>, entity: Entity, feature: &Feature, as_of: AsOf) -> Result<String, String> {
+    let (project, length) = (night.project, |text: &Option<String>| text.as_deref().and_then(Length::parse));
+    let Some(window) = length(&feature.window) else { return Ok(feature.expression.clone()) };
+    let lag = length(&feature.lag);
     let event = entity.event_time();
-    let condition = match feature.lag.as_deref().and_then(catalogue::length) {
-        None => format!("{event} >= as_of - INTERVAL '{window}'"),
-        Some(lag) => {
-            format!("{event} >= as_of - INTERVAL '{lag}' - INTERVAL '{window}' AND {event} < as_of - INTERVAL '{lag}'")
-        }
+    let at = |lengths: &[Length]| {
+        let micros = as_of.before(lengths, &project.project.timezone).map_err(|e| e.to_string())?;
+        Ok::<_, String>(format!("arrow_cast({micros}, 'Timestamp(µs, \"UTC\")')"))
+    };
+    let condition = match lag {
+        None => format!("{event} >= {}", at(&[window])?),
+        Some(lag) => format!("{event} >= {} AND {event} < {}", at(&[lag, window])?, at(&[lag])?),
     };
     let state = night.engine.session().state();
     let known = |name: &str| state.aggregate_functions().contains_key(name);
@@ -259,8 +261,8 @@ fn split(
             place: place(name),
             problem: format!("`{}`: {}", feature.expression, crate::in_short(e)),
         };
-        let expression = expression(night, entity, feature).map_err(|e| wrong(&e))?;
-        let tonight = bound(&expression, as_of).map_err(|e| wrong(&e))?;
+        let reads = |as_of| expression(night, entity, feature, as_of).map_err(|e| wrong(&e));
+        let tonight = bound(&reads(as_of)?, as_of).map_err(|e| wrong(&e))?;
         let parsed = engine.session().parse_sql_expr(&tonight, schema).map_err(|e| wrong(&e))?;
         if let Some(column) = loose(&parsed).map_err(|e| wrong(&e))? {
             return Err(wrong(&format!(
@@ -272,11 +274,13 @@ fn split(
             name => absent.contains(&name),
         };
         let is_absent = parsed.column_refs().iter().any(|column| asked(&column.name));
-        let whole = match is_absent {
-            true => typed(feature, "NULL"),
-            false => typed(feature, &value(feature, true, &format!("({expression})"))),
+        let text = |as_of| {
+            let whole = match is_absent {
+                true => typed(feature, "NULL"),
+                false => typed(feature, &value(feature, true, &format!("({})", reads(as_of)?))),
+            };
+            bound(&whole, as_of).map_err(|e| wrong(&e))
         };
-        let text = |as_of| bound(&whole, as_of).map_err(|e| wrong(&e));
         entries.push(Entry {
             name: (*name).to_owned(),
             tonight: text(as_of)?,

@@ -159,9 +159,11 @@ fn temporary(error: &DataFusionError) -> bool {
 fn hint(error: &anyhow::Error) -> Option<String> {
     for cause in error.chain() {
         if let Some(held) = cause.downcast_ref::<Held>() {
+            let of_segments = ["of segment", "of model"].iter().any(|scope| held.gates.contains(scope));
+            let few = if of_segments { "; few customers make few segments (segmentation.min_k and max_k)" } else { "" };
             return Some(format!(
-                "the last published snapshot stays current; look at the candidate with `tessera snapshots show {}`, and at \
-                 [quality.checks] and [validation.gates] of the project file if the gate is too strict; few customers make few segments (segmentation.min_k and max_k)",
+                "what was published before stays current; look at the candidate with `tessera snapshots show {}`, and at \
+                 [quality.checks], [validation.gates] and the KPI's own entry of the project file if the gate is too strict{few}",
                 held.snapshot_id
             ));
         }

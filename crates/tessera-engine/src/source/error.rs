@@ -161,9 +161,11 @@ impl SourceError {
                 "ask the system that writes it to send the file again, or take the source out of the project file"
                     .into()
             }
-            Self::DuplicateColumn { .. } | Self::UnnamedColumn { .. } => {
-                "name each column once in the file's header".into()
+            Self::UnnamedColumn { .. } => {
+                "set skip_lines if the header stands further down; otherwise name each column once in the file's header"
+                    .into()
             }
+            Self::DuplicateColumn { .. } => "name each column once in the file's header".into(),
             Self::ReservedColumn { .. } => {
                 "rename the column: `_locator`, `_defect`, `_record` and `_file` say where a row stands and what it is"
                     .into()

@@ -482,7 +482,7 @@ async fn what_is_no_source_is_told_with_a_remedy() {
     check(
         &[("a.csv", b"id,,n\n1,x,2\n")],
         Format::Csv,
-        "memory:///in/a.csv, line 1: column 2 of the header has no name\nhint: name each column once in the file's header",
+        "memory:///in/a.csv, line 1: column 2 of the header has no name\nhint: set skip_lines if the header stands further down; otherwise name each column once in the file's header",
     )
     .await;
     let cut = &gzip(b"id\n1\n2\n3\n")[..20];

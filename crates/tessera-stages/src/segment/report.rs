@@ -57,9 +57,13 @@ impl<'a> Report<'a> {
                     refused.entry(name).or_insert(why);
                 }
                 None => {
-                    refused
-                        .entry(name)
-                        .or_insert_with(|| "too few answer every item: it has no Cronbach's α".to_owned());
+                    let known =
+                        |item: &&String| known.numbers.get(*item).is_some_and(|all| all.iter().any(Option::is_some));
+                    let why = match feature.items.iter().find(|item| !known(item)) {
+                        Some(item) => format!("nobody answered its item {item}"),
+                        None => "too few answer every item: it has no Cronbach's α".to_owned(),
+                    };
+                    refused.entry(name).or_insert(why);
                 }
             }
         }

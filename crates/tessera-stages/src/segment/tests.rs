@@ -131,18 +131,14 @@ async fn texts_giants_and_silence_have_their_place_in_the_model() {
 
     feature_report
     feature                 | clustered_on | reason                                                                        | customers | coverage | distinct_values | median | nearest  | correlation | alpha
-    average_order_value     | false        | it is made of frequency                                                       | 0         | 0        | 0               |        |          |             |
     calm                    | false        | its items do not go together: Cronbach's α is -17.67, and 0.6 is asked        | 6         | 1        | 3               | 3      | income   | -0.447214   | -17.666667
     calm_a                  | false        |                                                                               | 6         | 1        | 5               | 2.5    | kind_a   | 1           |
     calm_b                  | false        |                                                                               | 6         | 1        | 4               | 3      | kind     | -0.954864   |
     country                 | true         |                                                                               | 5         | 0.833333 | 3               |        |          |             |
     income                  | true         | it says what monetary says (rank correlation 1.00): together they count twice | 5         | 0.833333 | 5               | 30     | monetary | 1           |
-    interpurchase_mean_days | false        | it is made of order_gap_mean_days                                             | 0         | 0        | 0               |        |          |             |
     kind                    | true         |                                                                               | 6         | 1        | 5               | 2.5    | calm_a   | 0.955882    | 0.915423
     kind_a                  | false        |                                                                               | 6         | 1        | 5               | 2.5    | calm_a   | 1           |
     kind_b                  | false        |                                                                               | 6         | 1        | 4               | 2.5    | kind     | 0.940403    |
     monetary                | true         | it says what income says (rank correlation 1.00): together they count twice   | 6         | 1        | 6               | 3.5    | income   | 1           |
-    spend_trend             | false        | it is made of spend_last90                                                    | 0         | 0        | 0               |        |          |             |
-    tenure_days             | false        | it is made of first_order_days                                                | 0         | 0        | 0               |        |          |             |
     ");
 }

@@ -39,7 +39,7 @@ pub async fn check(context: &Context) -> Result<()> {
                 };
                 let understood = preview.and_then(|p| p.columns.iter().find(|c| c.name == name));
                 let essential = entity.column(&name).is_some_and(|column| column.essential);
-                if essential && understood.is_some_and(|u| u.known == 0 && u.unread > 0) {
+                if essential && understood.is_some_and(|u| 4 * u.unread > u.known + u.unread) {
                     unread.push(format!("{called}.{name}"));
                 }
                 let read = understood.map_or(String::new(), |u| u.known.to_string());
@@ -73,7 +73,8 @@ pub async fn check(context: &Context) -> Result<()> {
     super::night::whole_scans(context, as_of).await?;
     if !unread.is_empty() {
         let problem = format!(
-            "of {} no value of the first rows could be read, and a night would set all of them aside: see what was looked at above",
+            "of {} more than a quarter of the values of the first rows could not be read, and a night would set these rows aside: see \
+             what was looked at above",
             unread.join(", ")
         );
         return Err(Usage(problem).into());

@@ -83,14 +83,18 @@ pub fn dictionary(project: &Project, name: Option<&str>) -> Result<String> {
     }
     line("### snapshots\n\nOne row per run that was published or held; the audit trail. Not partitioned.\n".into());
     line("## Features\n\n| feature | criterion | over | window | unit | scaling | meaning |\n|---|---|---|---|---|---|---|".into());
-    for (name, f) in project.enabled_features() {
+    for (name, f) in &project.features {
+        let off = if f.enabled { "" } else { " (switched off)" };
         let criterion = format!("{:?}", f.criterion).to_lowercase();
         let scaling = format!("{:?}", f.scaling).to_lowercase();
         let window = match (&f.window, &f.lag) {
             (Some(window), Some(lag)) => format!("{window}, ending {lag} before"),
             (window, _) => window.clone().unwrap_or_default(),
         };
-        line(format!("| {name} | {criterion} | {} | {window} | {} | {scaling} | {} |", f.over, f.unit, f.description));
+        line(format!(
+            "| {name}{off} | {criterion} | {} | {window} | {} | {scaling} | {} |",
+            f.over, f.unit, f.description
+        ));
     }
     line("\n## KPIs\n\n| KPI | numerator | denominator | unit | meaning |\n|---|---|---|---|---|".into());
     for (name, k) in project.enabled_kpis() {

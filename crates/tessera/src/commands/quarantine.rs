@@ -25,6 +25,15 @@ pub async fn quarantine(context: &Context, wanted: &Wanted, scope: &Scope, forma
         let known: Vec<_> = Entity::ALL.iter().map(|entity| entity.name()).collect();
         return Err(Usage(format!("`{source}` is no entity; known are {}", known.join(", "))).into());
     }
+    if let Some(rule) = &wanted.rule {
+        let rules = &context.project.quality.rules;
+        let built_in = ["malformed", "amount_out_of_range"].contains(&rule.as_str())
+            || ["unparsable_", "lossy_"].iter().any(|prefix| rule.starts_with(prefix));
+        if !built_in && !rules.contains_key(rule) {
+            let known: Vec<_> = rules.keys().map(String::as_str).collect();
+            return Err(Usage(format!("there is no rule `{rule}`; the project has {}", known.join(", "))).into());
+        }
+    }
     query::personal(context, &select(wanted), scope, format).await
 }
 

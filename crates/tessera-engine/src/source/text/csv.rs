@@ -277,7 +277,8 @@ pub(in crate::source) fn header<'a>(
             return Err(SourceError::HeaderEncoding { file: file.url.clone() });
         }
         let name = match name.trim() {
-            "" if i + 1 == count && i > 0 => format!("column_{}", i + 1),
+            // Numbers of rows come without a name, and so does what follows a delimiter at the end.
+            "" if count > 1 && (i == 0 || i + 1 == count) => format!("column_{}", i + 1),
             "" => return Err(SourceError::UnnamedColumn { file: file.url.clone(), position: i + 1 }),
             name => name.to_owned(),
         };
