@@ -52,7 +52,7 @@ says complete-journey "SELECT count(*) FROM feature_report WHERE clustered_on" "
 echo "examples: complete-journey as it is told"
 
 file() { find "$data" -name "$1" -print -quit 2>/dev/null || true; }
-campaign=$([ -n "$data" ] && file marketing_campaign.csv)
+campaign=$(if [ -n "$data" ]; then file marketing_campaign.csv; fi)
 if [ -n "$campaign" ]; then
   cp "$campaign" "$work/marketing-campaign"
   night marketing-campaign 2014-06-30
@@ -65,7 +65,7 @@ else
   echo "examples: marketing-campaign is not run, its file is not there"
 fi
 
-retail=$([ -n "$data" ] && file online_retail_II.csv.gz)
+retail=$(if [ -n "$data" ]; then file online_retail_II.csv.gz; fi)
 if [ -n "$retail" ]; then
   cp "$retail" "$work/online-retail"
   clean="SELECT rows_clean, round(amount_clean, 2) FROM ledger WHERE step = 0"
