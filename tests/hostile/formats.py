@@ -187,7 +187,7 @@ def folders(r, rows, names, _damage):
     by_channel = {}
     for row in rows:
         channel = row.get("sales_channel", "")
-        by_channel.setdefault(channel if re.match(r"\w+\Z", channel, re.ASCII) else "none", []).append(row)
+        by_channel.setdefault(channel if re.match(r"\w{1,40}\Z", channel, re.ASCII) else "none", []).append(row)
     others = [name for name in names if name != "sales_channel"]
     files = {f"sales_channel={channel}/lines.csv": text_of(rows, others).encode() for channel, rows in by_channel.items()}
     return files, block('url = "data/transactions/"')
