@@ -26,6 +26,10 @@ dictionary:
 bench scale="S" input="parquet" runs="3":
     bash bench/run.sh {{scale}} {{input}} {{runs}}
 
+# Persons among accounts, beside Splink on DuckDB.
+bench-identity accounts="1000000":
+    bash bench/identity.sh {{accounts}}
+
 # A night of one day more beside a full one, and a shop night after night.
 bench-nights scale="S":
     bash bench/chained.sh {{scale}}

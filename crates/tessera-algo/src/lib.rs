@@ -1,9 +1,10 @@
-//! Numbers in, numbers out: clustering, its validity, and the intervals of figures.
+//! Numbers in, numbers out: clustering, its validity, the intervals of figures, and who is who.
 //!
 //! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
 
 pub mod agreement;
 pub mod describe;
+pub mod fellegi_sunter;
 pub mod fixed;
 mod held;
 pub mod interval;
@@ -12,6 +13,7 @@ pub mod lloyd;
 pub mod matrix;
 pub mod nearest;
 pub mod parallel;
+pub mod persons;
 pub mod robust;
 pub mod scorecard;
 pub mod stability;

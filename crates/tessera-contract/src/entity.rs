@@ -337,6 +337,12 @@ const CUSTOMERS: &[EntityColumn] = &[
     column("region", Kind::Text, "Region"),
     column("city", Kind::Text, "City"),
     column("postal_code", Kind::Text, "Postal code"),
+    column("address", Kind::Text, "Street with house number"),
+    column(
+        "national_id",
+        Kind::Text,
+        "An id that the person has elsewhere and keeps: of social security, a loyalty card, a passport",
+    ),
     column("signup_at", Kind::Instant, "When the customer signed up"),
     essential(
         "updated_at",

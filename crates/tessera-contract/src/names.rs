@@ -350,6 +350,8 @@ const NAMES: &[(Entity, Called)] = &[
             ("region", &["state", "province", "county", "bundesland"]),
             ("city", &["town", "ort", "stadt", "suburb"]),
             ("postal_code", &["postcode", "zip", "zipcode", "plz", "postleitzahl"]),
+            ("address", &["street", "streetaddress", "addressline1", "address1", "strasse", "anschrift"]),
+            ("national_id", &["socsecid", "ssn", "socialsecurity", "nationalid", "taxid", "loyaltycard", "loyaltyid"]),
             (
                 "signup_at",
                 &[

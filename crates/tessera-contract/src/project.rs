@@ -1,6 +1,7 @@
 //! The project file: what a team says about its data and its segments, resolved once into plain structs.
 
 mod load;
+pub mod matching;
 mod source;
 
 use indexmap::IndexMap;
@@ -29,6 +30,8 @@ pub struct Project {
     pub files: IndexMap<String, Source>,
     /// Rules over source rows.
     pub quality: Quality,
+    /// When two accounts are one person.
+    pub identity: matching::Matching,
     /// Name → feature, in column order.
     pub features: IndexMap<String, Feature>,
     /// Name → psychographic scale over survey items.
@@ -274,6 +277,9 @@ impl Project {
             }
         }
         source::check(self)?;
+        if let Some((path, problem)) = self.identity.problem() {
+            return fail(&path, problem);
+        }
         for (name, feature) in &self.features {
             let known: Vec<_> =
                 Entity::ALL.iter().filter(|e| e.has_customer()).map(|e| e.name()).chain(["features"]).collect();

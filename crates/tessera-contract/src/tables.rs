@@ -11,9 +11,15 @@ pub fn all(project: &Project) -> Vec<Table> {
     let mut tables: Vec<_> = Entity::ALL.into_iter().map(|e| clean(e, project)).collect();
     tables.extend([
         quarantine(),
+        account_ids(),
+        inputs(),
         identity(),
         accounts(),
-        inputs(),
+        golden_records(project),
+        golden_ledger(),
+        identity_pairs(),
+        identity_model(),
+        identity_report(),
         ledger(),
         quality(),
         features(project),
@@ -95,9 +101,9 @@ fn quarantine() -> Table {
     ))
 }
 
-fn identity() -> Table {
+fn account_ids() -> Table {
     grows(restricted(
-        "identity",
+        "account_ids",
         "One row per source customer id",
         vec![
             column("customer_id", Kind::Text, "The owner's id"),
@@ -106,10 +112,33 @@ fn identity() -> Table {
                 Kind::Text,
                 "Keyed hash (HMAC-SHA-256, 80 bits, base32) of the owner's id; never changes",
             ),
-            column("customer_key", Kind::Text, "The resolved customer: the account key of one of its accounts"),
-            column("event", Kind::Text, "born, merged_into or split_from"),
+        ],
+    ))
+}
+
+fn identity() -> Table {
+    grows(restricted(
+        "identity",
+        "One row per source customer id: whose it is, and why",
+        vec![
+            column("customer_id", Kind::Text, "The owner's id"),
+            column("account_key", Kind::Text, "Its keyed hash"),
+            column(
+                "customer_key",
+                Kind::Text,
+                "The resolved customer: as a rule the account key of one of its accounts; persists from night to night",
+            ),
+            column("event", Kind::Text, "What last gave the account its customer: born, merged_into or split_from"),
             column("evidence", Kind::Text, "Why the id belongs to the customer"),
-            column("weight", Kind::Float, "Match weight in bits; null for a declared id"),
+            column(
+                "weight",
+                Kind::Float,
+                "Weight of the strongest evidence in bits (log2 of the odds of a match); null for a declared id",
+            ),
+            column("since", Kind::Date, "The night of the event").circumstantial(),
+            column("customer_since", Kind::Date, "The night on which the customer's key was given first")
+                .circumstantial(),
+            column("accounts", Kind::Integer, "Accounts of the customer"),
         ],
     ))
 }
@@ -123,6 +152,95 @@ fn accounts() -> Table {
             column("customer_key", Kind::Text, "Customer"),
         ],
     )))
+}
+
+fn golden_records(project: &Project) -> Table {
+    let mut columns = vec![
+        column("customer_key", Kind::Text, "Customer"),
+        column("accounts", Kind::Integer, "Accounts of the customer"),
+    ];
+    let of = clean(Entity::Customers, project).columns;
+    let said = |name: &str| !["account_key", "repaired_by", "repaired_from", "warned_by"].contains(&name);
+    columns.extend(of.into_iter().filter(|c| said(&c.name)));
+    restricted(
+        "golden_records",
+        "One row per customer of several accounts: what they say together ([identity.golden]). Of all others, clean_customers tells",
+        columns,
+    )
+}
+
+fn golden_ledger() -> Table {
+    restricted(
+        "golden_ledger",
+        "One row per account and column in which the accounts of a customer differ: whose value survived",
+        vec![
+            column("customer_key", Kind::Text, "Customer"),
+            column("column", Kind::Text, "Column of golden_records"),
+            column("account_key", Kind::Text, "Account that says something in the column"),
+            column("won", Kind::Boolean, "Whether the customer's value is the account's; otherwise it was lost"),
+        ],
+    )
+}
+
+fn identity_pairs() -> Table {
+    restricted(
+        "identity_pairs",
+        "One row per two accounts that are one person, or look like it",
+        vec![
+            column("left_key", Kind::Text, "Account; the smaller key"),
+            column("right_key", Kind::Text, "Account"),
+            column(
+                "weight",
+                Kind::Float,
+                "Match weight in bits: log2 of the odds that they are one person (Fellegi & Sunter 1969)",
+            ),
+            column("probability", Kind::Float, "The same as a probability"),
+            column("rule", Kind::Text, "The rule by which they are one person whatever they weigh; null for none"),
+            column("contradiction", Kind::Text, "What speaks against one person whatever they weigh; null for nothing"),
+            column("levels", Kind::Text, "How they compare, as JSON: comparison → level"),
+            column(
+                "decision",
+                Kind::Text,
+                "same, different, review (between the two probabilities) or held (would be the same, but for `reason`)",
+            ),
+            column("reason", Kind::Text, "Why they are that, in words"),
+        ],
+    )
+}
+
+fn identity_model() -> Table {
+    restricted(
+        "identity_model",
+        "The parameters by which accounts are weighed, as they were learned",
+        vec![
+            column("parameter", Kind::Text, "prior, level or term"),
+            column("comparison", Kind::Text, "Comparison; null for the prior"),
+            column("level", Kind::Text, "Level of the comparison, or the value of a term"),
+            column("m", Kind::Float, "Share among pairs of one person; of a term, null"),
+            column("u", Kind::Float, "Share among pairs of different people; of a term, share of the accounts"),
+            column(
+                "weight",
+                Kind::Float,
+                "log2(m / u) in bits; of the prior, log2 of the odds; of a term, what is added",
+            ),
+            column("trained_on", Kind::Integer, "Accounts that it was learned of").circumstantial(),
+            column("trained_at", Kind::Date, "The night that learned it").circumstantial(),
+            column("definition", Kind::Text, "Hash of the comparisons that it is of"),
+        ],
+    )
+}
+
+fn identity_report() -> Table {
+    pseudonymous(table(
+        "identity_report",
+        "How well accounts were resolved: one row per figure",
+        vec![
+            column("metric", Kind::Text, "What is counted"),
+            column("scope", Kind::Text, "Of which block, rule, comparison, weight or size; null for all"),
+            column("value", Kind::Float, "Its value"),
+            column("told", Kind::Text, "In a sentence"),
+        ],
+    ))
 }
 
 fn inputs() -> Table {

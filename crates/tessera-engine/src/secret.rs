@@ -17,6 +17,12 @@ impl Secret {
         &self.0
     }
 
+    /// The key of a customer id, as the function `customer_key` makes it.
+    #[must_use]
+    pub fn key(&self, id: &str) -> String {
+        crate::functions::customer_key::key(&self.0, id)
+    }
+
     /// A hash that tells one secret from another and gives nothing of it away.
     #[must_use]
     pub fn identity(&self) -> String {

@@ -5,6 +5,7 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::archetype::{ARCHETYPE, NEWCOMER};
 use crate::calendar::Calendar;
+use crate::dirt::Dirt;
 use crate::random::{self, Purpose, Weights, chance, uniform};
 use crate::story::Story;
 
@@ -18,12 +19,38 @@ pub(crate) const ACQUISITION: [(&str, f64, f64); 6] = [
     ("store", 0.10, 5.0),
 ];
 
+/// In what two people look like one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Likeness {
+    /// Born on one day at one address.
+    Twin,
+    /// The name, the address and the telephone of the father or mother.
+    Namesake,
+    /// The family's e-mail address.
+    FamilyEmail,
+    /// One telephone at one address.
+    SharedPhone,
+    /// A number that was somebody's before.
+    RecycledPhone,
+}
+
+/// All of them, with what the truth calls them.
+pub(crate) const LIKENESSES: [(Likeness, &str); 5] = [
+    (Likeness::Twin, "twin"),
+    (Likeness::Namesake, "namesake"),
+    (Likeness::FamilyEmail, "family_email"),
+    (Likeness::SharedPhone, "shared_phone"),
+    (Likeness::RecycledPhone, "recycled_phone"),
+];
+
 /// The habits of one customer number.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
     pub number: u64,
     /// The number under which the same person signed up before.
     pub duplicate_of: Option<u64>,
+    /// A customer before who is somebody else and looks like it: the number, the kind, and in what.
+    pub looks_like: Option<(u64, usize, Likeness)>,
     pub archetype: usize,
     /// Day of sign-up, and first day without any purchase (`i32::MAX`: stays).
     pub signup: i32,
@@ -45,6 +72,7 @@ pub(crate) struct Profile {
 pub(crate) struct Census<'a> {
     seed: u64,
     duplicates: f64,
+    lookalikes: f64,
     calendar: &'a Calendar,
     story: &'a Story,
     kinds: Weights,
@@ -54,13 +82,13 @@ pub(crate) struct Census<'a> {
 }
 
 impl<'a> Census<'a> {
-    /// `duplicates` is the share of numbers that are second accounts.
-    pub(crate) fn new(seed: u64, duplicates: f64, calendar: &'a Calendar, story: &'a Story) -> Self {
+    pub(crate) fn new(seed: u64, dirt: &Dirt, calendar: &'a Calendar, story: &'a Story) -> Self {
         let shares: Vec<f64> = ARCHETYPE.iter().map(|kind| kind.share).collect();
         let costs: Vec<f64> = ACQUISITION.iter().map(|channel| channel.1).collect();
         Self {
             seed,
-            duplicates,
+            duplicates: dirt.duplicate_person,
+            lookalikes: dirt.lookalike_person,
             calendar,
             story,
             kinds: Weights::new(&shares),
@@ -81,7 +109,8 @@ impl<'a> Census<'a> {
     /// The profile of a customer number.
     pub(crate) fn profile(&self, number: u64) -> Profile {
         let Some(original) = self.duplicate_of(number) else {
-            return self.person(number);
+            let looks_like = self.looks_like(number);
+            return Profile { looks_like, ..self.person(number) };
         };
         // The second account of a person: same tastes, opened later, used less.
         let first = self.person(original);
@@ -102,14 +131,34 @@ impl<'a> Census<'a> {
     }
 
     fn duplicate_of(&self, number: u64) -> Option<u64> {
-        let marked =
-            |n: u64| n > 0 && random::unit(random::hash(self.seed, Purpose::Duplicate, n, 1)) < self.duplicates;
-        if !marked(number) {
+        if !self.marked(number, Purpose::Duplicate, self.duplicates) {
             return None;
         }
-        let back = random::hash(self.seed, Purpose::Duplicate, number, 2) % number.min(1000);
-        let original = number - 1 - back;
-        (!marked(original)).then_some(original)
+        let original = self.earlier(number, Purpose::Duplicate);
+        let is_one = self.marked(original, Purpose::Duplicate, self.duplicates)
+            || self.marked(original, Purpose::Lookalike, self.lookalikes);
+        (!is_one).then_some(original)
+    }
+
+    /// Whom somebody else looks like: nobody who looks like another.
+    fn looks_like(&self, number: u64) -> Option<(u64, usize, Likeness)> {
+        if !self.marked(number, Purpose::Lookalike, self.lookalikes) {
+            return None;
+        }
+        let other = self.earlier(number, Purpose::Lookalike);
+        let of_another = self.marked(other, Purpose::Duplicate, self.duplicates)
+            || self.marked(other, Purpose::Lookalike, self.lookalikes);
+        let which = random::hash(self.seed, Purpose::Lookalike, number, 3) % LIKENESSES.len() as u64;
+        (!of_another).then(|| (other, self.person(other).archetype, LIKENESSES[which as usize].0))
+    }
+
+    fn marked(&self, number: u64, purpose: Purpose, share: f64) -> bool {
+        number > 0 && random::unit(random::hash(self.seed, purpose, number, 1)) < share
+    }
+
+    /// One of the thousand numbers before.
+    fn earlier(&self, number: u64, purpose: Purpose) -> u64 {
+        number - 1 - random::hash(self.seed, purpose, number, 2) % number.min(1000)
     }
 
     fn person(&self, number: u64) -> Profile {
@@ -147,6 +196,7 @@ impl<'a> Census<'a> {
         Profile {
             number,
             duplicate_of: None,
+            looks_like: None,
             archetype,
             signup,
             churn,

@@ -46,6 +46,9 @@ pub struct Dirt {
     pub resent_customer: f64,
     /// The number is a second account of somebody who has one already, with typing mistakes.
     pub duplicate_person: f64,
+    /// The number is of somebody else who looks like a customer before: a twin, a child of the same name, with the family's e-mail address, with a
+    /// shared telephone or a number that was somebody's before.
+    pub lookalike_person: f64,
 }
 
 impl Default for Dirt {
@@ -69,6 +72,7 @@ impl Default for Dirt {
             missing_income: 0.05,
             resent_customer: 0.04,
             duplicate_person: 0.02,
+            lookalike_person: 0.01,
         }
     }
 }
@@ -95,6 +99,7 @@ impl Dirt {
             missing_income: 0.0,
             resent_customer: 0.0,
             duplicate_person: 0.0,
+            lookalike_person: 0.0,
         }
     }
 
@@ -108,7 +113,7 @@ impl Dirt {
 type Rate = fn(&Dirt) -> f64;
 
 /// Kinds of damage in the order of [`Kind`], with name and rate.
-pub(crate) const KINDS: [(Kind, &str, Rate); 18] = [
+pub(crate) const KINDS: [(Kind, &str, Rate); 19] = [
     (Kind::DuplicateRow, "duplicate_row", |dirt| dirt.duplicate_row),
     (Kind::DuplicateElsewhere, "duplicate_elsewhere", |dirt| dirt.duplicate_elsewhere),
     (Kind::MissingCustomer, "missing_customer", |dirt| dirt.missing_customer),
@@ -127,6 +132,7 @@ pub(crate) const KINDS: [(Kind, &str, Rate); 18] = [
     (Kind::MissingIncome, "missing_income", |dirt| dirt.missing_income),
     (Kind::ResentCustomer, "resent_customer", |dirt| dirt.resent_customer),
     (Kind::DuplicatePerson, "duplicate_person", |dirt| dirt.duplicate_person),
+    (Kind::LookalikePerson, "lookalike_person", |dirt| dirt.lookalike_person),
 ];
 
 /// A kind of damage.
@@ -150,6 +156,7 @@ pub(crate) enum Kind {
     MissingIncome,
     ResentCustomer,
     DuplicatePerson,
+    LookalikePerson,
 }
 
 impl Kind {

@@ -128,6 +128,8 @@ pub const LAYOUT: [Layout; ENTITIES] = [
             ("signed_up_on", Day),
             ("churned_on", Day),
             ("duplicate_of", Text),
+            ("looks_like", Text),
+            ("because", Text),
         ],
     },
 ];

@@ -9,7 +9,7 @@ use crate::assortment::Assortment;
 use crate::calendar::Calendar;
 use crate::campaigns::Campaign;
 use crate::csv::Break;
-use crate::customer::{ACQUISITION, Census, Profile};
+use crate::customer::{ACQUISITION, Census, LIKENESSES, Likeness, Profile};
 use crate::dirt::{Counts, Kind, row_hash};
 use crate::effects::{Effect, Effects};
 use crate::engagement::AllFates;
@@ -159,6 +159,9 @@ impl Part {
         if who.duplicate_of.is_some() {
             self.dirt.add(Entity::Customers, Kind::DuplicatePerson);
         }
+        if who.looks_like.is_some() {
+            self.dirt.add(Entity::Customers, Kind::LookalikePerson);
+        }
         let hash = row_hash(world.shop.seed, who.number, 1 << 59);
         let changed = who.signup.max(world.calendar.first) + 20 + (random::mix(hash) % 500) as i32;
         if random::unit(hash) < world.shop.dirt.rate(Kind::ResentCustomer) && changed < world.calendar.end {
@@ -171,6 +174,9 @@ impl Part {
         self.truth.day(Some(who.signup));
         self.truth.day((who.churn < i32::MAX).then_some(who.churn));
         self.truth.text(who.duplicate_of.map(customer_id).as_deref());
+        self.truth.text(who.looks_like.map(|(other, ..)| customer_id(other)).as_deref());
+        let because = |how: Likeness| LIKENESSES.iter().find(|(likeness, _)| *likeness == how).map(|(_, name)| *name);
+        self.truth.text(who.looks_like.and_then(|(.., how)| because(how)));
         self.truth.end_row(Break::None)
     }
 

@@ -6,7 +6,7 @@ use rand_pcg::Pcg64;
 
 use crate::archetype::ARCHETYPE;
 use crate::calendar::{civil, epoch_day};
-use crate::customer::Profile;
+use crate::customer::{Likeness, Profile};
 use crate::names::{COUNTRY, DOMAIN, EDUCATION, FAMILY, JOB, MEN, STREET, WOMEN};
 use crate::random::{self, Purpose, Weights, below, chance, uniform};
 
@@ -53,10 +53,15 @@ impl People {
     /// The person behind a profile.
     pub(crate) fn person(&self, profile: &Profile) -> Person {
         match profile.duplicate_of {
-            None => self.original(profile.number, profile),
+            None => match profile.looks_like {
+                None => self.original(profile.number, profile.archetype),
+                Some((other, archetype, how)) => {
+                    alike(self.original(profile.number, profile.archetype), &self.original(other, archetype), how)
+                }
+            },
             Some(original) => {
                 let mut rng = random::stream(self.seed, Purpose::Retyped, profile.number);
-                retyped(self.original(original, profile), profile.number, &mut rng)
+                retyped(self.original(original, profile.archetype), profile.number, &mut rng)
             }
         }
     }
@@ -75,8 +80,8 @@ impl People {
         later
     }
 
-    fn original(&self, number: u64, profile: &Profile) -> Person {
-        let kind = &ARCHETYPE[profile.archetype];
+    fn original(&self, number: u64, archetype: usize) -> Person {
+        let kind = &ARCHETYPE[archetype];
         let mut rng = random::stream(self.seed, Purpose::Person, number);
         let woman = chance(&mut rng, kind.women);
         let names = if woman { &WOMEN } else { &MEN };
@@ -133,6 +138,53 @@ impl People {
         }
         person
     }
+}
+
+/// Somebody else who shares with another person what tells people apart.
+fn alike(mut person: Person, other: &Person, how: Likeness) -> Person {
+    let home = |person: &mut Person| {
+        (person.country, person.city) = (other.country, other.city);
+        (person.street, person.zip) = (other.street.clone(), other.zip.clone());
+    };
+    let names = if WOMEN.contains(&person.first_name.as_str()) { &WOMEN } else { &MEN };
+    let at = names.iter().position(|name| *name == person.first_name).unwrap_or(0);
+    let unlike = |name: &&&str| {
+        let (a, b) = (plain(name), plain(&other.first_name));
+        a[..2] != b[..2] && !a.contains(&b) && !b.contains(&a)
+    };
+    let own = names.iter().cycle().skip(at).take(names.len()).find(unlike).copied().unwrap_or("Xaver");
+    match how {
+        Likeness::Namesake => {
+            person.first_name.clone_from(&other.first_name);
+            person.sex = other.sex;
+            // Born when the other was 19 to 33.
+            person.birth = other.birth + 7_000 + (person.birth.rem_euclid(5_000));
+        }
+        _ => own.clone_into(&mut person.first_name),
+    }
+    match how {
+        Likeness::Twin => {
+            home(&mut person);
+            (person.birth, person.last_name) = (other.birth, other.last_name.clone());
+        }
+        Likeness::Namesake => {
+            home(&mut person);
+            (person.last_name, person.phone) = (other.last_name.clone(), other.phone.clone());
+        }
+        Likeness::FamilyEmail => {
+            home(&mut person);
+            (person.last_name, person.email) = (other.last_name.clone(), other.email.clone());
+        }
+        Likeness::SharedPhone => {
+            home(&mut person);
+            person.phone.clone_from(&other.phone);
+        }
+        Likeness::RecycledPhone => {
+            person.country = other.country;
+            person.phone.clone_from(&other.phone);
+        }
+    }
+    person
 }
 
 /// A person typed in again: some fields left out, some mistyped, some changed.

@@ -21,6 +21,7 @@ pub(crate) enum Purpose {
     Dirt,
     Planted,
     Retyped,
+    Lookalike,
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64 bits that scatters neighbours.

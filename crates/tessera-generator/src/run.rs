@@ -46,7 +46,7 @@ pub(crate) fn generate_in_parts(
     let story = Story::new(&shop.planted)?;
     make_room(out)?;
     let calendar = Calendar::new(shop.start, shop.end, shop.horizon);
-    let census = Census::new(shop.seed, shop.dirt.duplicate_person, &calendar, &story);
+    let census = Census::new(shop.seed, &shop.dirt, &calendar, &story);
     let world = World {
         shop,
         out,

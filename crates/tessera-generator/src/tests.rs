@@ -175,6 +175,12 @@ fn what_is_reported_as_dirt_is_in_the_files() {
     assert_eq!(truth.len() as u64, summary.customers);
     let second = truth.iter().filter(|row| !row[4].is_empty()).count() as u64;
     assert_eq!(second, cu("duplicate_person"));
+    let alike: Vec<_> = truth.iter().filter(|row| !row[5].is_empty()).collect();
+    assert_eq!(alike.len() as u64, cu("lookalike_person"));
+    for how in ["twin", "namesake", "family_email", "shared_phone", "recycled_phone"] {
+        assert!(alike.iter().any(|row| row[6] == how), "{how}");
+    }
+    assert!(alike.iter().all(|row| row[4].is_empty() && row[5] < row[0]), "nobody is two and one");
     let incomes = column("customers", "yearly_income");
     let none = customers.iter().filter(|row| row[incomes].is_empty()).count() as u64;
     assert_eq!(none, cu("missing_income"));

@@ -1,7 +1,7 @@
 //! Ingest: sources → clean rows, quarantine, accounts, and a count of every file.
 //!
 //! Reads the sources of the project file. Writes `clean_<entity>` for each entity, `quarantine` (every row that did not
-//! stay, with all the rules it failed and the one at which it left), `identity`, `accounts` and `inputs` (rows and money of
+//! stay, with all the rules it failed and the one at which it left), `account_ids` and `inputs` (rows and money of
 //! every file, counted apart from the cleaning so that the ledger proves something).
 //!
 //! A row is cleaned once. Where the parent night has read a source, only the files that it did not know are read, and these
@@ -67,7 +67,7 @@ pub const STAGE: Stage = Stage {
     reads: &[],
     reads_previous: &[
         "inputs",
-        "identity",
+        "account_ids",
         "clean_customers",
         "clean_transactions",
         "clean_interactions",
@@ -84,8 +84,7 @@ pub const STAGE: Stage = Stage {
         "clean_survey_responses",
         "clean_marketing_costs",
         "quarantine",
-        "identity",
-        "accounts",
+        "account_ids",
         "inputs",
     ],
     settings: &["project", "sources", "files", "quality.rules", "quality.events_after_as_of"],

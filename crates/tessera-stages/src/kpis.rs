@@ -26,9 +26,17 @@ pub const STAGE: Stage = Stage {
     name: "kpis",
     purpose: "tracks the catalogue's KPIs per segment and for everybody, and profiles the segments",
     sources: false,
-    reads: &["features", "segments", "clean_customers", "accounts"],
+    reads: &["features", "segments", "clean_customers", "accounts", "golden_records"],
     reads_previous: &["kpis"],
-    reads_neighbours: &["kpis", "segment_profiles", "features", "segments", "clean_customers", "accounts"],
+    reads_neighbours: &[
+        "kpis",
+        "segment_profiles",
+        "features",
+        "segments",
+        "clean_customers",
+        "accounts",
+        "golden_records",
+    ],
     reads_history: &[],
     writes: &["kpis", "segment_profiles"],
     settings: &["kpis", "privacy"],
@@ -363,6 +371,7 @@ mod tests {
             ("segments", &then[1]),
             ("clean_customers", "account_key"),
             ("accounts", "customer_key"),
+            ("golden_records", "customer_key"),
         ];
         let cells = ("kpis", "segment_id kpi numerator state");
         let few = shop(|i| if [0, 2].contains(&i) { 11 } else { 10 }, |_| None);

@@ -6,6 +6,7 @@
 mod availability;
 pub mod features;
 mod figures;
+pub mod identity;
 pub mod ingest;
 pub mod kpis;
 mod outcome;
@@ -66,8 +67,16 @@ pub struct Stage {
 }
 
 /// The stages in the order in which they run. Publishing follows: it is the runner's, since it touches the lake.
-pub const STAGES: &[Stage] =
-    &[ingest::STAGE, reconcile::STAGE, quality::STAGE, features::STAGE, segment::STAGE, validate::STAGE, kpis::STAGE];
+pub const STAGES: &[Stage] = &[
+    ingest::STAGE,
+    reconcile::STAGE,
+    quality::STAGE,
+    identity::STAGE,
+    features::STAGE,
+    segment::STAGE,
+    validate::STAGE,
+    kpis::STAGE,
+];
 
 /// The name of the last step, which commits what the stages wrote.
 pub const PUBLISH: &str = "publish";
@@ -276,6 +285,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
         folders: None,
     };
     (quality::STAGE.run)(&empty).await?;
+    identity::plan(&empty).await?;
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
     validate::known_gates(night.project)?;
@@ -331,25 +341,45 @@ impl Night<'_> {
         self.tables.get(name).ok_or_else(|| StageError::Data(format!("the stage was not given the table `{name}`")))
     }
 
-    /// The customers with their attributes: what their accounts say.
+    /// The customers with their attributes: what their account says, or their accounts together.
     ///
     /// # Errors
-    /// When the stage does not read `clean_customers` and `accounts`.
+    /// When the stage does not read `clean_customers`, `accounts` and `golden_records`.
     pub(crate) async fn customers(&self) -> Result<DataFrame, StageError> {
-        self.customers_of(self.input("clean_customers")?, self.input("accounts")?).await
+        let (clean, accounts) = (self.input("clean_customers")?, self.input("accounts")?);
+        self.customers_of(clean, accounts, Some(self.input("golden_records")?)).await
     }
 
-    /// The same of another night.
+    /// The same of another night; of one before persons were resolved, without golden records.
     ///
     /// # Errors
     /// When the tables cannot be joined.
-    pub(crate) async fn customers_of(&self, clean: &DataFrame, accounts: &DataFrame) -> Result<DataFrame, StageError> {
-        let kept = clean.schema().fields().iter().map(|f| f.name()).filter(|n| *n != "account_key");
-        let kept: String = kept.map(|n| format!(", c.{0} AS {0}", tessera_engine::formula::quote(n))).collect();
+    pub(crate) async fn customers_of(
+        &self,
+        clean: &DataFrame,
+        accounts: &DataFrame,
+        golden: Option<&DataFrame>,
+    ) -> Result<DataFrame, StageError> {
+        let names = clean.schema().fields().iter().map(|f| f.name().as_str());
+        let names: Vec<_> = names.filter(|n| *n != "account_key").collect();
+        let kept: String = names.iter().map(|n| format!(", c.{0} AS {0}", tessera_engine::formula::quote(n))).collect();
+        let alone =
+            format!("SELECT a.customer_key{kept} FROM clean AS c JOIN accounts AS a ON c.account_key = a.account_key");
+        let Some(golden) = golden else {
+            return self.over(&alone, &[("clean", clean), ("accounts", accounts)]).await;
+        };
+        let together: String = names
+            .iter()
+            .map(|n| match golden.schema().has_column_with_unqualified_name(n) {
+                true => format!(", {}", tessera_engine::formula::quote(n)),
+                false => format!(", NULL AS {}", tessera_engine::formula::quote(n)),
+            })
+            .collect();
         let query = format!(
-            "SELECT a.customer_key{kept} FROM clean_customers AS c JOIN accounts AS a ON c.account_key = a.account_key"
+            "SELECT o.* FROM ({alone}) AS o LEFT ANTI JOIN golden AS g ON o.customer_key = g.customer_key \
+             UNION ALL SELECT customer_key{together} FROM golden"
         );
-        self.over(&query, &[("clean_customers", clean), ("accounts", accounts)]).await
+        self.over(&query, &[("clean", clean), ("accounts", accounts), ("golden", golden)]).await
     }
 
     /// Writes rows that the same stage will be given on the next night, and gives them as they were written.

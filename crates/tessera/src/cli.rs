@@ -144,7 +144,7 @@ pub enum Command {
     /// Runs one stage, for a workflow scheduler.
     #[command(after_help = "Example: tessera stage ingest --as-of 2026-11-01")]
     Stage {
-        /// ingest, reconcile, features, segment, validate, kpis or publish.
+        /// ingest, reconcile, quality, identity, features, segment, validate, kpis or publish.
         name: String,
         /// The night's date.
         #[arg(long, value_name = "DATE")]
@@ -242,6 +242,11 @@ pub enum Command {
         /// How they are printed.
         #[arg(long, value_enum, default_value_t = Rows::Table)]
         format: Rows,
+    },
+    /// Who is who: which accounts are one person and why, whom people should look at, and what they decide. All of it is personal.
+    Identity {
+        #[command(subcommand)]
+        command: Identity,
     },
     /// The audit trail.
     Snapshots {
@@ -345,6 +350,89 @@ pub enum Files {
     Parquet,
     /// CSV with a header.
     Csv,
+}
+
+/// What people decide of two accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Verdict {
+    /// They are one person.
+    Same,
+    /// They are two.
+    Different,
+}
+
+/// `tessera identity …`
+#[derive(Debug, Subcommand)]
+pub enum Identity {
+    /// Shows which accounts are one person with that of an id, why, who nearly is, and what they say together.
+    #[command(after_help = "Example: tessera identity explain C1042")]
+    Explain {
+        /// A customer_id of the sources, an account_key or a customer_key.
+        id: String,
+        /// As the published night of this date knew it.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As this snapshot, published or held, knew it.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+    },
+    /// Lists pairs of accounts that are alike, but not enough, or that something speaks against.
+    #[command(after_help = "Example: tessera identity review --rows 50")]
+    Review {
+        /// As the published night of this date knew it.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As this snapshot, published or held, knew it.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// So many at most; 0, all.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        rows: usize,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
+    /// Writes into the project's file of decisions that two accounts are one person, or are not; the next night honours it.
+    #[command(after_help = "Example: tessera identity decide C1042 C2077 different")]
+    Decide {
+        /// A customer_id of the sources.
+        id: String,
+        /// Another.
+        other: String,
+        /// What they are.
+        #[arg(value_enum)]
+        verdict: Verdict,
+    },
+    /// How well accounts were resolved, in figures.
+    Report {
+        /// Of the published night of this date.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// Of this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// How the figures are printed.
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
+    /// Holds the persons against a CSV file that knows them: precision, recall and F1 over pairs of accounts.
+    #[command(
+        after_help = "Example: tessera identity evaluate --truth truth.csv, with the columns customer_id and person"
+    )]
+    Evaluate {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        truth: PathBuf,
+        /// Of the published night of this date.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// Of this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// How the figures are printed.
+        #[arg(long, value_enum, default_value_t = Rows::Table)]
+        format: Rows,
+    },
 }
 
 /// `tessera snapshots …`

@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod demo;
 mod describe;
+pub mod identity;
 mod init;
 mod night;
 mod quarantine;
@@ -27,15 +28,19 @@ pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Demo { customers, dir } => demo::demo(common, customers, &dir).await,
         Command::Init { dir, from } => init::init(&Context::without_project(common)?, &dir, &from).await,
-        Command::Check => check::check(&Context::open(common)?).await,
+        Command::Check => check::check(&Context::open_for_night(common)?).await,
         Command::Run { as_of, force, full, future } => {
-            night::run(&Context::open(common)?, &as_of, Ask { force, full }, future).await
+            night::run(&Context::open_for_night(common)?, &as_of, Ask { force, full }, future).await
         }
-        Command::Stage { name, as_of, future } => night::stage(&Context::open(common)?, &name, &as_of, future).await,
+        Command::Stage { name, as_of, future } => {
+            night::stage(&Context::open_for_night(common)?, &name, &as_of, future).await
+        }
         Command::Backfill { from, to, step, force, full, future } => {
-            night::backfill(&Context::open(common)?, &from, &to, step, Ask { force, full }, future).await
+            night::backfill(&Context::open_for_night(common)?, &from, &to, step, Ask { force, full }, future).await
         }
-        Command::Plan { as_of, stages, full } => night::plan(&Context::open(common)?, &as_of, stages, full).await,
+        Command::Plan { as_of, stages, full } => {
+            night::plan(&Context::open_for_night(common)?, &as_of, stages, full).await
+        }
         Command::Sql { query, as_of, snapshot, run, restricted, format } => {
             let context = Context::open_or_default(common)?;
             let scope = match (as_of, snapshot, run) {
@@ -56,6 +61,7 @@ pub async fn run(cli: Cli) -> Result<()> {
             let wanted = quarantine::Wanted { source, rule, file, all, restricted, rows };
             quarantine::quarantine(&context, &wanted, &scope, format).await
         }
+        Command::Identity { command } => identity::run(&Context::open_or_default(common)?, command).await,
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {
             vacuum::vacuum(&Context::open_or_default(common)?, older_than, dry_run).await

@@ -26,6 +26,7 @@ use url::Url;
 
 use crate::{
     cli::{Common, Place},
+    commands::identity,
     errors::Usage,
     progress::Job,
     secret, store,
@@ -54,6 +55,11 @@ impl Context {
         })?;
         let folder = common.project.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         Self::new(common, &file, &text, folder, true)
+    }
+
+    /// The same with what people decided of accounts, for what runs or plans a night.
+    pub fn open_for_night(common: &Common) -> Result<Self> {
+        Self::open(common)?.with_decisions()
     }
 
     /// The same for commands that do not need a project: without a file, the defaults.
@@ -92,6 +98,20 @@ impl Context {
             in_process: OnceCell::new(),
             job: Arc::default(),
         })
+    }
+
+    /// With what people decided of accounts, if the project names a file that is there.
+    fn with_decisions(mut self) -> Result<Self> {
+        let file = &self.project.identity.decisions;
+        if file.is_empty() {
+            return Ok(self);
+        }
+        if Path::new(&resolve(&self.folder, file)).exists() {
+            self.project.identity.decided = identity::decisions(&self.folder, file, &self.secret()?)?;
+        } else {
+            tracing::warn!("there is no file {file} (identity.decisions): nobody has decided anything");
+        }
+        Ok(self)
     }
 
     /// The night of a date that was typed.

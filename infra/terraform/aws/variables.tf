@@ -40,5 +40,5 @@ variable "analysts" {
 variable "restricted_tables" {
   description = "Tables with personal data: `tessera tables` marks them."
   type        = list(string)
-  default     = ["clean_customers", "clean_survey_responses", "identity", "quarantine"]
+  default     = ["account_ids", "clean_customers", "clean_survey_responses", "golden_ledger", "golden_records", "identity", "identity_model", "identity_pairs", "quarantine"]
 }

@@ -311,8 +311,9 @@ pub(super) fn check(project: &Project) -> Result<(), (String, String)> {
 
 /// Whether a clean table, or what rules see of a row, has a column of that name already.
 fn reserved(entity: Entity, name: &str) -> bool {
-    const TAKEN: [&str; 19] = [
+    const TAKEN: [&str; 20] = [
         "account_key",
+        "accounts",
         "customer_key",
         "repaired_by",
         "repaired_from",

@@ -85,7 +85,7 @@ impl ScalarUDFImpl for CustomerKey {
     }
 }
 
-fn key(secret: &[u8], id: &str) -> String {
+pub(crate) fn key(secret: &[u8], id: &str) -> String {
     const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
     mac.update(id.as_bytes());

@@ -3,6 +3,7 @@
 mod assign;
 mod bags;
 pub(crate) mod bucket;
+mod contact;
 pub(crate) mod customer_key;
 mod days_between;
 mod distinct_count;
@@ -13,7 +14,9 @@ mod json_text;
 mod line_amount;
 mod lloyd_pass;
 mod loses_digits;
+mod match_weight;
 mod moments;
+mod names;
 mod number_text;
 mod order_stats;
 mod record_text;
@@ -22,6 +25,7 @@ mod row_hash;
 mod row_json;
 mod rule_names;
 mod share_stats;
+mod similarity;
 mod tally;
 mod try_instant;
 
@@ -42,10 +46,12 @@ pub use lloyd_pass::pass_from;
 /// The functions of a row. The secret is part of the deployment, not of a query: it never stands in a plan.
 #[must_use]
 pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
-    vec![
+    let mut all = vec![
         assign::udf(),
         bucket::udf(),
         customer_key::udf(secret, secret.map(Secret::identity).unwrap_or_default()),
+        contact::email_udf(),
+        contact::phone_udf(),
         days_between::udf(),
         failed::udf(),
         is_weekend::udf(),
@@ -54,14 +60,20 @@ pub fn scalars(secret: Option<&Secret>) -> Vec<ScalarUDF> {
         line_amount::udf(line_amount::Part::Gross),
         line_amount::udf(line_amount::Part::Net),
         loses_digits::udf(),
+        match_weight::level_udf(),
+        match_weight::udf(),
         number_text::udf(),
         record_text::udf(),
         row_hash::udf(),
         row_json::udf(),
         rule_names::udf(),
+        similarity::edits_within_udf(),
+        similarity::jaro_winkler_udf(),
         try_instant::udf(try_instant::Target::Instant),
         try_instant::udf(try_instant::Target::Date),
-    ]
+    ];
+    all.extend(names::udfs());
+    all
 }
 
 /// The functions of many rows; none depends on their order.

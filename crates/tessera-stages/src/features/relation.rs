@@ -12,7 +12,7 @@ use tessera_engine::{
 };
 
 use super::rows_of;
-use crate::{Kept, Night, Outcome, StageError, rows};
+use crate::{Input, Kept, Night, Outcome, StageError, rows};
 
 /// A relation of the night, and what its features need of it.
 pub(super) struct Relation<'a> {
@@ -58,8 +58,10 @@ impl<'a> Relation<'a> {
             return None;
         }
         let added = self.night.given(&self.entity.clean_table()).ok()?.added.as_ref()?;
-        // Accounts that belong to other customers than before are summed anew.
-        self.night.given("accounts").ok()?.added.as_ref()?;
+        let accounts = self.night.given("accounts").ok()?;
+        if accounts.added.is_none() && !self.night.previous.contains_key("accounts") {
+            return None;
+        }
         let kept = |name: &str, columns: Vec<&str>| {
             let has = |column: &&str, kept: &Kept| kept.frame.schema().has_column_with_unqualified_name(column);
             let kept = self.night.kept.get(name)?;
@@ -159,6 +161,9 @@ impl<'a> Relation<'a> {
         columns: &str,
     ) -> Result<(DataFrame, DataFrame), StageError> {
         let night = self.night;
+        // Who has nothing any more, since somebody else has it, has a row of nulls that hides the older one.
+        let query = format!("SELECT t.customer_key{columns} FROM t LEFT JOIN n ON t.customer_key = n.customer_key");
+        let anew = &night.over(&query, &[("t", touched), ("n", anew)]).await?;
         let without = format!(
             "SELECT v.customer_key{columns} FROM v LEFT ANTI JOIN t ON v.customer_key = t.customer_key \
              UNION ALL SELECT customer_key{columns} FROM n"
@@ -201,12 +206,12 @@ impl<'a> Relation<'a> {
             }
         };
 
-        // Of an account that is born tonight, rows may have come before it was one.
+        // Of an account that is born tonight, rows may have come before it was one; one that is somebody else's changes two customers.
         let accounts = night.given("accounts")?;
-        let born = accounts.added.as_ref().unwrap_or(&accounts.frame);
+        let others = self.other_customers(accounts).await?;
         let query = "SELECT a.customer_key FROM new AS n JOIN accounts AS a ON n.account_key = a.account_key \
-                     UNION SELECT customer_key FROM born";
-        let touched = night.over(query, &[("new", &new), ("accounts", &accounts.frame), ("born", born)]).await?;
+                     UNION SELECT customer_key FROM others";
+        let touched = night.over(query, &[("new", &new), ("accounts", &accounts.frame), ("others", &others)]).await?;
         let touched = night.engine.materialise(touched, &format!("{}_touched", self.entity)).await?;
         let mut moved = None;
         if let Some((since, which)) = self.windows_go_on(values) {
@@ -250,6 +255,22 @@ impl<'a> Relation<'a> {
         let (lifetime, _) = self.merged(values, &touched, &lifetime, &columns).await?;
         let all = partial.beside(lifetime, windows, self.rows.clone(), CUSTOMER).await?;
         self.keep(outcome, self.values_name(), self.stamp_of_values(night.as_of), all).await
+    }
+
+    /// The customers that have other accounts than on the parent night, then or now.
+    async fn other_customers(&self, accounts: &Input) -> Result<DataFrame, StageError> {
+        let night = self.night;
+        if let Some(born) = &accounts.added {
+            return night.over("SELECT customer_key FROM born", &[("born", born)]).await;
+        }
+        let before = night.previous.get("accounts").unwrap_or(&accounts.frame);
+        let query = "SELECT n.customer_key AS now, b.customer_key AS \"then\" FROM accounts AS n FULL JOIN before AS b \
+                     ON n.account_key = b.account_key WHERE n.customer_key IS DISTINCT FROM b.customer_key";
+        let differ = night.over(query, &[("accounts", &accounts.frame), ("before", before)]).await?;
+        let differ = night.engine.materialise(differ, &format!("{}_other", self.entity)).await?;
+        let query = "SELECT now AS customer_key FROM differ WHERE now IS NOT NULL \
+                     UNION SELECT \"then\" FROM differ WHERE \"then\" IS NOT NULL";
+        night.over(query, &[("differ", &differ)]).await
     }
 
     /// The rows from an instant on.

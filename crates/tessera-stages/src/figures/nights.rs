@@ -40,7 +40,8 @@ impl Other {
             let missing = || StageError::Data(format!("a published night left no table {name}"));
             tables.get(name).ok_or_else(missing)
         };
-        let customers = night.customers_of(table("clean_customers")?, table("accounts")?).await?;
+        let customers =
+            night.customers_of(table("clean_customers")?, table("accounts")?, tables.get("golden_records")).await?;
         let mut told = BTreeSet::new();
         for (name, of, columns) in TELLING {
             let known: String = columns.iter().map(|c| format!(", {c} IS NOT NULL AS {c}")).collect();

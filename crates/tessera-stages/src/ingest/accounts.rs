@@ -1,7 +1,5 @@
-//! Who there is: one account per source customer id, and to which customer it belongs.
-//!
-//! An account's key is a keyed hash of its id and never changes. To which customer an account belongs is a mapping of the
-//! night; without rules that match accounts, each is a customer of its own.
+//! Who there is: one account per source customer id. Its key is a keyed hash of the id and never changes; whose it is, the stage `identity`
+//! finds out.
 
 use datafusion::prelude::DataFrame;
 use tessera_contract::Entity;
@@ -20,7 +18,7 @@ pub(super) struct People {
 }
 
 /// The people whom the clean rows of a source name (`named`: `customer_id`, `account_key`), beside those of the parent night where
-/// the source `goes_on`; leaves `identity` and `accounts`, and where nobody gives customers, `clean_customers` too.
+/// the source `goes_on`; leaves `account_ids`, and where nobody gives customers, `clean_customers` too.
 ///
 /// # Errors
 /// When two clean rows of customers are of one id.
@@ -33,7 +31,11 @@ pub(super) async fn people(
 ) -> Result<People, StageError> {
     let customers = naming == Entity::Customers;
     let chained = goes_on || night.sources.iter().any(|s| s.before.is_some());
-    let previous = night.previous.get("identity").filter(|_| chained);
+    let previous = night.previous.get("account_ids").filter(|_| chained);
+    if goes_on && previous.is_none() {
+        let why = "the parent night left no list of accounts";
+        return Err(StageError::ReadAll { entity: naming, why: why.into() });
+    }
     let rows = named.ok_or_else(|| StageError::Data(format!("{naming} name nobody")))?;
     let named = night.over("SELECT DISTINCT customer_id, account_key FROM named", &[("named", &rows)]).await?;
     let named = night.engine.materialise(named, "people").await?;
@@ -99,9 +101,8 @@ async fn one_row_each(night: &Night<'_>, rows: &DataFrame, named: &DataFrame) ->
 
 /// The accounts of the parent night, all of which stay.
 pub(super) async fn those_of_the_parent(night: &Night<'_>, outcome: &mut Outcome) -> Result<People, StageError> {
-    outcome.stays("identity", "");
-    outcome.stays("accounts", "");
-    let previous = night.previous.get("identity");
+    outcome.stays("account_ids", "");
+    let previous = night.previous.get("account_ids");
     let previous = previous.ok_or_else(|| StageError::Data("the parent night left no accounts".into()))?;
     let query = "SELECT customer_id, account_key FROM previous";
     People::of(night, night.over(query, &[("previous", previous)]).await?).await
@@ -115,16 +116,10 @@ async fn leave(
     customers: bool,
     outcome: &mut Outcome,
 ) -> Result<(), StageError> {
-    let query = "SELECT customer_id, account_key, account_key AS customer_key, 'born' AS event, \
-                 'declared id' AS evidence, CAST(NULL AS DOUBLE) AS weight FROM born";
-    let frame = night.over(query, &[("born", born)]).await?;
-    let mut outputs = vec![
-        ("identity", Output::table(night, "identity", frame.clone())?),
-        ("accounts", Output::table(night, "accounts", frame.clone())?),
-    ];
+    let mut outputs = vec![("account_ids", Output::table(night, "account_ids", born.clone())?)];
     if !customers {
         // Nobody tells anything of them.
-        outputs.push(("clean_customers", Output::partly(night, "clean_customers", frame)?));
+        outputs.push(("clean_customers", Output::partly(night, "clean_customers", born.clone())?));
     }
     for (table, output) in outputs {
         if stay {

@@ -41,7 +41,12 @@ struct Come {
 pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<Again>, StageError> {
     let entity = source.entity;
     let (Some(parent), Some(inputs)) = (night.parent, night.previous.get("inputs")) else { return Ok(None) };
-    if source.feeds.iter().any(|feed| feed.rows.is_none()) || !source.unchanged || entity != Entity::Customers {
+    let unknown = !night.previous.contains_key("account_ids");
+    if source.feeds.iter().any(|feed| feed.rows.is_none())
+        || !source.unchanged
+        || entity != Entity::Customers
+        || unknown
+    {
         return Ok(None);
     }
     let judge = Judge::of(night, source).await?;
@@ -114,13 +119,13 @@ pub(super) async fn again(night: &Night<'_>, source: &Source) -> Result<Option<A
     let decided = Census::of_nothing().decide(night, &judge, &keyed).await?;
     let decided = night.engine.materialise(decided, &format!("{entity}_decided")).await?;
     let come = Come::of(night, entity, decided, left).await?;
-    if let Some(identity) = night.previous.get("identity") {
+    if let Some(ids) = night.previous.get("account_ids") {
         // Otherwise there would be two rows of somebody, or none.
         let query = "SELECT 1 FROM \
-                     (SELECT c.account_key AS key FROM come AS c JOIN identity ON c.customer_id = identity.customer_id \
+                     (SELECT c.account_key AS key FROM come AS c JOIN ids ON c.customer_id = ids.customer_id \
                      WHERE c.came AND NOT c.waits AND c.leaving = 0) AS known \
                      FULL JOIN lost ON known.key = lost.account_key WHERE known.key IS NULL OR lost.account_key IS NULL";
-        let tables = [("come", &come.decided), ("identity", identity), ("lost", &come.lost.0)];
+        let tables = [("come", &come.decided), ("ids", ids), ("lost", &come.lost.0)];
         let found = night.over(query, &tables).await?;
         if rows::count(night, &found).await? > 0 {
             return anew(

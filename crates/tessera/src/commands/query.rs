@@ -51,14 +51,20 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
 
 /// Answers a query of ours over all tables, those with personal data among them.
 pub async fn personal(context: &Context, query: &str, scope: &Scope, format: Rows) -> Result<()> {
-    let engine = context.engine(None, "_tessera/scratch").await?;
-    let frames = frames(context, &engine, reader::tables(context, scope).await?, true)?;
+    let (engine, frames) = all(context, scope).await?;
     if !frames.iter().any(|(name, _)| name == "quarantine") {
         let problem = "no night is published that set rows aside; of one that was held, name it: --snapshot ID, as `tessera snapshots list` has it";
         return Err(Usage(problem.to_owned()).into());
     }
     let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
     show::rows(engine.sql(query, &named, &Words::none()).await?, format).await
+}
+
+/// All tables, those with personal data among them, and an engine to ask them with.
+pub async fn all(context: &Context, scope: &Scope) -> Result<(Engine, Vec<(String, DataFrame)>)> {
+    let engine = context.engine(None, "_tessera/scratch").await?;
+    let frames = frames(context, &engine, reader::tables(context, scope).await?, true)?;
+    Ok((engine, frames))
 }
 
 /// The tables by name, as far as they may be seen.
