@@ -13,6 +13,7 @@
 //! Keys persist: a person keeps the key that the parent night gave (`tessera_algo::persons`).
 
 mod fields;
+mod golden;
 mod model;
 mod pairs;
 mod people;
@@ -21,7 +22,7 @@ mod report;
 use datafusion::prelude::DataFrame;
 use futures::FutureExt;
 
-use self::{fields::Plan, model::Model, pairs::Compared, people::Resolved};
+use self::{fields::Plan, model::Model, pairs::Compared};
 use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, rows};
 
 /// The entry of the list of stages.
@@ -86,13 +87,13 @@ async fn identity(night: &Night<'_>) -> Result<Outcome, StageError> {
         let few = changed.as_ref().is_some_and(|c| c.count <= FEW);
         if changed.as_ref().is_none_or(|c| c.count > 0) {
             let fields = plan.fields(night, changed.as_ref(), few, &mut outcome).await?;
-            let mut blocks = plan.blocks(night, &fields).await?;
+            let blocks = plan.blocks(night, &fields).await?;
             let learned = match known {
                 Some(known) => known,
                 None => Model::learn(night, &plan, &fields, &blocks, accounts).await?,
             };
             pairs = pairs::compare(night, &plan, &blocks, &learned).await?;
-            compared = std::mem::take(&mut blocks.counts);
+            compared = blocks.counts;
             model = Some(learned);
         } else {
             plan.hold(night, &mut outcome);
@@ -180,7 +181,7 @@ pub(crate) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
     let plan = Plan::of(night).await?;
     let fields = plan.fields(night, None, false, &mut Outcome::default()).await?;
     pairs::plan(night, &plan, &fields).await?;
-    Resolved::plan(night).await
+    golden::plan(night).await
 }
 
 #[cfg(test)]

@@ -331,8 +331,7 @@ impl<'a> Plan<'a> {
 
 /// A hash of catalogue expressions as they are asked tonight.
 pub(super) fn stamp(night: &Night<'_>, said: &str) -> String {
-    let names_the_night = ["as_of", "as_of_date"].iter().any(|word| said.contains(word));
-    let tonight = if names_the_night { night.as_of.to_string() } else { String::new() };
+    let tonight = if said.contains("as_of") { night.as_of.to_string() } else { String::new() };
     formula::stamp(&format!("{said} {tonight} {}", night.project.project.timezone))
 }
 

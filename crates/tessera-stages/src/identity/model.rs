@@ -114,7 +114,7 @@ impl Model {
             terms: BTreeMap::new(),
             holds,
             trained_on: accounts,
-            trained_at: date(night),
+            trained_at: night.as_of.days(),
             definition: plan.definition(night),
             verdicts: plan.verdicts(night),
         };
@@ -287,12 +287,6 @@ async fn patterns(
         }
     }
     Ok((calm.into_iter().collect(), all.into_iter().collect()))
-}
-
-/// The night as days since 1970.
-fn date(night: &Night<'_>) -> i32 {
-    let epoch = jiff::civil::date(1970, 1, 1);
-    (night.as_of.date() - epoch).get_days()
 }
 
 /// The parameters as rows of `identity_model`.
