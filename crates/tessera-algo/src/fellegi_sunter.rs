@@ -5,9 +5,6 @@
 //! pairs, block by block: what pairs of different people look like in a block, which makes them alike, is learned beside it for each and thrown
 //! away. `u`, the share among all pairs of different people, is counted on random pairs, less the matches among them.
 
-/// Most comparisons of a pattern.
-pub const COMPARISONS: usize = 15;
-
 /// A pair's levels, four bits for each comparison, the first lowest: 0 unknown, then the levels from the best on, the last being `different`.
 pub type Pattern = u64;
 
@@ -52,6 +49,9 @@ pub struct Learned {
 
 /// Pairs of one person that are assumed before any is seen.
 const ASSUMED: f64 = 10.0;
+/// The odds of a match in a block before any is seen. What agrees by a trait that the block is not known to be made of is not to pass for a
+/// match because many do.
+const ODDS: f64 = 0.001;
 const PASSES: usize = 200;
 const TOLERANCE: f64 = 1e-6;
 
@@ -71,7 +71,7 @@ pub fn learn(shapes: &[Shape], candidates: &[Block], share: f64, random: &[(Patt
     }
     let any: Vec<Vec<f64>> = learned.levels.iter().map(|of| of.iter().map(|(_, u)| *u).collect()).collect();
     // Of each block, the odds of a match, and what its pairs of different people look like.
-    let mut blocks: Vec<(f64, Vec<Vec<f64>>)> = vec![(0.1, any.clone()); candidates.len()];
+    let mut blocks: Vec<(f64, Vec<Vec<f64>>)> = vec![(ODDS, any.clone()); candidates.len()];
     let passes = if candidates.iter().all(|block| block.pairs.is_empty()) { 0 } else { PASSES };
     for _ in 0..passes {
         let mut ones: Vec<Vec<f64>> =

@@ -4,7 +4,7 @@
 //! person, a bridge (dense groups that hang together by few of their pairs), or too many accounts. What is parted is held, for people to
 //! decide. Nothing depends on the order in which links or accounts come.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Two accounts, by their numbers, and what was found of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,8 +133,8 @@ pub struct Account {
 #[must_use]
 pub fn keep_keys(persons: &[Vec<usize>], accounts: &[Account]) -> Vec<Option<Before>> {
     // Of each key the parts: activity and smallest account key, by person.
-    let mut parts: BTreeMap<&str, BTreeMap<usize, (u64, &str)>> = BTreeMap::new();
-    let mut since: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut parts: HashMap<&str, BTreeMap<usize, (u64, &str)>> = HashMap::with_capacity(accounts.len());
+    let mut since: HashMap<&str, &str> = HashMap::with_capacity(accounts.len());
     for (person, members) in persons.iter().enumerate() {
         for account in members.iter().map(|at| &accounts[*at]) {
             let Some(before) = &account.before else { continue };
@@ -162,7 +162,7 @@ pub fn keep_keys(persons: &[Vec<usize>], accounts: &[Account]) -> Vec<Option<Bef
 /// each of them.
 #[must_use]
 pub fn keys(persons: &[Vec<usize>], accounts: &[Account], kept: &[Option<Before>]) -> Vec<Option<String>> {
-    let taken: BTreeSet<&str> = kept.iter().flatten().map(|k| k.key.as_str()).collect();
+    let taken: HashSet<&str> = kept.iter().flatten().map(|k| k.key.as_str()).collect();
     let new = |members: &Vec<usize>| {
         let free = members.iter().map(|at| accounts[*at].key.as_str()).filter(|key| !taken.contains(key));
         free.min().map(str::to_owned)

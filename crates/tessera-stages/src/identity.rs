@@ -14,6 +14,7 @@
 
 mod fields;
 mod golden;
+mod live;
 mod model;
 mod pairs;
 mod people;
@@ -22,7 +23,7 @@ mod report;
 use datafusion::prelude::DataFrame;
 use futures::FutureExt;
 
-use self::{fields::Plan, model::Model, pairs::Compared};
+use self::{fields::Plan, live::Live, model::Model, pairs::Compared};
 use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, rows};
 
 /// The entry of the list of stages.
@@ -69,9 +70,10 @@ async fn identity(night: &Night<'_>) -> Result<Outcome, StageError> {
     let before = Before::of(night);
     let accounts = rows::count(night, night.input("clean_customers")?).await?;
     let mut model = None;
-    let mut said_else = None;
+    let mut live = None;
     let mut pairs = Vec::new();
     let mut compared = Compared::default();
+    let mut of_nobody = 0;
     if settings.enabled && plan.compares() && accounts > 1 {
         let known = match before {
             Some(before) => Model::read(night, &plan, before.model, accounts).await?,
@@ -100,21 +102,27 @@ async fn identity(night: &Night<'_>) -> Result<Outcome, StageError> {
             model = known;
         }
         if let (Some(before), Some(changed)) = (before, &changed) {
-            pairs.extend(pairs::kept(night, before.pairs, changed).await?);
+            live = Live::of(night, before, changed, &pairs).await?;
+            pairs.extend(match &live {
+                Some(live) => live.kept(night, before, changed).await?,
+                None => pairs::kept(night, before.pairs, changed).await?,
+            });
         }
-        said_else = changed;
-        pairs::decide(night, &mut pairs).await?;
+        of_nobody = pairs::decide(night, &mut pairs).await?;
         if let Some(model) = &model {
             pairs::complete(night, &plan, model, &mut pairs).await?;
         }
     } else if settings.enabled {
-        pairs::decide(night, &mut pairs).await?;
+        of_nobody = pairs::decide(night, &mut pairs).await?;
+    } else if let Some(before) = before {
+        // The weights stand; by which rules pairs were told does not, since none were.
+        model = Model::read(night, &plan, before.model, accounts).await?.map(Model::untold);
     }
-    let resolved = people::resolve(night, before.map(|b| b.identity), pairs).await?;
-    resolved.leave(night, before.map(|b| b.identity), said_else.as_ref(), &mut outcome).await?;
+    let resolved = people::resolve(night, before, pairs, live).await?;
+    let found = resolved.leave(night, before, &mut outcome).await?;
     let written = model::table(night, model.as_ref(), &plan)?;
     outcome.outputs.push(Output::table(night, "identity_model", written)?);
-    let told = report::table(night, &resolved, &compared, model.as_ref(), &plan).await?;
+    let told = report::table(night, &resolved, &found, &compared, model.as_ref(), &plan, of_nobody).await?;
     outcome.outputs.push(Output::table(night, "identity_report", told)?);
     Ok(outcome)
 }
@@ -178,6 +186,11 @@ async fn changed(night: &Night<'_>, before: &DataFrame) -> Result<Changed, Stage
 
 /// The entries of `[identity]`, planned over no row: the first that cannot be is told with its place.
 pub(crate) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
+    let country = &night.project.identity.country;
+    if !country.is_empty() && !tessera_engine::functions::is_country(country) {
+        let problem = format!("no country is called `{country}` in ISO 3166-1; telephone numbers are read by it");
+        return Err(StageError::Expression { place: "identity.country".to_owned(), problem });
+    }
     let plan = Plan::of(night).await?;
     let fields = plan.fields(night, None, false, &mut Outcome::default()).await?;
     pairs::plan(night, &plan, &fields).await?;

@@ -416,9 +416,10 @@ pub enum Identity {
         format: Rows,
     },
     /// Holds the persons against a CSV file that knows them: precision, recall and F1 over pairs of accounts.
-    #[command(
-        after_help = "Example: tessera identity evaluate --truth truth.csv, with the columns customer_id and person"
-    )]
+    ///
+    /// The file has the columns customer_id and person, in any order and among others. Accounts whose person is empty, or that
+    /// the file does not have, take no part.
+    #[command(after_help = "Example: tessera identity evaluate --truth truth.csv")]
     Evaluate {
         /// The file.
         #[arg(long, value_name = "FILE")]

@@ -100,7 +100,7 @@ impl Context {
         })
     }
 
-    /// With what people decided of accounts, if the project names a file that is there.
+    /// With what people decided of accounts, if there is a file of it.
     fn with_decisions(mut self) -> Result<Self> {
         let file = &self.project.identity.decisions;
         if file.is_empty() {
@@ -108,7 +108,7 @@ impl Context {
         }
         if Path::new(&resolve(&self.folder, file)).exists() {
             self.project.identity.decided = identity::decisions(&self.folder, file, &self.secret()?)?;
-        } else {
+        } else if Project::load("", "", &[]).is_ok_and(|usual| usual.identity.decisions != *file) {
             tracing::warn!("there is no file {file} (identity.decisions): nobody has decided anything");
         }
         Ok(self)

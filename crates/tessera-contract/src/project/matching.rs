@@ -4,6 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::load::{nearly, unknown};
+
 /// `[identity]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -23,10 +25,11 @@ pub struct Matching {
     pub largest_person: u32,
     /// Values that identify nobody, as fields have them; one that ends in `@` stands for every e-mail that begins so.
     pub nobody: Vec<String>,
-    /// A CSV file (`customer_id`, `other_customer_id`, `decision`: `same` or `different`) beside the project file: what people decided. Empty
-    /// for none.
+    /// A CSV file (`customer_id`, `other_customer_id`, `decision`: `same` or `different`) beside the project file: what people decided. None has to
+    /// be there.
     pub decisions: String,
-    /// When the weights are learned: see [`Train`].
+    /// When the weights are learned: `when_needed` (on the first night, when `[identity]` changes, and when there are twice as many accounts as
+    /// they were learned of) or `always`.
     pub train: Train,
     /// Name → a value of an account in the shape in which it is compared.
     pub fields: IndexMap<String, Field>,
@@ -224,8 +227,68 @@ impl Matching {
                 return Some((path, format!("`{of}` is no comparison")));
             }
         }
+        self.unknown_field()
+    }
+
+    /// The first entry that names a field which is none, or none at all: it would never take part.
+    fn unknown_field(&self) -> Option<(String, String)> {
+        let fields: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+        for (name, block) in self.blocks.iter().filter(|(_, block)| block.enabled) {
+            let words = words(&block.expression);
+            if !words.iter().any(|(_, word)| fields.contains(&word.as_str())) {
+                let near = words.iter().find_map(|(_, word)| nearly(word, fields.iter().copied()));
+                let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                let problem = format!("`{}` names no field of [identity.fields]{near}", block.expression);
+                return Some((format!("identity.blocks.{name}.expression"), problem));
+            }
+        }
+        let comparisons = self.comparisons.iter().filter(|(_, c)| c.enabled).flat_map(|(name, c)| {
+            let levels = c.levels.iter().map(move |level| (format!("identity.comparisons.{name}.levels"), &level.when));
+            std::iter::once((format!("identity.comparisons.{name}.unknown"), &c.unknown)).chain(levels)
+        });
+        let rules = self.rules.iter().filter(|(_, r)| r.enabled);
+        let rules = rules.map(|(name, rule)| (format!("identity.rules.{name}.when"), &rule.when));
+        let against = self.contradictions.iter().filter(|(_, c)| c.enabled);
+        let against = against.map(|(name, c)| (format!("identity.contradictions.{name}.when"), &c.when));
+        for (path, text) in comparisons.chain(rules).chain(against) {
+            let words = words(text);
+            let mut named =
+                words.iter().filter(|(of, _)| matches!(of.as_deref(), Some("l" | "r"))).map(|(_, word)| word.as_str());
+            if let Some(name) = named.clone().find(|name| !fields.contains(name)) {
+                return Some((path, unknown(name, &fields, "field")));
+            }
+            if named.next().is_none() {
+                let problem = "names no field; those of the two accounts are written l.email and r.email";
+                return Some((path, format!("`{text}` {problem}")));
+            }
+        }
         None
     }
+}
+
+/// The words of an expression outside its texts, in small letters, each with what stands before its dot.
+fn words(sql: &str) -> Vec<(Option<String>, String)> {
+    let mut words: Vec<(Option<String>, String)> = Vec::new();
+    let (mut word, mut before, mut text) = (String::new(), None, false);
+    for letter in sql.chars().chain([' ']) {
+        match letter {
+            '\'' => text = !text,
+            _ if text => {}
+            '"' => {}
+            c if c.is_alphanumeric() || c == '_' => word.extend(c.to_lowercase()),
+            c => {
+                let word = std::mem::take(&mut word);
+                if c == '.' {
+                    before = Some(word);
+                } else if !word.is_empty() {
+                    words.push((before.take(), word));
+                } else {
+                    before = None;
+                }
+            }
+        }
+    }
+    words
 }
 
 #[cfg(test)]
@@ -244,6 +307,21 @@ mod tests {
         );
         assert_eq!(problem("[identity]\ncountry = \"de\"\n"), "t:2:11: a country is a code of two letters such as DE");
         assert!(problem("[identity.comparisons.given_name]\nterms = \"x\"\n").ends_with("`x` is no field"));
+        assert_eq!(
+            problem("[identity.blocks]\nx = { expression = \"emial\" }\n"),
+            "t:2:20: `emial` names no field of [identity.fields]; did you mean `email`?"
+        );
+        assert_eq!(
+            problem("[identity.rules.email]\nwhen = \"l.email = r.emial\"\n"),
+            "t:2:8: unknown field `emial`; did you mean `email`?"
+        );
+        assert!(
+            problem("[identity.contradictions.given_name]\nwhen = \"'l.given' = r.\\\"Givn\\\"\"\n")
+                .contains("did you mean `given`?")
+        );
+        assert!(
+            problem("[identity.rules.email]\nwhen = \"email = email\"\n").ends_with("are written l.email and r.email")
+        );
         assert!(problem("[identity]\ndecided = []\n").contains("unknown key `identity.decided`"));
     }
 }

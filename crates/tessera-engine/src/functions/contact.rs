@@ -67,6 +67,12 @@ fn phones(args: &[ArrayRef]) -> Result<ArrayRef> {
     Ok(Arc::new(keys.finish()))
 }
 
+/// Whether ISO 3166-1 has a country of that code, and it has telephone numbers.
+#[must_use]
+pub fn is_country(code: &str) -> bool {
+    code.parse::<country::Id>().is_ok()
+}
+
 fn phone_key(text: &str, country: Option<country::Id>) -> Option<String> {
     // An extension is another telephone at the same number.
     let text = text.split(['x', 'X', ';', ',']).next().unwrap_or(text).replace("(0)", "");

@@ -41,6 +41,7 @@ use self::{bags::OfBags, grouped::OfStates};
 use crate::secret::Secret;
 
 pub use assign::centroids_literal;
+pub use contact::is_country;
 pub use lloyd_pass::pass_from;
 
 /// The functions of a row. The secret is part of the deployment, not of a query: it never stands in a plan.

@@ -3,20 +3,25 @@
 //! `name_key(text)`: small Latin letters, words between single blanks, without titles; `ae`, `oe` and `ue` are `a`, `o` and `u`, so that
 //! Müller, Mueller and Muller are one. `street_key(text)`: the same of a street without its number, its usual words abbreviated.
 //! `house_number(text)`: the first number of an address, with the letter behind it. `id_key(text)`: its letters and digits.
-//! `nickname(name)`: the name that a familiar form stands for, or the name itself. `short_name(a, b)`: whether one is the other's initial, or its
-//! first words. `soundex(name)`: American Soundex (Russell 1918; as the National Archives have it). What says nothing is null.
+//! `familiar_names(a, b)`: whether one name is a familiar form of the other, or both of a third. `short_name(a, b)`: whether one is the other's
+//! initial, or its first words. `swapped_names(given, family, given, family)`: whether the one's given name is the other's family name, where
+//! at least one such pair is known and neither differs. `soundex(name)`: American Soundex (Russell 1918; as the National Archives have it). What says nothing is null.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray, BooleanArray, StringViewBuilder},
         datatypes::DataType,
     },
+    common::Result,
     logical_expr::ScalarUDF,
 };
 
-use super::{arity, cast, stateless};
+use super::{arity, cast, similarity::jaro_winkler, stateless};
 
 pub(super) fn udfs() -> Vec<ScalarUDF> {
     vec![
@@ -24,15 +29,28 @@ pub(super) fn udfs() -> Vec<ScalarUDF> {
         of_text("street_key", |text, out| name_key(text, STREET_WORDS, out)),
         of_text("house_number", house_number),
         of_text("id_key", id_key),
-        of_text("nickname", |name, out| out.push_str(nickname(name))),
         of_text("soundex", soundex),
-        stateless("short_name", DataType::Boolean, |args| {
-            arity("short_name", args, 2)?;
-            let (a, b) = (cast(&args[0], &DataType::Utf8View)?, cast(&args[1], &DataType::Utf8View)?);
-            let pairs = a.as_string_view().iter().zip(b.as_string_view());
-            Ok(Arc::new(pairs.map(|(a, b)| Some(short_name(a?, b?))).collect::<BooleanArray>()))
+        of_pair("short_name", short_name),
+        of_pair("familiar_names", familiar_names),
+        stateless("swapped_names", DataType::Boolean, |args| {
+            arity("swapped_names", args, 4)?;
+            let args = args.iter().map(|arg| cast(arg, &DataType::Utf8View)).collect::<Result<Vec<_>>>()?;
+            let all: Vec<_> = args.iter().map(|arg| arg.as_string_view()).collect();
+            let at = |of: usize, row: usize| all[of].is_valid(row).then(|| all[of].value(row));
+            let rows = (0..all[0].len()).map(|row| Some(swapped_names([0, 1, 2, 3].map(|of| at(of, row)))));
+            Ok(Arc::new(rows.collect::<BooleanArray>()))
         }),
     ]
+}
+
+/// A function of two texts, null where one is.
+fn of_pair(name: &'static str, of: fn(&str, &str) -> bool) -> ScalarUDF {
+    stateless(name, DataType::Boolean, move |args| {
+        arity(name, args, 2)?;
+        let (a, b) = (cast(&args[0], &DataType::Utf8View)?, cast(&args[1], &DataType::Utf8View)?);
+        let pairs = a.as_string_view().iter().zip(b.as_string_view());
+        Ok(Arc::new(pairs.map(|(a, b)| Some(of(a?, b?))).collect::<BooleanArray>()))
+    })
 }
 
 /// A function from a text to a text, null where it writes none.
@@ -185,64 +203,244 @@ fn soundex(name: &str, out: &mut String) {
     }
 }
 
-/// Familiar forms by the name that they stand for, in the shape of `name_key`. A form that stands for several names is in none.
-const NICKNAMES: &[(&str, &[&str])] = &[
-    ("alexander", &["alex", "sascha", "sandy"]),
-    ("andreas", &["andi", "andy"]),
-    ("anthony", &["tony"]),
-    ("benjamin", &["ben", "benny", "benji"]),
-    ("catherine", &["cathy", "kate", "katie", "kathy", "katherine", "kathryn"]),
-    ("charles", &["charlie", "chuck"]),
-    ("christina", &["tina", "christine"]),
-    ("christopher", &["christoph", "kit"]),
-    ("daniel", &["dan", "danny"]),
-    ("david", &["dave", "davey"]),
-    ("deborah", &["debbie", "deb", "debra"]),
-    ("dorothy", &["dot", "dottie"]),
-    ("edward", &["ed", "eddie", "ted", "teddy", "ned"]),
-    ("elisabeth", &["elizabeth", "liz", "lizzie", "beth", "betty", "lisbeth", "eliza", "lilli"]),
-    ("eleanor", &["ellie", "nell"]),
-    ("francis", &["frank", "franky"]),
-    ("frederick", &["fred", "freddie", "friedrich", "fritz"]),
-    ("gregory", &["greg"]),
-    ("hans", &["johannes", "hannes"]),
-    ("henry", &["harry", "hank"]),
-    ("jacquline", &["jackie"]),
-    ("james", &["jim", "jimmy", "jamie"]),
-    ("jennifer", &["jenny", "jen"]),
-    ("jessica", &["jess", "jessie"]),
-    ("john", &["jack", "johnny", "jon"]),
-    ("jonathan", &["jonny"]),
-    ("josef", &["joseph", "jo", "sepp"]),
-    ("joshua", &["josh"]),
-    ("kenneth", &["ken", "kenny"]),
-    ("lawrence", &["larry", "laurence"]),
-    ("margaret", &["maggie", "meg", "peggy", "margarete", "gretel"]),
-    ("mathew", &["matthew", "matt"]),
-    ("michal", &["mike", "mick", "mickey", "micha"]),
-    ("nicholas", &["nick", "nicky", "nicolas", "klaus", "nikolaus"]),
-    ("pamela", &["pam"]),
-    ("patrick", &["paddy"]),
-    ("peter", &["pete"]),
-    ("philip", &["phil", "phillip", "philipp"]),
-    ("rebecca", &["becky", "becca"]),
-    ("richard", &["dick", "rick", "ricky", "rich", "richie"]),
-    ("robert", &["bob", "bobby", "rob", "robbie", "bert"]),
-    ("ronald", &["ron", "ronnie"]),
-    ("samul", &["sam", "sammy"]),
-    ("stephan", &["stefan", "stephen", "steven", "steve", "steffen"]),
-    ("susan", &["su", "susie", "susanne", "suzanne"]),
-    ("theresa", &["terri", "tess", "tracy", "resi"]),
-    ("thomas", &["tom", "tommy"]),
-    ("timothy", &["tim", "timmy"]),
-    ("victoria", &["vicky", "tori"]),
-    ("william", &["bill", "billy", "will", "willie", "willy", "wilhelm"]),
-    ("zachary", &["zach", "zack"]),
+/// Names with their familiar forms, in the shape of `name_key`. A form may stand in several lines; names of one line are one person's.
+const FAMILIAR: &[&str] = &[
+    "alexander alex sascha sandy lex xander sandro alec",
+    "alexandra alex sandra sascha sandy alexa lexi lexie",
+    "andreas andi andy",
+    "andrea andi andy",
+    "angelika angela geli angie angi",
+    "anna anne ann anni annie nanni annika",
+    "annette netti",
+    "anthony tony antonio anton toni",
+    "antonia toni tonia",
+    "barbara barbel babsi babs barb barbie",
+    "beatrice beatrix bea trixi trixie",
+    "benedikt benedict bene ben",
+    "benjamin ben benny benni benji",
+    "bernhard bernd bernard berni",
+    "birgit birgitta biggi gitti",
+    "brigitte gitti biggi",
+    "carolin caroline karoline karolin carolina caro karo lina",
+    "catherine cathy kate katie kathy katherine kathryn kat cat cathrin",
+    "charles charlie chuck charly",
+    "charlotte lotte lotti charlie charly",
+    "christian chris",
+    "christina christine tina chris chrissi chrissy christl christel christiane",
+    "christopher christoph chris kit topher stoffel",
+    "cornelia conny conni nelly nele nelli",
+    "cornelius conny conni",
+    "cornelis cees kees",
+    "daniel dan danny dani",
+    "daniela dani danny ela",
+    "david dave davey",
+    "deborah debbie deb debra",
+    "dominik domi nik",
+    "dorothea dorothy doro thea dora dot dottie",
+    "edward eduard ed eddie eddi ted teddy ned edi",
+    "edeltraud traudl edel",
+    "eleanor eleonore eleonora ellie nell nora elli lore",
+    "elisabeth elizabeth liz lizzie beth betty lisbeth eliza lilli lisa liesel lisl liesl liese elli ella elsa else betti sissi sisi lis lily lise bess",
+    "emilia emmi emilie emily mila milli emmy",
+    "eva evi evita",
+    "ferdinand ferdi ferdl",
+    "florian flo flori",
+    "francis frank franky francesco franco cesco",
+    "francisco paco pancho",
+    "franz franzl franzi",
+    "franziska franzi ziska fanny sissi fanni francisca",
+    "frederick fred freddie friedrich fritz frederik freddy fiete fredi",
+    "friederike rike fritzi riki frieda",
+    "gabriel gabi gabe",
+    "gabriele gabi gaby gabriela",
+    "george georg schorsch georgie schorschi",
+    "gerhard gerd gert gerdi",
+    "gertrud gertraud traudl trudi gerti trude",
+    "giovanni gianni vanni nino",
+    "giuseppe beppe peppe pino",
+    "gregory greg gregor",
+    "hannelore hanni lore hanne",
+    "hans johannes hannes johann hansi hanno jan jo jojo",
+    "heinrich heini heinz heiner hendrik henk hinnerk",
+    "helena helene lena leni hella",
+    "henriette jette henni",
+    "henry harry hank henri",
+    "hildegard hilde hilda",
+    "hubert hubi bert",
+    "ingeborg inge",
+    "ingrid inge",
+    "irmgard irmi irma",
+    "isabella isabel isabelle isi izzy bella isa",
+    "jacob jakob jake kobi",
+    "jacquline jackie jacky",
+    "james jim jimmy jamie jimmi",
+    "jennifer jenny jen jenni",
+    "jessica jess jessie jessi",
+    "joachim jochen achim jo",
+    "johanna hanna hanni hannah jo joanna hanne",
+    "john jack johnny jon",
+    "jonathan jonny jon",
+    "josef joseph jo sepp pepi seppi jupp pepe",
+    "jose pepe",
+    "josephine josefine josi josie fine fina josefina",
+    "joshua josh",
+    "julia juliane juliana jule juli",
+    "karl carl kalle charly carlo",
+    "katharina kathi kathy kati katja katrin kathrin kathe catharina katarina kat",
+    "kenneth ken kenny",
+    "konrad conrad conny konny conni",
+    "kristina kristin kris krissi tina christina",
+    "lawrence larry laurence",
+    "leonhard leonard leo",
+    "leopold leo poldi",
+    "lieselotte liselotte lilo lotte liesel",
+    "louis ludwig lutz luggi",
+    "louise luise lu luisa",
+    "lukas lucas luki luke",
+    "magdalena lena leni magda madlen lene",
+    "manfred manni mani fred",
+    "manul manu",
+    "manula manu ela",
+    "margaret maggie meg peggy margarete gretel grete greta gretchen rita margarethe margarita",
+    "maria mia mitzi marie ria mimi mariechen",
+    "marianne nanni mari",
+    "marlene leni lena",
+    "martina tina",
+    "mathew matthew matt",
+    "matthias mathias matze matthi hias matz matti",
+    "maximilian max maxi maxim",
+    "melanie mel melli meli",
+    "michal mike mick mickey micha michi michel mischa mitch mikhail",
+    "michala michi micha ela",
+    "monika monica moni nika",
+    "nicholas nick nicky nicolas klaus nikolaus niko nico nik nikolas niki",
+    "nicole nicki nicky niki nico",
+    "niklas nik niklaus",
+    "oliver olli oli ollie",
+    "pamela pam",
+    "patricia pat patty tricia trish patti",
+    "patrick paddy pat rick",
+    "peter pete piet",
+    "philip phil phillip philipp",
+    "raphal rafal raf rafi raffi",
+    "rebecca rebekka becky becca bekki",
+    "regina gina",
+    "reinhard reini hardy",
+    "renate reni renata",
+    "richard dick rick ricky rich richie",
+    "robert bob bobby rob robbie bert robbi",
+    "roland rolli",
+    "ronald ron ronnie",
+    "rosemarie rosi romy rosa",
+    "rudiger rudi",
+    "rudolf rudi rolf rudolph",
+    "sabine bine biene",
+    "samul sam sammy",
+    "samantha sam sammy",
+    "sebastian basti bastian seb wastl",
+    "siegfried sigi siggi",
+    "sigrid sigi siggi",
+    "silvia sylvia silvi silvie sylvie",
+    "simone simona moni simi",
+    "sophia sophie sofia sofie",
+    "stephan stefan stephen steven steve steffen steff stef stevie",
+    "stephanie stefanie steffi steffy stef steph fanny stefani",
+    "susan su susie susanne suzanne susanna susi sanne sanna suse",
+    "tatjana tatiana tanja tanya",
+    "theodor theo teddy theodore",
+    "theresa therese teresa terri tess tracy resi tessa resl",
+    "thomas tom tommy tommi thomi",
+    "thorsten torsten totti",
+    "timothy tim timmy timo timotheus",
+    "tobias tobi toby",
+    "ulrich uli ulli",
+    "ulrike uli ulli rike",
+    "ursula uschi ulla ursel uli",
+    "valentin vali valli",
+    "valentina vali valli tina",
+    "veronika veronica vroni roni",
+    "victor viktor vic",
+    "victoria viktoria vicky tori vicki viki",
+    "vincent vinzenz vinz vince",
+    "waltraud traudl traudi wally",
+    "walter walli",
+    "wilhelm willi willy will",
+    "wilhelmus wim",
+    "william bill billy will willie willy wilhelm liam",
+    "wolfgang wolfi wolf wolle",
+    "zachary zach zack",
+    "aleksandr sasha shura aleks",
+    "aleksandra sasha ola",
+    "anastasia nastya stasia",
+    "dmitri dima",
+    "ekaterina katya",
+    "elena lena",
+    "evgeni zhenya",
+    "grzegorz grzes",
+    "guadalupe lupe",
+    "ignacio nacho",
+    "ivan vanya",
+    "katarzyna kasia",
+    "luigi gigi gino",
+    "malgorzata gosia",
+    "natalia natasha natalie",
+    "olga olya",
+    "pavel pasha",
+    "salvatore toto turi",
+    "tomasz tomek",
+    "vladimir vova volodya",
+    "yuri yura",
 ];
 
-fn nickname(name: &str) -> &str {
-    let mut forms = NICKNAMES.iter().flat_map(|(full, forms)| forms.iter().map(move |form| (*form, *full)));
-    forms.find(|(form, _)| *form == name).map_or(name, |(_, full)| full)
+/// The lines in which a name stands.
+static LINES: LazyLock<HashMap<&str, Vec<usize>>> = LazyLock::new(|| {
+    let mut lines: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (line, names) in FAMILIAR.iter().enumerate() {
+        names.split(' ').for_each(|name| lines.entry(name).or_default().push(line));
+    }
+    lines
+});
+
+fn familiar_names(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    // A form that nobody listed: Chris and Christian, Kathi and Katharina.
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    if shortened(short, long) {
+        return true;
+    }
+    let (Some(of_a), Some(of_b)) = (LINES.get(a), LINES.get(b)) else { return false };
+    of_a.iter().any(|line| of_b.contains(line))
+}
+
+/// Whether a name is the beginning of another, or that with an `i` behind it. The endings by which a woman's name is made of a man's are none.
+fn shortened(short: &str, long: &str) -> bool {
+    const HERS: [&str; 8] = ["ina", "ine", "etta", "ette", "ella", "elle", "iana", "iane"];
+    if short.len() >= 3
+        && let Some(rest) = long.strip_prefix(short)
+    {
+        return rest.len() >= 3 && !HERS.contains(&rest);
+    }
+    let Some(stem) = short.strip_suffix('i') else { return false };
+    // Steffi is of Stefanie.
+    let single = match stem.as_bytes() {
+        [rest @ .., a, b] if a == b => &stem[..rest.len() + 1],
+        _ => stem,
+    };
+    stem.len() >= 3 && long.len() > short.len() && (long.starts_with(stem) || long.starts_with(single))
+}
+
+/// How alike names are that are one but for a slip.
+const ALIKE: f64 = 0.92;
+
+fn swapped_names([given, family, other_given, other_family]: [Option<&str>; 4]) -> bool {
+    let alike = |a: Option<&str>, b: Option<&str>| Some(jaro_winkler(a?, b?) >= ALIKE);
+    match (alike(given, other_family), alike(family, other_given)) {
+        (Some(one), Some(other)) => one && other,
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => false,
+    }
 }
 
 #[cfg(test)]
@@ -305,12 +503,47 @@ mod tests {
     #[test]
     fn short_and_familiar_names() {
         assert!(short_name("a", "anna") && short_name("anna maria", "anna") && !short_name("ann", "anna"));
-        assert_eq!((nickname("bob"), nickname("robert"), nickname("xaver")), ("robert", "robert", "xaver"));
-        let mut all: Vec<_> = NICKNAMES.iter().flat_map(|(full, forms)| forms.iter().chain([full])).collect();
-        let count = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), count, "a form stands for one name");
-        assert!(all.iter().all(|name| of(|t, out| name_key(t, &[], out), name) == ***name), "in the shape of name_key");
+        for (a, b) in
+            [("bob", "robert"), ("robert", "bob"), ("kate", "cathy"), ("alex", "alexandra"), ("xaver", "xaver")]
+        {
+            assert!(familiar_names(a, b), "{a} {b}");
+        }
+        for (a, b) in [
+            ("chris", "christian"),
+            ("max", "maximilian"),
+            ("steffi", "stefanie"),
+            ("kathi", "katharina"),
+            ("tobi", "tobias"),
+        ] {
+            assert!(familiar_names(a, b) && familiar_names(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("alexander", "alexandra"),
+            ("paul", "paula"),
+            ("jan", "janina"),
+            ("simon", "simone"),
+            ("bob", "bill"),
+            ("lena", "lea"),
+        ] {
+            assert!(!familiar_names(a, b), "{a} {b}");
+        }
+        for line in FAMILIAR {
+            let mut names: Vec<_> = line.split(' ').collect();
+            assert!(
+                names.iter().all(|name| of(|t, out| name_key(t, &[], out), name) == **name),
+                "in the shape of name_key: {line}"
+            );
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), line.split(' ').count(), "{line}");
+        }
+    }
+
+    #[test]
+    fn swapped_names_need_a_pair_that_is_known() {
+        let swapped = |of: [&str; 4]| swapped_names(of.map(|name| (!name.is_empty()).then_some(name)));
+        assert!(swapped(["anna", "schmidt", "schmidt", "anna"]) && swapped(["anna", "schmidt", "schmitt", "ana"]));
+        assert!(swapped(["schmidt", "", "anna", "schmidt"]) && swapped(["anna", "schmidt", "schmidt", ""]));
+        assert!(!swapped(["anna", "schmidt", "schmidt", "paul"]) && !swapped(["anna", "", "paul", ""]));
     }
 }

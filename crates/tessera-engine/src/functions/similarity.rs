@@ -83,7 +83,7 @@ fn edits_within(a: &str, b: &str, most: usize) -> bool {
 }
 
 /// Of ASCII texts up to 64 letters without allocating, since pairs are many; of others by the library, which gives the same.
-fn jaro_winkler(a: &str, b: &str) -> f64 {
+pub(super) fn jaro_winkler(a: &str, b: &str) -> f64 {
     if a == b {
         return 1.0;
     }

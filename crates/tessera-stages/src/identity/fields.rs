@@ -39,10 +39,10 @@ impl<'a> Plan<'a> {
         let absent = night.availability.absent(Entity::Customers);
         let customers = night.input("clean_customers")?.schema();
         let mut fields = Vec::new();
-        for (name, field) in settings.fields.iter().filter(|(_, f)| f.enabled) {
+        for (name, field) in &settings.fields {
             let names = names(&field.expression, &format!("identity.fields.{name}.expression"))?;
             let known: Vec<_> = names.iter().filter(|n| customers.has_column_with_unqualified_name(n)).collect();
-            let given = known.is_empty() || known.iter().any(|n| !absent.contains(&n.as_str()));
+            let given = field.enabled && (known.is_empty() || known.iter().any(|n| !absent.contains(&n.as_str())));
             let place = format!("identity.fields.{name}.expression");
             let expression = formula::with_word(&field.expression, "default_country", &text(&settings.country))
                 .map_err(|e| StageError::Expression { place, problem: in_short(&e) })?;
@@ -113,7 +113,8 @@ impl<'a> Plan<'a> {
     /// What is told of a pair beside its weight.
     pub(super) fn verdicts(&self, night: &Night<'_>) -> String {
         let settings = &night.project.identity;
-        stamp(night, &format!("{:?} {:?} {}", self.rules, self.contradictions, settings.review_probability))
+        let bounds = (settings.match_probability, settings.review_probability, settings.largest_person);
+        stamp(night, &format!("{:?} {:?} {bounds:?}", self.rules, self.contradictions))
     }
 
     /// SQL of the fields and blocks of `clean`; `also` are columns that pass through.

@@ -5,61 +5,56 @@ use std::collections::BTreeSet;
 use datafusion::prelude::DataFrame;
 use tessera_engine::formula::{quote, text};
 
-use super::{Changed, fields, pairs};
+use super::{fields, pairs};
 use crate::{Night, Outcome, StageError, blame};
 
 /// The name under which it is kept by which rules golden records were made.
 const GOLDEN: &str = "golden";
 
-/// What persons of several accounts are, and whose values that are: of those of whom nothing changed, what the parent night said. `moved` are the
-/// accounts whose person is another, or has more or fewer accounts.
+/// What persons of several accounts are, and whose values that are. `before` is the parent night's `identity`, and the accounts that may be
+/// somebody else, of whom alone the `rows` are; of all others, what the parent night said. `were` are the customers that those were.
 pub(super) async fn golden(
     night: &Night<'_>,
     rows: &DataFrame,
-    changed: Option<&Changed>,
-    moved: &BTreeSet<String>,
+    before: Option<(&DataFrame, &DataFrame)>,
+    were: &BTreeSet<String>,
     outcome: &mut Outcome,
 ) -> Result<(DataFrame, DataFrame), StageError> {
     let stamp = golden_stamp(night)?;
     let previous = |name: &str| night.previous.get(name);
     let stood = night.kept.get(GOLDEN).is_some_and(|kept| kept.stamp == stamp);
-    let known = match (changed, previous("golden_records"), previous("golden_ledger"), stood) {
-        (Some(changed), Some(records), Some(ledger), true) => Some((changed, records, ledger)),
+    let known = match (before, previous("golden_records"), previous("golden_ledger"), stood) {
+        (Some(_), Some(records), Some(ledger), true) => Some((records, ledger)),
         _ => None,
     };
     if night.folders.is_some() {
         outcome.stamps.insert(GOLDEN.to_owned(), stamp);
     }
-    let Some((changed, records, before)) = known else {
-        let members = scratch(night, members(night, rows).await?, "members").await?;
-        let golden = scratch(night, together(night, &members).await?, "golden").await?;
-        let ledger = ledger(night, &members, &golden).await?;
-        return Ok((golden, ledger));
-    };
-    // Whoever has an account that is new in it, gone, or says something else.
-    let moved = pairs::keyed(night, moved).await?;
-    let query = "SELECT DISTINCT r.customer_key FROM r JOIN \
-                 (SELECT account_key FROM moved UNION SELECT account_key FROM changed) AS m \
-                 ON r.account_key = m.account_key WHERE r.accounts > 1";
-    let anew = night.over(query, &[("r", rows), ("moved", &moved), ("changed", &changed.frame)]).await?;
-    let anew = scratch(night, anew, "anew").await?;
-    let query = "SELECT r.* FROM r JOIN anew AS a ON r.customer_key = a.customer_key";
-    let theirs = night.over(query, &[("r", rows), ("anew", &anew)]).await?;
-    let members = scratch(night, members(night, &theirs).await?, "members").await?;
+    let of = "SELECT account_key, customer_key, accounts FROM r WHERE accounts > 1";
+    let mut several = night.over(of, &[("r", rows)]).await?;
+    if let (None, Some((before, live))) = (known, before) {
+        let query = format!(
+            "{of} UNION ALL SELECT p.account_key, p.customer_key, p.accounts FROM p \
+             LEFT ANTI JOIN live ON p.account_key = live.account_key WHERE p.accounts > 1"
+        );
+        several = night.over(&query, &[("r", rows), ("p", before), ("live", live)]).await?;
+    }
+    let members = scratch(night, members(night, &several).await?, "members").await?;
     let made = scratch(night, together(night, &members).await?, "golden").await?;
     let ledger = ledger(night, &members, &made).await?;
-    let query = "SELECT DISTINCT r.customer_key FROM r LEFT ANTI JOIN anew AS a \
-                 ON r.customer_key = a.customer_key WHERE r.accounts > 1";
-    let stay = scratch(night, night.over(query, &[("r", rows), ("anew", &anew)]).await?, "stay").await?;
+    let Some((records, before)) = known else { return Ok((made, ledger)) };
+    let query = "SELECT customer_key FROM r UNION SELECT account_key AS customer_key FROM were";
+    let were = pairs::keyed(night, were.iter().map(String::as_str))?;
+    let touched = scratch(night, night.over(query, &[("r", rows), ("were", &were)]).await?, "touched").await?;
     let of = async |before: &DataFrame, made: &DataFrame| {
         let columns: Vec<_> = made.schema().fields().iter().map(|f| quote(f.name())).collect();
         let kept: Vec<_> = columns.iter().map(|column| format!("b.{column}")).collect();
         let query = format!(
-            "SELECT {} FROM stay AS s JOIN before AS b ON s.customer_key = b.customer_key UNION ALL SELECT {} FROM made",
+            "SELECT {} FROM before AS b LEFT ANTI JOIN touched AS t ON b.customer_key = t.customer_key UNION ALL SELECT {} FROM made",
             kept.join(", "),
             columns.join(", ")
         );
-        night.over(&query, &[("stay", &stay), ("before", before), ("made", made)]).await
+        night.over(&query, &[("touched", &touched), ("before", before), ("made", made)]).await
     };
     Ok((of(records, &made).await?, of(before, &ledger).await?))
 }
@@ -97,8 +92,7 @@ async fn members(night: &Night<'_>, rows: &DataFrame) -> Result<DataFrame, Stage
     let clean = night.input("clean_customers")?;
     let columns: String = said_by(clean).iter().map(|name| format!(", c.{0} AS {0}", quote(name))).collect();
     let query = format!(
-        "SELECT r.customer_key, r.accounts, c.account_key{columns} FROM r JOIN clean AS c ON r.account_key = c.account_key \
-         WHERE r.accounts > 1"
+        "SELECT r.customer_key, r.accounts, c.account_key{columns} FROM r JOIN clean AS c ON r.account_key = c.account_key"
     );
     night.over(&query, &[("r", rows), ("clean", clean)]).await
 }
@@ -129,9 +123,19 @@ async fn together(night: &Night<'_>, members: &DataFrame) -> Result<DataFrame, S
         Ok(frame) => return Ok(frame),
         Err(error) => error,
     };
-    let entries = said.iter().map(|(name, sql)| (format!("identity.golden.{name}"), sql.clone())).collect();
-    let query = |expression: &str| format!("SELECT {expression} FROM members");
-    Err(blame(night, entries, query, &[("members", members)]).await.unwrap_or(error))
+    for (name, sql) in said {
+        let place = format!("identity.golden.{name}");
+        let query = |expression: &str| format!("SELECT {expression} FROM members");
+        if let Some(error) = blame(night, vec![(place.clone(), sql.clone())], query, &[("members", members)]).await {
+            return Err(error);
+        }
+        let query = format!("SELECT customer_key, {sql} AS value FROM members GROUP BY customer_key");
+        if night.over(&query, &[("members", members)]).await.is_err() {
+            let problem = format!("`{sql}` is no aggregate over the accounts of a person, such as max({name})");
+            return Err(StageError::Expression { place, problem });
+        }
+    }
+    Err(error)
 }
 
 /// Of the columns in which accounts of a person differ, whose value the person has.

@@ -201,6 +201,11 @@ impl Model {
         Self { verdicts: plan.verdicts(night), ..self }
     }
 
+    /// The same, by whose rules and contradictions no pair was told.
+    pub(super) fn untold(self) -> Self {
+        Self { verdicts: String::new(), ..self }
+    }
+
     /// The weights as `match_weight` takes them.
     pub(super) fn weights(&self) -> String {
         let of = |levels: &Vec<(f64, f64, i64)>| levels.iter().map(|l| l.2.to_string()).collect::<Vec<_>>().join(" ");

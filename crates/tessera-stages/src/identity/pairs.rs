@@ -1,6 +1,6 @@
 //! Accounts two by two: who is compared, at which levels they are, and what that weighs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use datafusion::{
@@ -224,13 +224,14 @@ pub(super) async fn kept(night: &Night<'_>, before: &DataFrame, changed: &Change
     Ok(all.collect())
 }
 
-/// Puts what people decided beside what was found.
-pub(super) async fn decide(night: &Night<'_>, pairs: &mut Vec<Pair>) -> Result<(), StageError> {
+/// Puts what people decided beside what was found. Of how many decisions an account is not there.
+pub(super) async fn decide(night: &Night<'_>, pairs: &mut Vec<Pair>) -> Result<u64, StageError> {
     let decided = &night.project.identity.decided;
     if decided.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
-    let known = keyed(night, &decided.iter().flat_map(|d| [d.one.clone(), d.other.clone()]).collect()).await?;
+    let mut of_nobody = 0;
+    let known = keyed(night, decided.iter().flat_map(|d| [d.one.as_str(), d.other.as_str()]))?;
     let query = "SELECT k.account_key FROM k JOIN account_ids AS a ON k.account_key = a.account_key";
     let there = night.over(query, &[("k", &known), ("account_ids", night.input("account_ids")?)]).await?;
     let there: BTreeSet<String> =
@@ -241,6 +242,7 @@ pub(super) async fn decide(night: &Night<'_>, pairs: &mut Vec<Pair>) -> Result<(
         let (left, right) =
             (decision.one.clone().min(decision.other.clone()), decision.one.clone().max(decision.other.clone()));
         if !there.contains(&left) || !there.contains(&right) || left == right {
+            of_nobody += 1;
             continue;
         }
         let n = *at.entry((left.clone(), right.clone())).or_insert_with(|| {
@@ -250,19 +252,26 @@ pub(super) async fn decide(night: &Night<'_>, pairs: &mut Vec<Pair>) -> Result<(
         });
         pairs[n].decided = Some(decision.same);
     }
-    Ok(())
+    Ok(of_nobody)
 }
 
-/// A frame of account keys.
-pub(super) async fn keyed(night: &Night<'_>, keys: &BTreeSet<String>) -> Result<DataFrame, StageError> {
-    let array: ArrayRef = Arc::new(keys.iter().map(|k| Some(k.as_str())).collect::<StringArray>());
+/// A frame of account keys, each once.
+pub(super) fn keyed<'k>(night: &Night<'_>, keys: impl Iterator<Item = &'k str>) -> Result<DataFrame, StageError> {
+    let array: ArrayRef = Arc::new(sorted(keys).into_iter().map(Some).collect::<StringArray>());
     rows::frame(night.engine, vec![("account_key", array)])
+}
+
+/// In order, each once: of many that are mostly in order already, faster than a tree.
+pub(super) fn sorted<T: Ord>(of: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = of.collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Accounts by number, and the links between them. What people decided to be one is not parted by what speaks against it.
 pub(super) fn links(pairs: &[Pair], least: i64) -> (Vec<&str>, Vec<Link>) {
-    let keys: BTreeSet<&str> = pairs.iter().flat_map(|p| [p.left.as_str(), p.right.as_str()]).collect();
-    let keys: Vec<&str> = keys.into_iter().collect();
+    let keys = sorted(pairs.iter().flat_map(|p| [p.left.as_str(), p.right.as_str()]));
     let number = |key: &str| keys.binary_search(&key).unwrap_or_default();
     let mut links: Vec<Link> = pairs
         .iter()
@@ -340,7 +349,7 @@ fn missing(pairs: &[Pair], least: i64, largest: usize) -> Vec<(String, String)> 
     }
     let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     of.iter().enumerate().for_each(|(account, group)| groups.entry(*group).or_default().push(account));
-    let known: BTreeSet<(usize, usize)> = links.iter().map(|l| (l.a.min(l.b), l.a.max(l.b))).collect();
+    let known: HashSet<(usize, usize)> = links.iter().map(|l| (l.a.min(l.b), l.a.max(l.b))).collect();
     let mut missing = Vec::new();
     for members in groups.values().filter(|m| m.len() > 2) {
         for (n, a) in members.iter().enumerate() {
@@ -359,7 +368,7 @@ async fn among(
     model: &Model,
     asked: &[(String, String)],
 ) -> Result<Vec<Pair>, StageError> {
-    let whom = keyed(night, &asked.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect()).await?;
+    let whom = keyed(night, asked.iter().flat_map(|(a, b)| [a.as_str(), b.as_str()]))?;
     let clean = night.input("clean_customers")?;
     let query = "SELECT c.* FROM whom JOIN clean AS c ON c.account_key = whom.account_key";
     let clean = night.over(query, &[("whom", &whom), ("clean", clean)]).await?;

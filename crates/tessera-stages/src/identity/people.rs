@@ -1,6 +1,6 @@
 //! Who is who tonight: the persons that the pairs make, the keys that they keep, and what is left of it in tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::{
@@ -9,19 +9,22 @@ use datafusion::{
 };
 use tessera_algo::{
     fellegi_sunter,
-    persons::{self, Account, Held},
+    persons::{self, Account, Held, Link},
 };
 
+use tessera_engine::{formula::quote, write::Route};
+
 use super::{
-    Changed, golden,
+    Before, golden,
+    live::Live,
     pairs::{self, BIT, Pair},
 };
 use crate::{Night, Outcome, Output, StageError, rows};
 
 /// An account's row of `identity`, but for the owner's id.
 #[derive(Debug, Clone, PartialEq)]
-struct Row {
-    customer: String,
+pub(super) struct Row {
+    pub customer: String,
     event: String,
     evidence: String,
     weight: Option<f64>,
@@ -38,12 +41,14 @@ type Told = (Pair, &'static str, String);
 pub(super) struct Resolved {
     /// The pairs with what was decided of each, and why.
     pub pairs: Vec<Told>,
-    /// The accounts whose row is not that of an account alone, or not what it was.
-    rows: BTreeMap<String, Row>,
+    /// The accounts whose row is not that of an account alone, or not what it was, by their keys.
+    rows: Vec<(String, Row)>,
     /// Whether a row of the parent night changes or goes.
     anew: bool,
-    /// The accounts whose person is another, or has more or fewer accounts.
-    moved: BTreeSet<String>,
+    /// Who may be somebody else; the rows are of these alone. Absent, everybody.
+    live: Option<Vec<String>>,
+    /// The customers that these were.
+    were: BTreeSet<String>,
     /// Accounts tonight.
     pub accounts: u64,
     /// The parent night's accounts that are not in tonight's.
@@ -53,9 +58,11 @@ pub(super) struct Resolved {
 /// Puts accounts together.
 pub(super) async fn resolve(
     night: &Night<'_>,
-    before: Option<&DataFrame>,
+    before: Option<Before<'_>>,
     pairs: Vec<Pair>,
+    live: Option<Live>,
 ) -> Result<Resolved, StageError> {
+    let before = before.map(|before| before.identity);
     let (least, review) = pairs::bounds(night);
     let (keys, links) = pairs::links(&pairs, least);
     let (of, held) = persons::persons(keys.len(), &links, night.project.identity.largest_person as usize);
@@ -75,45 +82,47 @@ pub(super) async fn resolve(
         }
     };
     // Those whose row may be another than that of an account alone: tonight's persons, and those of the parent night.
-    let mut involved: BTreeSet<String> = BTreeSet::new();
-    for members in groups.values().filter(|m| m.len() > 1) {
-        involved.extend(members.iter().map(|at| keys[*at].to_owned()));
-    }
-    let mut then: BTreeMap<String, Row> = BTreeMap::new();
+    let together = groups.values().filter(|m| m.len() > 1).flatten();
+    let mut involved: Vec<String> = together.map(|at| keys[*at].to_owned()).collect();
+    let mut then: HashMap<String, Row> = HashMap::new();
     let mut anew = false;
+    let (mut mine, mut were) = (None, BTreeSet::new());
     if let Some(before) = before {
-        then = earlier(night, before, &ids.frame, &involved).await?;
+        then = match live {
+            Some(live) => {
+                (mine, were) = (Some(live.accounts), live.customers);
+                live.then
+            }
+            None => earlier(night, before, &involved).await?,
+        };
         let count = rows::count(night, before).await? + rows::count(night, &born).await?;
         anew = count != accounts;
     }
     involved.extend(then.keys().cloned());
     // An account that comes back does not take the key that somebody else has by now.
     if before.is_some() {
-        let taken: BTreeSet<String> = then.values().map(|row| row.customer.clone()).collect();
         let query = "SELECT t.account_key FROM t JOIN born AS b ON t.account_key = b.account_key";
-        let taken = pairs::keyed(night, &taken).await?;
+        let taken = pairs::keyed(night, then.values().map(|row| row.customer.as_str()))?;
         let back = rows::collect(night.over(query, &[("t", &taken), ("born", &born)]).await?).await?;
         involved.extend(rows::texts(&back, "account_key")?.into_iter().flatten());
     }
 
-    let number: BTreeMap<&str, usize> = keys.iter().enumerate().map(|(n, key)| (*key, n)).collect();
+    let involved = pairs::sorted(involved.into_iter());
     let mut persons: Vec<Vec<usize>> = Vec::new();
     let mut all: Vec<Account> = Vec::new();
-    let mut place: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut place: Vec<Option<usize>> = vec![None; keys.len()];
     for key in &involved {
         let before = then
             .get(key)
             .map(|row| persons::Before { key: row.customer.clone(), since: format!("{:08}", row.customer_since) });
         all.push(Account { key: key.clone(), before, activity: 0 });
         let at = all.len() - 1;
-        match number.get(key.as_str()) {
-            Some(n) => match place.get(&of[*n]) {
-                Some(person) => persons[*person].push(at),
-                None => {
-                    place.insert(of[*n], persons.len());
-                    persons.push(vec![at]);
-                }
-            },
+        match keys.binary_search(&key.as_str()).ok().map(|n| &mut place[of[n]]) {
+            Some(Some(person)) => persons[*person].push(at),
+            Some(free) => {
+                *free = Some(persons.len());
+                persons.push(vec![at]);
+            }
             None => persons.push(vec![at]),
         }
     }
@@ -122,10 +131,10 @@ pub(super) async fn resolve(
     let given = persons::keys(&persons, &all, &kept);
     let given = make_keys(night, &persons, &all, given).await?;
 
-    let strongest = strongest(&pairs, &number, &of, least);
+    let strongest = strongest(&pairs, &links, &of, least);
     let tonight = i64::from(night.as_of.days());
-    let mut made: BTreeMap<String, Row> = BTreeMap::new();
-    let mut moved = BTreeSet::new();
+    let mut made: Vec<(String, Row)> = Vec::with_capacity(all.len());
+    let mut said = Evidence::default();
     for ((members, key), kept) in persons.iter().zip(given).zip(&kept) {
         let customer_since = kept.as_ref().and_then(|k| k.since.parse().ok()).unwrap_or(tonight);
         let size = i64::try_from(members.len()).unwrap_or(i64::MAX);
@@ -148,34 +157,42 @@ pub(super) async fn resolve(
                     row("born", "declared id".into(), None, tonight)
                 }
                 _ => {
-                    let pair = strongest.get(account.as_str());
+                    let number = keys.binary_search(&account.as_str()).ok();
+                    let pair = number.and_then(|n| strongest[n]);
                     let weight = pair.filter(|p| p.weight > i64::MIN).map(|p| p.weight as f64 / BIT);
-                    row("merged_into", pair.map_or_else(|| "declared id".into(), |p| evidence(p)), weight, tonight)
+                    row("merged_into", pair.map_or_else(|| "declared id".into(), |p| said.of(p)), weight, tonight)
                 }
             };
             anew |= was.is_some_and(|was| *was != row);
-            if was.is_none_or(|was| (&was.customer, was.accounts) != (&row.customer, row.accounts)) {
-                moved.insert(account.clone());
-            }
-            made.insert(account.clone(), row);
+            made.push((account.clone(), row));
         }
     }
-    let mut told = Vec::new();
+    made.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut told = Vec::with_capacity(pairs.len());
     for ((pair, link), held) in pairs.into_iter().zip(&links).zip(held) {
         let same = of[link.a] == of[link.b];
-        let (decision, reason) = verdict(&pair, same, held, least, review);
+        let (decision, reason) = verdict(&pair, same, held, (least, review), &mut said);
         told.push((pair, decision, reason));
     }
-    Ok(Resolved { pairs: told, rows: made, anew, moved, accounts, born })
+    Ok(Resolved { pairs: told, rows: made, anew, live: mine, were, accounts, born })
 }
 
 /// What is said of a pair: the decision and its reason.
-fn verdict(pair: &Pair, same: bool, held: Option<Held>, least: i64, review: i64) -> (&'static str, String) {
+fn verdict(
+    pair: &Pair,
+    same: bool,
+    held: Option<Held>,
+    (least, review): (i64, i64),
+    said: &mut Evidence,
+) -> (&'static str, String) {
     let people =
         |same: bool| if same { "people decided that they are the same" } else { "people decided that they are not" };
     match (pair.decided, same, held) {
+        (Some(true), false, _) => {
+            ("held", "people decided that they are the same, and of accounts of theirs that they are not".to_owned())
+        }
         (Some(decided), _, None) => (if same { "same" } else { "different" }, people(decided).to_owned()),
-        (_, true, _) if pair.joins(least) => ("same", evidence(pair)),
+        (_, true, _) if pair.joins(least) => ("same", said.of(pair)),
         (_, true, _) => ("same", "both are the same as others".to_owned()),
         (_, false, Some(Held::Contradiction)) => {
             let against = pair.contradiction.clone();
@@ -191,7 +208,17 @@ fn verdict(pair: &Pair, same: bool, held: Option<Held>, least: i64, review: i64)
     }
 }
 
-/// Why two accounts are one person.
+/// Why two accounts are one person, by what speaks for it: pairs are many, and what is said of them is little.
+#[derive(Default)]
+struct Evidence(HashMap<(Option<bool>, Option<String>, String), String>);
+
+impl Evidence {
+    fn of(&mut self, pair: &Pair) -> String {
+        let of = (pair.decided, pair.rule.clone(), pair.levels.clone());
+        self.0.entry(of).or_insert_with(|| evidence(pair)).clone()
+    }
+}
+
 fn evidence(pair: &Pair) -> String {
     let agreeing: Vec<String> = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&pair.levels)
         .unwrap_or_default()
@@ -211,19 +238,14 @@ fn evidence(pair: &Pair) -> String {
 }
 
 /// Of each account the strongest pair that makes it one with others.
-fn strongest<'a>(
-    pairs: &'a [Pair],
-    number: &BTreeMap<&str, usize>,
-    of: &[usize],
-    least: i64,
-) -> BTreeMap<&'a str, &'a Pair> {
-    let mut all: BTreeMap<&str, &Pair> = BTreeMap::new();
-    for pair in pairs.iter().filter(|p| p.joins(least)) {
-        if of[number[pair.left.as_str()]] != of[number[pair.right.as_str()]] {
+fn strongest<'a>(pairs: &'a [Pair], links: &[Link], of: &[usize], least: i64) -> Vec<Option<&'a Pair>> {
+    let mut all: Vec<Option<&Pair>> = vec![None; of.len()];
+    for (pair, link) in pairs.iter().zip(links).filter(|(pair, _)| pair.joins(least)) {
+        if of[link.a] != of[link.b] {
             continue;
         }
-        for account in [pair.left.as_str(), pair.right.as_str()] {
-            let best = all.entry(account).or_insert(pair);
+        for account in [link.a, link.b] {
+            let best = all[account].get_or_insert(pair);
             if (pair.weight, &best.left, &best.right) > (best.weight, &pair.left, &pair.right) {
                 *best = pair;
             }
@@ -236,25 +258,51 @@ fn strongest<'a>(
 async fn earlier(
     night: &Night<'_>,
     before: &DataFrame,
-    ids: &DataFrame,
-    involved: &BTreeSet<String>,
-) -> Result<BTreeMap<String, Row>, StageError> {
-    let involved = pairs::keyed(night, involved).await?;
-    let query = "SELECT p.account_key, p.customer_key, p.event, p.evidence, p.weight, arrow_cast(p.since, 'Int32') AS since, \
-                 arrow_cast(p.customer_since, 'Int32') AS customer_since, p.accounts FROM \
-                 (SELECT * FROM previous WHERE accounts > 1 OR customer_key <> account_key \
+    involved: &[String],
+) -> Result<HashMap<String, Row>, StageError> {
+    let involved = pairs::keyed(night, involved.iter().map(String::as_str))?;
+    let query = "SELECT * FROM previous WHERE accounts > 1 OR customer_key <> account_key \
                  UNION ALL SELECT p.* FROM involved AS i JOIN previous AS p ON p.account_key = i.account_key \
-                 WHERE p.accounts = 1 AND p.customer_key = p.account_key) AS p \
-                 JOIN account_ids AS a ON p.account_key = a.account_key";
-    let tables = [("previous", before), ("account_ids", ids), ("involved", &involved)];
+                 WHERE p.accounts = 1 AND p.customer_key = p.account_key";
+    let rows = night.over(query, &[("previous", before), ("involved", &involved)]).await?;
+    Ok(rows_of(night, &rows).await?.0)
+}
+
+/// The parent night's rows of all accounts whose customer is that of one of these accounts, or has the key of one: of those that are still there,
+/// and of those that are not.
+pub(super) async fn earlier_of(
+    night: &Night<'_>,
+    before: &DataFrame,
+    accounts: &[&str],
+) -> Result<(HashMap<String, Row>, HashMap<String, Row>), StageError> {
+    let mine = pairs::keyed(night, accounts.iter().copied())?;
+    let query = "SELECT p.customer_key FROM mine JOIN previous AS p ON p.account_key = mine.account_key \
+                 UNION SELECT account_key AS customer_key FROM mine";
+    let customers = night.over(query, &[("mine", &mine), ("previous", before)]).await?;
+    let customers = night.engine.materialise(customers, "customers").await?;
+    let query = "SELECT p.* FROM customers AS c JOIN previous AS p ON p.customer_key = c.customer_key";
+    let rows = night.over(query, &[("customers", &customers), ("previous", before)]).await?;
+    rows_of(night, &rows).await
+}
+
+/// Rows of the parent night's `identity`, by account: of accounts that are still there, and of others.
+async fn rows_of(
+    night: &Night<'_>,
+    rows: &DataFrame,
+) -> Result<(HashMap<String, Row>, HashMap<String, Row>), StageError> {
+    let query = "SELECT p.account_key, p.customer_key, p.event, p.evidence, p.weight, arrow_cast(p.since, 'Int32') AS since, \
+                 arrow_cast(p.customer_since, 'Int32') AS customer_since, p.accounts, \
+                 CASE WHEN a.account_key IS NULL THEN 0 ELSE 1 END AS there \
+                 FROM p LEFT JOIN account_ids AS a ON p.account_key = a.account_key";
+    let tables = [("p", rows), ("account_ids", night.input("account_ids")?)];
     let batch = rows::collect(night.over(query, &tables).await?).await?;
     let text = |name: &str| rows::texts(&batch, name);
     let (keys, customers, events, evidence) =
         (text("account_key")?, text("customer_key")?, text("event")?, text("evidence")?);
     let integer = |name: &str| rows::integers(&batch, name);
     let (since, customer_since, accounts) = (integer("since")?, integer("customer_since")?, integer("accounts")?);
-    let weights = rows::floats(&batch, "weight")?;
-    let mut all = BTreeMap::new();
+    let (weights, there) = (rows::floats(&batch, "weight")?, integer("there")?);
+    let (mut all, mut gone) = (HashMap::with_capacity(keys.len()), HashMap::new());
     for at in 0..keys.len() {
         let row = Row {
             customer: customers[at].clone().unwrap_or_default(),
@@ -265,26 +313,28 @@ async fn earlier(
             customer_since: customer_since[at].unwrap_or(0),
             accounts: accounts[at].unwrap_or(1),
         };
-        all.insert(keys[at].clone().unwrap_or_default(), row);
+        let of = if there[at] == Some(1) { &mut all } else { &mut gone };
+        of.insert(keys[at].clone().unwrap_or_default(), row);
     }
-    Ok(all)
+    Ok((all, gone))
 }
 
 /// Counts what was done with accounts whose customer's key is asked for by several persons.
 async fn count_activity(night: &Night<'_>, persons: &[Vec<usize>], all: &mut [Account]) -> Result<(), StageError> {
-    let mut by_key: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
+    let mut first: HashMap<&str, usize> = HashMap::with_capacity(all.len());
+    let mut split: BTreeSet<&str> = BTreeSet::new();
     for (person, members) in persons.iter().enumerate() {
         for before in members.iter().filter_map(|at| all[*at].before.as_ref()) {
-            by_key.entry(&before.key).or_default().insert(person);
+            if *first.entry(&before.key).or_insert(person) != person {
+                split.insert(&before.key);
+            }
         }
     }
-    let split: BTreeSet<&str> = by_key.into_iter().filter(|(_, of)| of.len() > 1).map(|(key, _)| key).collect();
-    let of = |a: &&Account| a.before.as_ref().is_some_and(|b| split.contains(b.key.as_str()));
-    let whom: BTreeSet<String> = all.iter().filter(of).map(|a| a.key.clone()).collect();
-    if whom.is_empty() {
+    if split.is_empty() {
         return Ok(());
     }
-    let whom = pairs::keyed(night, &whom).await?;
+    let of = |a: &&Account| a.before.as_ref().is_some_and(|b| split.contains(b.key.as_str()));
+    let whom = pairs::keyed(night, all.iter().filter(of).map(|a| a.key.as_str()))?;
     let query = "SELECT w.account_key, count(*) AS n FROM w JOIN clean AS c ON w.account_key = c.account_key GROUP BY w.account_key";
     let lines = night.input("clean_transactions")?;
     let batch = rows::collect(night.over(query, &[("w", &whom), ("clean", lines)]).await?).await?;
@@ -325,24 +375,37 @@ async fn make_keys(
 }
 
 impl Resolved {
-    /// How many customers there are, how many of them have several accounts, and by size how many.
-    pub(super) fn sizes(&self) -> BTreeMap<i64, u64> {
+    /// Of how many accounts customers are, and how many there are of each.
+    pub(super) async fn sizes(&self, night: &Night<'_>) -> Result<BTreeMap<i64, u64>, StageError> {
         let mut sizes: BTreeMap<i64, u64> = BTreeMap::new();
-        self.rows.values().filter(|r| r.accounts > 1).for_each(|r| *sizes.entry(r.accounts).or_default() += 1);
+        self.rows
+            .iter()
+            .map(|(_, r)| r)
+            .filter(|r| r.accounts > 1)
+            .for_each(|r| *sizes.entry(r.accounts).or_default() += 1);
+        if let (Some(live), Some(before)) = (&self.live, night.previous.get("identity")) {
+            let query = "SELECT p.accounts, count(*) AS n FROM p LEFT ANTI JOIN live ON p.account_key = live.account_key \
+                         WHERE p.accounts > 1 GROUP BY p.accounts";
+            let live = pairs::keyed(night, live.iter().map(String::as_str))?;
+            let batch = rows::collect(night.over(query, &[("p", before), ("live", &live)]).await?).await?;
+            for (size, n) in rows::integers(&batch, "accounts")?.into_iter().zip(rows::integers(&batch, "n")?) {
+                *sizes.entry(size.unwrap_or(1)).or_default() += n.unwrap_or(0).unsigned_abs();
+            }
+        }
         let together: u64 = sizes.values().sum();
         sizes.iter_mut().for_each(|(size, n)| *n /= size.unsigned_abs());
         sizes.insert(1, self.accounts.saturating_sub(together));
-        sizes
+        Ok(sizes)
     }
 
-    /// Leaves the tables.
+    /// Leaves the tables; gives the pairs.
     pub(super) async fn leave(
         &self,
         night: &Night<'_>,
-        before: Option<&DataFrame>,
-        changed: Option<&Changed>,
+        before: Option<Before<'_>>,
         outcome: &mut Outcome,
-    ) -> Result<(), StageError> {
+    ) -> Result<DataFrame, StageError> {
+        let (before, known) = (before.map(|before| before.identity), before.map(|before| before.pairs));
         let ids = night.input("account_ids")?;
         let (base, stays) = match before {
             Some(_) if !self.anew => (&self.born, true),
@@ -375,17 +438,34 @@ impl Resolved {
             if previous.is_some() { " LEFT JOIN p ON a.account_key = p.account_key" } else { "" },
         );
         let frame = night.over(&query, &[("a", base), ("r", &rows), ("p", previous.unwrap_or(base))]).await?;
-        for table in ["identity", "accounts"] {
-            if stays {
-                outcome.stays(table, "");
-            }
-            outcome.outputs.push(Output::table(night, table, frame.clone())?);
+        if stays {
+            outcome.stays("identity", "");
+            outcome.stays("accounts", "");
         }
-        let (golden, ledger) = golden::golden(night, &rows, changed, &self.moved, outcome).await?;
+        // The columns of `accounts` are among those of `identity`: both are written in one pass.
+        let mut both = Output::table(night, "identity", frame)?;
+        both.routes.push(Route::all("accounts", &night.table("accounts")?));
+        outcome.outputs.push(both);
+        let live = match &self.live {
+            Some(live) => Some(pairs::keyed(night, live.iter().map(String::as_str))?),
+            None => None,
+        };
+        let before = before.zip(live.as_ref());
+        let (golden, ledger) = golden::golden(night, &rows, before, &self.were, outcome).await?;
         outcome.outputs.push(Output::table(night, "golden_records", golden)?);
         outcome.outputs.push(Output::table(night, "golden_ledger", ledger)?);
-        outcome.outputs.push(Output::table(night, "identity_pairs", self.pairs(night)?)?);
-        Ok(())
+        let mut pairs = self.pairs(night)?;
+        if let Some((known, live)) = known.zip(live.as_ref()) {
+            let columns: Vec<_> = pairs.schema().fields().iter().map(|f| format!("p.{}", quote(f.name()))).collect();
+            let query = format!(
+                "SELECT {} FROM pairs AS p UNION ALL SELECT {} FROM known AS p LEFT ANTI JOIN live ON p.left_key = live.account_key",
+                columns.join(", "),
+                columns.join(", ")
+            );
+            pairs = night.over(&query, &[("pairs", &pairs), ("known", known), ("live", live)]).await?;
+        }
+        outcome.outputs.push(Output::table(night, "identity_pairs", pairs.clone())?);
+        Ok(pairs)
     }
 
     /// The accounts that are not alone, or not what they were.
@@ -394,7 +474,7 @@ impl Resolved {
             Arc::new(self.rows.iter().map(|(k, r)| Some(of(k, r))).collect::<StringArray>()) as ArrayRef
         };
         let dates = |of: &dyn Fn(&Row) -> i64| {
-            let days = self.rows.values().map(|r| i32::try_from(of(r)).ok());
+            let days = self.rows.iter().map(|(_, r)| i32::try_from(of(r)).ok());
             Arc::new(days.collect::<Date32Array>()) as ArrayRef
         };
         rows::frame(
@@ -404,10 +484,10 @@ impl Resolved {
                 ("customer_key", texts(&|_, r| r.customer.clone())),
                 ("event", texts(&|_, r| r.event.clone())),
                 ("evidence", texts(&|_, r| r.evidence.clone())),
-                ("weight", Arc::new(self.rows.values().map(|r| r.weight).collect::<Float64Array>())),
+                ("weight", Arc::new(self.rows.iter().map(|(_, r)| r.weight).collect::<Float64Array>())),
                 ("since", dates(&|r| r.since)),
                 ("customer_since", dates(&|r| r.customer_since)),
-                ("accounts", Arc::new(self.rows.values().map(|r| Some(r.accounts)).collect::<Int64Array>())),
+                ("accounts", Arc::new(self.rows.iter().map(|(_, r)| Some(r.accounts)).collect::<Int64Array>())),
             ],
         )
     }

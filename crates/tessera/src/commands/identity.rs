@@ -31,22 +31,13 @@ pub async fn run(context: &Context, command: Identity) -> Result<()> {
         Identity::Explain { id, as_of, snapshot } => Tables::open(context, as_of, snapshot).await?.explain(&id).await,
         Identity::Review { as_of, snapshot, rows, format } => {
             let tables = Tables::open(context, as_of, snapshot).await?;
-            let limit = if rows == 0 { String::new() } else { format!(" LIMIT {rows}") };
-            let frame = tables
-                .sql(&format!(
-                    "SELECT l.customer_id, r.customer_id AS other_customer_id, p.decision, round(p.weight, 1) AS bits, p.reason, \
-                     p.contradiction, p.levels FROM identity_pairs AS p JOIN identity AS l ON p.left_key = l.account_key \
-                     JOIN identity AS r ON p.right_key = r.account_key WHERE p.decision IN ('review', 'held') \
-                     ORDER BY p.weight DESC NULLS LAST, l.customer_id, r.customer_id{limit}"
-                ))
-                .await?;
-            show::rows(frame, format).await
+            tables.review(rows, format).await
         }
         Identity::Report { as_of, snapshot, format } => {
             let tables = Tables::open(context, as_of, snapshot).await?;
             show::rows(tables.sql("SELECT metric, scope, value, told FROM identity_report").await?, format).await
         }
-        Identity::Decide { id, other, verdict } => decide(context, &id, &other, verdict),
+        Identity::Decide { id, other, verdict } => decide(context, &id, &other, verdict).await,
         Identity::Evaluate { truth, as_of, snapshot, format } => {
             Tables::open(context, as_of, snapshot).await?.evaluate(&truth, format).await
         }
@@ -85,6 +76,29 @@ impl Tables {
         Ok(self.engine.sql(query, &named, &Words::none()).await?)
     }
 
+    /// Pairs for people to look at, the likeliest first, with what both sides say.
+    async fn review(&self, rows: usize, format: Rows) -> Result<()> {
+        let limit = if rows == 0 { String::new() } else { format!(" LIMIT {rows}") };
+        let asked = "p.decision IN ('review', 'held')";
+        let query = format!(
+            "SELECT l.customer_id, {} AS says, r.customer_id AS other_customer_id, {} AS other_says, p.decision, \
+             round(p.weight, 1) AS bits, p.reason FROM identity_pairs AS p JOIN identity AS l ON p.left_key = l.account_key \
+             JOIN identity AS r ON p.right_key = r.account_key JOIN clean_customers AS c ON p.left_key = c.account_key \
+             JOIN clean_customers AS d ON p.right_key = d.account_key WHERE {asked} \
+             ORDER BY p.weight DESC NULLS LAST, l.customer_id, r.customer_id{limit}",
+            says("c"),
+            says("d"),
+        );
+        show::rows(self.sql(&query).await?, format).await?;
+        let counts = self.collect(&format!("SELECT count(*) AS n FROM identity_pairs AS p WHERE {asked}")).await?;
+        let all = counts.first().map(|batch| texts(batch, 0)).transpose()?.and_then(|n| n.into_iter().next().flatten());
+        let all: usize = all.and_then(|n| n.parse().ok()).unwrap_or(0);
+        if rows > 0 && all > rows {
+            eprintln!("{rows} of {all} pairs; --rows 0 shows all");
+        }
+        Ok(())
+    }
+
     async fn collect(&self, query: &str) -> Result<Vec<RecordBatch>> {
         Ok(self.sql(query).await?.collect().await?)
     }
@@ -98,26 +112,31 @@ impl Tables {
         );
         let accounts = self
             .collect(&format!(
-                "SELECT customer_key, customer_id, account_key, event, since, evidence, round(weight, 1) AS bits FROM {mine} \
-                 ORDER BY since, customer_id"
+                "SELECT i.customer_key, i.customer_id, i.account_key, {} AS says, i.event, i.since, i.evidence, \
+                 round(i.weight, 1) AS bits FROM {mine} AS i LEFT JOIN clean_customers AS c ON i.account_key = c.account_key \
+                 ORDER BY i.since, i.customer_id",
+                says("c")
             ))
             .await?;
         if accounts.iter().all(|batch| batch.num_rows() == 0) {
             let problem = "nobody has this id: it is a customer_id of the sources, an account_key or a customer_key";
             return Err(Usage(format!("{id}: {problem}")).into());
         }
-        let header = ["customer_key", "customer_id", "account_key", "event", "since", "evidence", "bits"];
+        let header = ["customer_key", "customer_id", "account_key", "says", "event", "since", "evidence", "bits"];
         println!("The accounts of one person\n{}", show::table(&accounts, &header)?);
         let pairs = self
             .collect(&format!(
-                "SELECT l.customer_id, r.customer_id AS other, p.decision, round(p.weight, 1) AS bits, p.reason, p.contradiction, p.levels \
-                 FROM identity_pairs AS p JOIN identity AS l ON p.left_key = l.account_key JOIN identity AS r ON p.right_key = r.account_key \
+                "SELECT l.customer_id, r.customer_id AS other, {} AS other_says, p.decision, round(p.weight, 1) AS bits, p.reason, \
+                 p.contradiction, p.levels FROM identity_pairs AS p JOIN identity AS l ON p.left_key = l.account_key \
+                 JOIN identity AS r ON p.right_key = r.account_key LEFT JOIN clean_customers AS c ON p.right_key = c.account_key \
                  WHERE p.left_key IN (SELECT account_key FROM {mine}) OR p.right_key IN (SELECT account_key FROM {mine}) \
-                 ORDER BY p.decision <> 'same', p.weight DESC NULLS LAST, 1, 2"
+                 ORDER BY p.decision <> 'same', p.weight DESC NULLS LAST, 1, 2",
+                says("c")
             ))
             .await?;
         if pairs.iter().any(|batch| batch.num_rows() > 0) {
-            let header = ["customer_id", "other", "decision", "bits", "reason", "contradiction", "levels"];
+            let header =
+                ["customer_id", "other", "other_says", "decision", "bits", "reason", "contradiction", "levels"];
             println!("\nAccounts two by two\n{}", show::table(&pairs, &header)?);
         }
         self.golden(&mine).await
@@ -156,7 +175,15 @@ impl Tables {
     /// Precision and recall over pairs of accounts, held against a file that knows the persons.
     async fn evaluate(&self, truth: &Path, format: Rows) -> Result<()> {
         let rows = records(truth, ["customer_id", "person"])?;
-        let truth: HashMap<String, String> = rows.into_iter().map(|[id, person]| (id, person)).collect();
+        let file = truth.display();
+        let mut truth: HashMap<String, String> = HashMap::new();
+        for [id, person] in rows.into_iter().filter(|[_, person]| !person.is_empty()) {
+            if let Some(other) = truth.insert(id.clone(), person.clone())
+                && other != person
+            {
+                return Err(Usage(format!("{file}: `{id}` is both `{other}` and `{person}`")).into());
+            }
+        }
         let batches = self.collect("SELECT customer_id, customer_key FROM identity").await?;
         let mut persons: HashMap<&str, u64> = HashMap::new();
         let mut both: HashMap<(&str, String), u64> = HashMap::new();
@@ -178,17 +205,31 @@ impl Tables {
         let pairs = |n: &u64| n * n.saturating_sub(1) / 2;
         let (real, made): (u64, u64) = (persons.values().map(pairs).sum(), customers.values().map(pairs).sum());
         let right: u64 = both.values().map(pairs).sum();
-        let share = |of: u64, all: u64| if all == 0 { 1.0 } else { of as f64 / all as f64 };
-        let (precision, recall) = (share(right, made), share(right, real));
-        let f1 = if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+        // Of nothing there is no share.
+        let share = |of: f64, all: u64| if all == 0 { "NULL".to_owned() } else { format!("{:?}", of / all as f64) };
+        let (precision, recall) = (share(right as f64, made), share(right as f64, real));
+        let f1 = share(2.0 * right as f64, made + real);
         let query = format!(
             "SELECT {known} AS accounts, {} AS persons, {} AS customers, {real} AS true_pairs, {made} AS found_pairs, {right} AS right_pairs, \
-             CAST({precision:?} AS DOUBLE) AS precision, CAST({recall:?} AS DOUBLE) AS recall, CAST({f1:?} AS DOUBLE) AS f1",
+             CAST({precision} AS DOUBLE) AS precision, CAST({recall} AS DOUBLE) AS recall, CAST({f1} AS DOUBLE) AS f1",
             persons.len(),
             customers.len(),
         );
         show::rows(self.sql(&query).await?, format).await
     }
+}
+
+/// SQL of what an account says of its person, in a line.
+fn says(clean: &str) -> String {
+    let together = |columns: &[&str]| {
+        let of: Vec<_> = columns.iter().map(|column| format!("{clean}.{column}")).collect();
+        format!("nullif(concat_ws(' ', {}), '')", of.join(", "))
+    };
+    format!(
+        "concat_ws(', ', {}, CAST({clean}.birth_date AS VARCHAR), {clean}.email, {clean}.phone, {clean}.address, {})",
+        together(&["first_name", "last_name"]),
+        together(&["postal_code", "city"])
+    )
 }
 
 /// The rows of a CSV file in some of its columns.
@@ -200,10 +241,10 @@ fn records<const N: usize>(file: &Path, columns: [&str; N]) -> Result<Vec<[Strin
     let header = reader.headers().map_err(|e| usage(e.to_string()))?.clone();
     let mut at = [0; N];
     for (place, name) in at.iter_mut().zip(columns) {
-        *place = header
-            .iter()
-            .position(|known| known == name)
-            .ok_or_else(|| usage(format!("has no column `{name}`; its header is {}", columns.join(","))))?;
+        *place = header.iter().position(|known| known == name).ok_or_else(|| {
+            let has: Vec<_> = header.iter().collect();
+            usage(format!("needs the columns {}; its header is {}", columns.join(", "), has.join(", ")))
+        })?;
     }
     let mut rows = Vec::new();
     for record in reader.records() {
@@ -220,7 +261,7 @@ pub fn decisions(folder: &Path, file: &str, secret: &Secret) -> Result<Vec<Decid
     let file = resolve(folder, file);
     let mut all: BTreeMap<(String, String), bool> = BTreeMap::new();
     for [id, other, decision] in records(Path::new(&file), DECISIONS)? {
-        let same = match decision.as_str() {
+        let same = match decision.to_lowercase().as_str() {
             "same" => true,
             "different" => false,
             _ => return Err(Usage(format!("{file}: a decision is `same` or `different`, not `{decision}`")).into()),
@@ -236,7 +277,7 @@ pub fn decisions(folder: &Path, file: &str, secret: &Secret) -> Result<Vec<Decid
 }
 
 /// Adds a decision to the project's file.
-fn decide(context: &Context, id: &str, other: &str, verdict: Verdict) -> Result<()> {
+async fn decide(context: &Context, id: &str, other: &str, verdict: Verdict) -> Result<()> {
     let file = &context.project.identity.decisions;
     if file.is_empty() {
         let problem = "the project names no file of decisions; write `decisions = \"decisions.csv\"` below [identity]";
@@ -264,5 +305,14 @@ fn decide(context: &Context, id: &str, other: &str, verdict: Verdict) -> Result<
     }
     writeln!(out, "{},{},{word}", quoted(id), quoted(other)).with_context(broken)?;
     eprintln!("{file}: {id} and {other} are {word}; the next night honours it");
+    // An id that nobody has yet may come.
+    if let Ok(tables) = Tables::open(context, None, None).await {
+        for id in [id, other] {
+            let query = format!("SELECT customer_id FROM identity WHERE customer_id = {}", text(id));
+            if tables.collect(&query).await?.iter().all(|batch| batch.num_rows() == 0) {
+                eprintln!("{id} is no customer_id of the newest night; until it comes, nothing follows from it");
+            }
+        }
+    }
     Ok(())
 }
