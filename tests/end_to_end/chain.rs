@@ -41,9 +41,44 @@ fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTreeSe
 }
 
 /// What depends on the nights before: the ledger tells what changed since the parent, KPIs and profiles are held against what is published,
-/// and weights of identity are of the night that learned them.
-const HISTORIC: [&str; 6] =
-    ["ledger", "kpis", "segment_profiles", "identity_model", "identity_pairs", "identity_report"];
+/// weights of identity are of the night that learned them, and segments keep the ids that they had.
+pub const HISTORIC: [&str; 11] = [
+    "ledger",
+    "kpis",
+    "segment_profiles",
+    "identity_model",
+    "identity_pairs",
+    "identity_report",
+    "model",
+    "segments",
+    "validation",
+    "segment_lineage",
+    "segment_moves",
+];
+
+/// The segments of a night but for their ids: who is with whom, and how near.
+fn together(project: &Project, as_of: &str, lake: &str) -> String {
+    let query = "SELECT customer_key, min(customer_key) OVER (PARTITION BY segment_id) AS first, distance, margin, imputed \
+                 FROM segments ORDER BY customer_key";
+    project.ok(&["sql", query, "--as-of", as_of, "--lake", lake, "--format", "csv"])
+}
+
+/// Segments in which who came and who went is not the change of their members since the parent night.
+fn moves_amiss(project: &Project, parent: &str, as_of: &str) -> String {
+    let count = |what: &str, of: &str, night: &str| {
+        format!("(SELECT {what} AS id, count(*) AS n FROM {of} WHERE as_of = DATE '{night}' GROUP BY {what})")
+    };
+    project.sql(&format!(
+        "SELECT a.id FROM (SELECT DISTINCT segment_id AS id FROM segments WHERE as_of IN (DATE '{parent}', DATE '{as_of}')) AS a \
+         LEFT JOIN {} AS n ON n.id = a.id LEFT JOIN {} AS p ON p.id = a.id LEFT JOIN {} AS came ON came.id = a.id \
+         LEFT JOIN {} AS went ON went.id = a.id \
+         WHERE coalesce(n.n, 0) - coalesce(p.n, 0) <> coalesce(came.n, 0) - coalesce(went.n, 0)",
+        count("segment_id", "segments", as_of),
+        count("segment_id", "segments", parent),
+        count("to_segment_id", "segment_moves", as_of),
+        count("from_segment_id", "segment_moves", as_of),
+    ))
+}
 
 /// Chained nights over a random history, each held against a full night over the same parent and one in a fresh lake.
 /// Gives how many sources went on from what their parent knew.
@@ -51,6 +86,7 @@ fn history(seed: u64, nights: usize) -> usize {
     let project = Project::new(PROJECT);
     let mut owner = Owner::new(&project, seed);
     let mut went_on = 0;
+    let mut nights_before: Vec<String> = Vec::new();
     for night in 0..nights {
         if night == nights / 2 {
             let file = std::fs::read_to_string(project.path("tessera.toml")).expect("a project");
@@ -80,6 +116,11 @@ fn history(seed: u64, nights: usize) -> usize {
         let apart = differing(&chained, &other, &HISTORIC);
         let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
         assert_eq!(apart, BTreeSet::new(), "in a fresh lake: {what}\n{rows}");
+        assert_eq!(together(&project, &as_of, "lake"), together(&project, &as_of, &fresh), "in a fresh lake: {what}");
+        if let Some(parent) = nights_before.last() {
+            assert_eq!(moves_amiss(&project, parent, &as_of).trim(), "", "moves: {what}");
+        }
+        nights_before.push(as_of);
         owner.passes();
     }
     project.ok(&["snapshots", "verify"]);
@@ -201,8 +242,8 @@ fn an_older_night_made_again_does_not_turn_back_what_is_known() {
     project.write("orders.csv", orders);
     let again = project.ok(&["run", "--as-of", "2026-01-01"]);
     assert!(!again.contains("is published as"), "{again}");
-    let (now, but) = (project.fingerprints("2026-01-01", &[]), ["ledger", "kpis", "segment_profiles"]);
-    assert_eq!(differing(&now, &first, &but), BTreeSet::new());
+    let now = project.fingerprints("2026-01-01", &[]);
+    assert_eq!(differing(&now, &first, &HISTORIC), BTreeSet::new());
 }
 
 /// What a review found that the random histories do not reach: each was a chained night that was not the full one.
@@ -230,6 +271,11 @@ fn rare_histories_are_full_too() {
             let apart = differing(&a, &b, &HISTORIC);
             let rows = rows_apart(&project, &as_of, ["lake", &fresh], &apart);
             assert_eq!(apart, BTreeSet::new(), "project {number}, night {night}\n{rows}");
+            assert_eq!(
+                together(&project, &as_of, "lake"),
+                together(&project, &as_of, &fresh),
+                "project {number}, night {night}"
+            );
             owner.day += 3;
             match night {
                 // Visitors who never bought, and then buy; old lines again.
@@ -296,6 +342,7 @@ fn a_customers_row_that_comes_due_takes_its_place() {
         let apart = differing(&a, &b, &HISTORIC);
         let rows = rows_apart(&project, &night, ["lake", "fresh"], &apart);
         assert_eq!(apart, BTreeSet::new(), "{rules}\n{rows}");
+        assert_eq!(together(&project, &night, "lake"), together(&project, &night, "fresh"), "{rules}");
         project.ok(&["snapshots", "verify"]);
         if rules.is_empty() {
             let asked = "SELECT email, country FROM clean_customers WHERE country <> 'DE' ORDER BY email";

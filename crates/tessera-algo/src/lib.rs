@@ -9,6 +9,7 @@ pub mod fixed;
 mod held;
 pub mod interval;
 pub mod kmeans;
+pub mod lineage;
 pub mod lloyd;
 pub mod matrix;
 pub mod nearest;

@@ -141,6 +141,8 @@ pub struct Segmentation {
     pub order_by: String,
     /// Margin under which a customer is borderline.
     pub borderline: f64,
+    /// A segment is that of the parent night if at least this share of the members of both is in both, of those who were there on both nights.
+    pub carried_share: f64,
 }
 
 /// `[validation]`
@@ -326,6 +328,9 @@ impl Project {
         }
         if s.features.is_empty() {
             return fail("segmentation.features", "at least one feature is needed".into());
+        }
+        if !(s.carried_share > 0.0 && s.carried_share <= 1.0) {
+            return fail("segmentation.carried_share", "a share above 0, and at most 1, is needed".into());
         }
         if s.min_k < 2 || s.max_k < s.min_k || s.max_k > 64 {
             return fail(

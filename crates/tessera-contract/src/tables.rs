@@ -27,6 +27,8 @@ pub fn all(project: &Project) -> Vec<Table> {
         model_candidates(),
         model(),
         segments(),
+        segment_lineage(),
+        segment_moves(),
     ]);
     tables.extend([segment_profiles(), validation(), kpis()]);
     tables
@@ -435,7 +437,11 @@ fn segments() -> Table {
         "segments",
         "One row per customer",
         vec![
-            column("segment_id", Kind::Small, "Segment, numbered from 0 by the ordering feature"),
+            column(
+                "segment_id",
+                Kind::Small,
+                "Segment: an id that it keeps as long as it keeps its members, and that no other segment is ever given (segment_lineage)",
+            ),
             column("customer_key", Kind::Text, "Customer"),
             column("segment_name", Kind::Text, "What sets the segment apart"),
             column("distance", Kind::Float, "Euclidean distance to the centroid, in standard deviations"),
@@ -445,6 +451,52 @@ fn segments() -> Table {
                 "imputed",
                 Kind::Small,
                 "Of how many of the features clustered on the customer's value is not known",
+            ),
+        ],
+    ))
+}
+
+fn segment_lineage() -> Table {
+    pseudonymous(table(
+        "segment_lineage",
+        "One row per segment that ever was and segment of the parent night of which it is",
+        vec![
+            column("segment_id", Kind::Small, "Segment"),
+            column("parent_id", Kind::Small, "Segment of the parent night of which it is; null for none"),
+            column(
+                "event",
+                Kind::Text,
+                "carried (it goes on), merged (it took in segments that are no more), split (it is part of another), born (it is new) or died",
+            ),
+            column(
+                "of_parent",
+                Kind::Float,
+                "Share of the parent's members who are in it, of those who are in any segment tonight",
+            ),
+            column(
+                "of_segment",
+                Kind::Float,
+                "Share of its members who come from the parent, of those who were in any segment on the parent night",
+            ),
+            column("born", Kind::Date, "The night on which it came"),
+            column("ended", Kind::Date, "The night on which it was no more; null while it goes on"),
+        ],
+    ))
+}
+
+fn segment_moves() -> Table {
+    pseudonymous(table(
+        "segment_moves",
+        "One row per customer who is not in the segment of the parent night",
+        vec![
+            column("customer_key", Kind::Text, "Customer"),
+            column("from_segment_id", Kind::Small, "Segment on the parent night; null for none"),
+            column("to_segment_id", Kind::Small, "Segment tonight; null for none"),
+            column(
+                "cause",
+                Kind::Text,
+                "data (the parent night's model puts the customer elsewhere too), refit (it does not: the model is another), new, left, or \
+                 identity (accounts were put together or parted)",
             ),
         ],
     ))
@@ -525,7 +577,11 @@ fn kpis() -> Table {
             column("n", Kind::Integer, "Customers behind the value"),
             column("ci_low", Kind::Float, "Lower end of the 95 % interval"),
             column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
-            column("previous", Kind::Float, "The value of the last published night before this one"),
+            column(
+                "previous",
+                Kind::Float,
+                "The value of the last published night before this one; of a segment, where it was there",
+            ),
             column("baseline", Kind::Float, "The value of the declared baseline night"),
             column(
                 "threshold",

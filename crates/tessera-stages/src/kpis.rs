@@ -7,7 +7,10 @@
 //!
 //! To add a KPI, add an entry under `[kpis]`.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
 use futures::FutureExt;
@@ -27,7 +30,7 @@ pub const STAGE: Stage = Stage {
     purpose: "tracks the catalogue's KPIs per segment and for everybody, and profiles the segments",
     sources: false,
     reads: &["features", "segments", "clean_customers", "accounts", "golden_records"],
-    reads_previous: &["kpis"],
+    reads_previous: &["kpis", "segment_lineage"],
     reads_neighbours: &[
         "kpis",
         "segment_profiles",
@@ -175,9 +178,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", gate: row.gate, ..Row::default() };
             }
             row.n = row.n.filter(|_| !verdict.hides(&counted, segments[i]));
-            if segment.is_none() {
-                row.previous = previous.iter().find(|(kpi, _)| kpi == name).and_then(|(_, v)| *v);
-            }
+            row.previous = previous.get(&(segment, (*name).to_owned())).copied().flatten();
             row
         });
         table.extend(rows);
@@ -239,14 +240,16 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {
     }
 }
 
-/// The population's values of the last published night.
-async fn previous(night: &Night<'_>) -> Result<Vec<(String, Option<f64>)>, StageError> {
-    let Some(previous) = night.previous.get("kpis") else { return Ok(Vec::new()) };
-    let frame =
-        night.over("SELECT kpi, value FROM previous WHERE segment_id IS NULL", &[("previous", previous)]).await?;
-    let batch = rows::collect(frame).await?;
+/// The values of the last published night, of the population and of the segments that go on.
+async fn previous(night: &Night<'_>) -> Result<BTreeMap<(Option<i32>, String), Option<f64>>, StageError> {
+    let Some(previous) = night.previous.get("kpis") else { return Ok(BTreeMap::new()) };
+    // Of a night before segments had a lineage, an id says nothing.
+    let which = if night.previous.contains_key("segment_lineage") { "" } else { " WHERE segment_id IS NULL" };
+    let query = format!("SELECT segment_id, kpi, value FROM previous{which}");
+    let batch = rows::collect(night.over(&query, &[("previous", previous)]).await?).await?;
+    let ids = rows::integers(&batch, "segment_id")?.into_iter().map(|id| id.and_then(|id| i32::try_from(id).ok()));
     let names = rows::texts(&batch, "kpi")?.into_iter().map(Option::unwrap_or_default);
-    Ok(names.zip(rows::floats(&batch, "value")?).collect())
+    Ok(ids.zip(names).zip(rows::floats(&batch, "value")?).collect())
 }
 
 fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFrame, StageError> {

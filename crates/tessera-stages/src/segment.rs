@@ -1,12 +1,12 @@
 //! Segment: from features to segments.
 //!
 //! Reads `features`. Writes `feature_report` (what each is like, and whether it is clustered on), `model_candidates` (every number of segments that was tried on the sample, and why one was
-//! chosen), `model` and `segments` (all customers).
+//! chosen), `model`, `segments` (all customers), and, beside the parent night, `segment_lineage` and `segment_moves`.
 //!
 //! Candidates are fitted by smartcore on customers sampled by the hash of their key. The chosen one is refined on all
 //! customers by Lloyd's algorithm (1982): each pass is one aggregate of the engine with exact sums, so that no
-//! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. Segments are numbered by the
-//! centroid of the ordering feature, largest first.
+//! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. A segment keeps the id that the parent night gave it (`carry`); new
+//! ones are numbered by the centroid of the ordering feature, largest first.
 
 use std::sync::Arc;
 
@@ -35,20 +35,24 @@ use crate::{
     scaled::{self, Axis, Known, Part},
 };
 
+mod carry;
+mod model;
+mod moves;
 mod report;
 
-use self::report::Report;
+pub(crate) use self::model::Model;
+use self::{carry::carry, moves::moves, report::Report};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "segment",
     purpose: "tries numbers of segments on a sample, refines the chosen one on all customers",
     sources: false,
-    reads: &["features"],
-    reads_previous: &[],
+    reads: &["features", "accounts"],
+    reads_previous: &["segments", "segment_lineage", "model", "accounts"],
     reads_neighbours: &[],
     reads_history: &[],
-    writes: &["feature_report", "model_candidates", "model", "segments"],
+    writes: &["feature_report", "model_candidates", "model", "segments", "segment_lineage", "segment_moves"],
     settings: &["segmentation"],
     decides: None,
     run,
@@ -89,25 +93,37 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let (candidates, chosen) = candidates(night, &sample, &hashes, order_by, customers)?;
     let centroids = refine(night, &frame, chosen.centroids, axes.len()).await?;
     let centroids = in_order(&centroids, order_by);
+    let assigned = |centroids: &Centroids| {
+        let assign = assign(night, centroids, axes.len())?.alias("a");
+        Ok::<_, StageError>(frame.clone().select(vec![ident("customer_key"), ident("imputed"), assign])?)
+    };
+    let lineage = carry(night, &assigned(&centroids)?, centroids.k()).await?;
+    let mut order: Vec<usize> = (0..centroids.k()).collect();
+    order.sort_by_key(|at| lineage.ids[*at]);
+    let centroids = centroids.reordered(&order);
+    let ids: Vec<i32> = order.iter().map(|at| lineage.ids[*at]).collect();
 
     let model_id = model_id(&axes, &centroids);
     let names = names(&axes, &centroids);
 
-    let assign = assign(night, &centroids, axes.len())?.alias("a");
-    let assigned = frame.select(vec![ident("customer_key"), ident("imputed"), assign])?;
-    let cases: String = names.iter().enumerate().map(|(id, name)| format!(" WHEN {id} THEN {}", text(name))).collect();
+    let assigned = assigned(&centroids)?;
+    let cases: String = names.iter().enumerate().map(|(at, name)| format!(" WHEN {at} THEN {}", text(name))).collect();
+    let of: String = ids.iter().enumerate().map(|(at, id)| format!(" WHEN {at} THEN {id}")).collect();
     let query = format!(
-        "SELECT segment_id, customer_key, CASE segment_id{cases} END AS segment_name, distance, margin, \
-         margin < arrow_cast('{:?}', 'Float64') AS borderline, imputed FROM (SELECT customer_key, imputed, get_field(a, 'segment_id') AS segment_id, \
+        "SELECT CASE place{of} END AS segment_id, customer_key, CASE place{cases} END AS segment_name, distance, margin, \
+         margin < arrow_cast('{:?}', 'Float64') AS borderline, imputed FROM (SELECT customer_key, imputed, get_field(a, 'segment_id') AS place, \
          get_field(a, 'distance') AS distance, get_field(a, 'margin') AS margin FROM assigned)",
         settings.borderline
     );
     let segments = night.over(&query, &[("assigned", &assigned)]).await?;
+    let moves = moves(night, &segments).await?;
     Ok(vec![
         Output::table(night, "feature_report", report.frame()?)?,
         Output::table(night, "model_candidates", candidates)?,
-        Output::table(night, "model", model(night, &axes, &centroids, &model_id)?)?,
+        Output::table(night, "model", model(night, &axes, &centroids, &ids, &model_id)?)?,
         Output::table(night, "segments", segments)?,
+        Output::table(night, "segment_lineage", lineage.frame(night)?)?,
+        Output::table(night, "segment_moves", moves)?,
     ]
     .into())
 }
@@ -304,7 +320,13 @@ fn model_id(axes: &[Axis], centroids: &Centroids) -> String {
     tessera_algo::hash_hex(text.as_bytes())
 }
 
-fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str) -> Result<DataFrame, StageError> {
+fn model(
+    night: &Night<'_>,
+    axes: &[Axis],
+    centroids: &Centroids,
+    ids: &[i32],
+    model_id: &str,
+) -> Result<DataFrame, StageError> {
     let cells: Vec<(usize, usize)> = (0..centroids.k()).flat_map(|id| (0..axes.len()).map(move |a| (id, a))).collect();
     let float = |get: &dyn Fn(usize, usize) -> f64| -> ArrayRef {
         Arc::new(cells.iter().map(|(id, a)| Some(get(*id, *a))).collect::<Float64Array>())
@@ -316,10 +338,7 @@ fn model(night: &Night<'_>, axes: &[Axis], centroids: &Centroids, model_id: &str
         Arc::new(cells.iter().map(|(_, a)| Some(get(*a))).collect::<StringArray>())
     };
     let columns = vec![
-        (
-            "segment_id",
-            Arc::new(cells.iter().map(|(id, _)| i32::try_from(*id).ok()).collect::<Int32Array>()) as ArrayRef,
-        ),
+        ("segment_id", Arc::new(cells.iter().map(|(at, _)| Some(ids[*at])).collect::<Int32Array>()) as ArrayRef),
         ("feature", text(&|a| axes[a].feature.clone())),
         ("category", Arc::new(cells.iter().map(|(_, a)| axes[*a].category()).collect::<StringArray>())),
         ("model_id", text(&|_| model_id.to_owned())),

@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use futures::FutureExt;
-use tessera_algo::{lloyd::Centroids, nearest, validity};
-use tessera_contract::{Project, Scaling, project::Gate};
+use tessera_algo::{nearest, validity};
+use tessera_contract::{Project, project::Gate};
 
 use crate::{
-    Night, Outcome, Output, Stage, StageError, StageFuture, rows,
-    scaled::{self, Axis, Part},
-    segment::lloyd_pass,
+    Night, Outcome, Output, Stage, StageError, StageFuture, rows, scaled,
+    segment::{Model, lloyd_pass},
     suppress,
 };
 
@@ -48,7 +47,7 @@ struct Figure {
 }
 
 async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
-    let (axes, centroids) = model(night).await?;
+    let Model { axes, centroids, ids } = Model::read(night, night.input("model")?).await?;
     let frame = night.sql(&scaled::query(&axes, "")).await?;
     let pass = lloyd_pass(night, &frame, &centroids, axes.len()).await?;
     let counts = pass.counts().to_vec();
@@ -78,14 +77,14 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     figures.extend(silhouette.map(|s| model("silhouette", s.mean)));
     let people: Vec<i64> = counts.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX)).collect();
     let few = suppress::hidden(&people, night.project.privacy.k);
-    for (id, count) in counts.iter().enumerate() {
-        let segment = i32::try_from(id).ok();
+    for (at, count) in counts.iter().enumerate() {
+        let segment = ids.get(at).copied();
         let of =
             |metric, value: f64| Figure { segment, metric, value: value.is_finite().then_some(value), hidden: false };
-        let size = |metric, value| Figure { hidden: few.groups[id], ..of(metric, value) };
+        let size = |metric, value| Figure { hidden: few.groups[at], ..of(metric, value) };
         figures.push(size("customers", *count as f64));
         figures.push(size("share", *count as f64 / customers.max(1) as f64));
-        figures.extend(silhouette.and_then(|s| s.per_cluster.get(id)).map(|s| of("silhouette_of_segment", *s)));
+        figures.extend(silhouette.and_then(|s| s.per_cluster.get(at)).map(|s| of("silhouette_of_segment", *s)));
     }
     figures.extend(not_measured(|m| night.project.validation.gates.contains_key(m), &figures));
     Ok(vec![Output::table(night, "validation", table(night, &figures)?)?].into())
@@ -122,45 +121,6 @@ pub(crate) fn known_gates(project: &Project) -> Result<(), StageError> {
             },
         }),
     }
-}
-
-/// The axes and centroids as the model table holds them.
-async fn model(night: &Night<'_>) -> Result<(Vec<Axis>, Centroids), StageError> {
-    // The order of the axes only has to be the same for every segment.
-    let query = "SELECT * FROM model ORDER BY segment_id, feature, category NULLS LAST";
-    let batch = rows::collect(night.sql(query).await?).await?;
-    let ids = rows::integers(&batch, "segment_id")?;
-    let (features, transforms) = (rows::texts(&batch, "feature")?, rows::texts(&batch, "transform")?);
-    let categories = rows::texts(&batch, "category")?;
-    let float = |name: &str| rows::floats(&batch, name);
-    let (mean, scale, low, high) = (float("mean")?, float("scale")?, float("low")?, float("high")?);
-    let (imputed, known) = (float("imputed")?, float("known_share")?);
-    let of_one = || (0..batch.num_rows()).filter(|i| ids[*i] == Some(0));
-    let axes: Vec<Axis> = of_one()
-        .map(|i| Axis {
-            feature: features[i].clone().unwrap_or_default(),
-            part: match (transforms[i].as_deref(), &categories[i]) {
-                (Some("log1p"), _) => Part::Number(Scaling::Log1p),
-                (Some("one_hot"), category) => Part::Category(category.clone().unwrap_or_default()),
-                (Some("other"), _) => Part::Other(
-                    of_one().filter(|j| features[*j] == features[i]).filter_map(|j| categories[j].clone()).collect(),
-                ),
-                _ => Part::Number(Scaling::None),
-            },
-            low: low[i],
-            high: high[i],
-            imputed: imputed[i],
-            known: known[i].unwrap_or(1.0),
-            mean: mean[i].unwrap_or(0.0),
-            scale: scale[i].unwrap_or(1.0),
-        })
-        .collect();
-    if axes.is_empty() {
-        return Err(StageError::Data("the model table is empty".into()));
-    }
-    let coordinates = float("centroid")?.into_iter().map(|c| c.unwrap_or(0.0)).collect();
-    let centroids = Centroids::new(batch.num_rows() / axes.len(), axes.len(), coordinates);
-    Ok((axes, centroids.map_err(|e| StageError::Data(e.to_string()))?))
 }
 
 /// Pass, fail, or only for information.

@@ -71,6 +71,147 @@ async fn two_groups_are_found() {
     ");
 }
 
+/// A segment keeps the id that it had, whatever its rank is tonight; ids of segments that are no more stay theirs.
+#[tokio::test]
+async fn segments_keep_their_ids() {
+    let before = "
+        segment_id | customer_key
+        1          | A
+        1          | B
+        1          | G
+        4          | D
+        4          | E
+        4          | H";
+    let lineage = "
+        segment_id | parent_id | event   | of_parent | of_segment | born       | ended
+        1          | 1         | carried | 1         | 1          | 2025-01-01 |
+        4          | 3         | split   | 0.4       | 1          | 2025-02-01 |
+        3          |           | died    |           |            | 2025-01-01 | 2025-02-01";
+    let given = Given {
+        project: TWO,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", FEATURES)],
+        previous: &[("segments", before), ("segment_lineage", lineage)],
+        looks_at: &[
+            ("segments", "customer_key segment_id segment_name"),
+            ("segment_lineage", ""),
+            ("model", "segment_id feature"),
+        ],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+    segments
+    segment_id | customer_key | segment_name
+    1          | A            | high monetary, low recency
+    1          | B            | high monetary, low recency
+    1          | C            | high monetary, low recency
+    4          | D            | low monetary, high recency
+    4          | E            | low monetary, high recency
+    4          | F            | low monetary, high recency
+
+    segment_lineage
+    segment_id | parent_id | event   | of_parent | of_segment | born       | ended
+    1          | 1         | carried | 1         | 1          | 2025-01-01 |
+    3          |           | died    |           |            | 2025-01-01 | 2025-02-01
+    4          | 4         | carried | 1         | 1          | 2025-02-01 |
+
+    model
+    segment_id | feature
+    1          | frequency
+    1          | monetary
+    1          | recency_days
+    4          | frequency
+    4          | monetary
+    4          | recency_days
+    ");
+    // One of two in which both were: the larger part goes on, the other is new.
+    let one = "
+        segment_id | customer_key
+        7          | A
+        7          | B
+        7          | C
+        7          | D
+        7          | E";
+    let lineage = "
+        segment_id | parent_id | event | born
+        7          |           | born  | 2025-01-01";
+    let given = Given {
+        previous: &[("segments", one), ("segment_lineage", lineage)],
+        looks_at: &[("segment_lineage", "segment_id parent_id event of_parent of_segment born ended")],
+        project: TWO,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", FEATURES)],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+    segment_lineage
+    segment_id | parent_id | event   | of_parent | of_segment | born       | ended
+    7          | 7         | carried | 0.6       | 1          | 2025-01-01 |
+    8          | 7         | split   | 0.4       | 1          | 2025-04-01 |
+    ");
+}
+
+/// Everybody who is not where they were, with one cause each.
+#[tokio::test]
+async fn moves_have_causes() {
+    let features = format!(
+        "{FEATURES}
+    I            | 205          | 1         | 12.00
+    J            | 195          | 2         | 9.50"
+    );
+    let before = "
+        segment_id | customer_key
+        1          | B
+        1          | C
+        1          | E
+        1          | H
+        4          | A
+        4          | D
+        4          | F
+        4          | G";
+    let lineage = "
+        segment_id | event | born
+        1          | born  | 2025-01-01
+        4          | born  | 2025-01-01";
+    // The parent night's model asks more of the rich: A is none of them by it.
+    let model = "
+        segment_id | feature  | centroid | mean | scale | transform
+        1          | monetary | 2        | 4.6  | 2.2   | log1p
+        4          | monetary | 0.9      | 4.6  | 2.2   | log1p";
+    let then = "
+        account_key | customer_key
+        A           | A
+        D           | D
+        G           | G
+        H           | H
+        J           | D";
+    let now = "
+        account_key | customer_key
+        A           | A
+        D           | D
+        H           | A
+        I           | I
+        J           | J";
+    let given = Given {
+        project: TWO,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", &features), ("accounts", now)],
+        previous: &[("segments", before), ("segment_lineage", lineage), ("model", model), ("accounts", then)],
+        looks_at: &[("segment_moves", "customer_key from_segment_id to_segment_id cause")],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+    segment_moves
+    customer_key | from_segment_id | to_segment_id | cause
+    A            | 4               | 1             | refit
+    E            | 1               | 4             | data
+    G            | 4               |               | left
+    H            | 1               |               | identity
+    I            |                 | 4             | new
+    J            |                 | 4             | identity
+    ");
+}
+
 /// A shop's customers by what they are: a text, a giant, somebody who said nothing, and a scale whose items do not go together.
 #[tokio::test]
 async fn texts_giants_and_silence_have_their_place_in_the_model() {

@@ -1,0 +1,157 @@
+//! Which segment of tonight is which of the parent night: a segment keeps its id as long as it keeps its members, and no id is given twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::{
+    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
+    prelude::DataFrame,
+};
+use tessera_algo::lineage::{self, Descent, Event};
+
+use crate::{Night, StageError, rows};
+
+/// The ids of tonight's segments, and what became of all that ever were.
+pub(super) struct Lineage {
+    /// By the place of the centroid.
+    pub ids: Vec<i32>,
+    rows: Vec<Row>,
+}
+
+/// A row of `segment_lineage`.
+struct Row {
+    segment: i32,
+    parent: Option<(i32, f64, f64)>,
+    event: &'static str,
+    /// Days since 1970.
+    born: i32,
+    ended: Option<i32>,
+}
+
+/// The ids of `k` segments, to which customers are `assigned` (`customer_key`, `a`).
+pub(super) async fn carry(night: &Night<'_>, assigned: &DataFrame, k: usize) -> Result<Lineage, StageError> {
+    let tonight = night.as_of.days();
+    let known = night.previous.get("segments").zip(night.previous.get("segment_lineage"));
+    let (before, shared) = match known {
+        Some((segments, lineage)) => {
+            let before = earlier(night, lineage).await?;
+            let shared = shared(night, assigned, segments, &before, k).await?;
+            (before, shared)
+        }
+        None => (BTreeMap::new(), Vec::new()),
+    };
+    let alive: Vec<i32> = before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| *id).collect();
+    let descent = lineage::descent(&shared, k, night.project.segmentation.carried_share);
+    let mut free = before.keys().max().map_or(0, |last| last + 1);
+    let ids: Vec<i32> = descent
+        .iter()
+        .map(|of| {
+            of.goes_on.map_or_else(
+                || {
+                    free += 1;
+                    free - 1
+                },
+                |at| alive[at],
+            )
+        })
+        .collect();
+    let mut rows: Vec<Row> = Vec::new();
+    for (id, Descent { event, parents, .. }) in ids.iter().zip(&descent) {
+        let event = match event {
+            Event::Carried => "carried",
+            Event::Merged => "merged",
+            Event::Split => "split",
+            Event::Born => "born",
+        };
+        let born = before.get(id).map_or(tonight, |(born, _)| *born);
+        let row = |parent| Row { segment: *id, parent, event, born, ended: None };
+        rows.extend(parents.iter().map(|p| row(Some((alive[p.at], p.of_parent, p.of_cluster)))));
+        if parents.is_empty() {
+            rows.push(row(None));
+        }
+    }
+    for (id, (born, ended)) in before.iter().filter(|(id, _)| !ids.contains(id)) {
+        let ended = Some(ended.unwrap_or(tonight));
+        rows.push(Row { segment: *id, parent: None, event: "died", born: *born, ended });
+    }
+    for row in rows.iter().filter(|row| row.born == tonight || row.ended == Some(tonight) || row.event == "merged") {
+        if known.is_some() {
+            tracing::info!("the segment {} {}", row.segment, row.told());
+        }
+    }
+    Ok(Lineage { ids, rows })
+}
+
+/// The segments that ever were by id: the night on which each was born, and that on which it ended.
+async fn earlier(night: &Night<'_>, lineage: &DataFrame) -> Result<BTreeMap<i32, (i32, Option<i32>)>, StageError> {
+    let query = "SELECT DISTINCT segment_id, arrow_cast(born, 'Int32') AS born, arrow_cast(ended, 'Int32') AS ended FROM lineage";
+    let batch = rows::collect(night.over(query, &[("lineage", lineage)]).await?).await?;
+    let days = |name: &str| {
+        let days = rows::integers(&batch, name)?.into_iter();
+        Ok::<_, StageError>(days.map(|day| day.and_then(|day| i32::try_from(day).ok())).collect::<Vec<_>>())
+    };
+    let (ids, born, ended) = (days("segment_id")?, days("born")?, days("ended")?);
+    let all = ids.into_iter().zip(born.into_iter().zip(ended));
+    Ok(all.filter_map(|(id, (born, ended))| Some((id?, (born?, ended)))).collect())
+}
+
+/// How many customers of each segment that was alive are in each of tonight's.
+async fn shared(
+    night: &Night<'_>,
+    assigned: &DataFrame,
+    segments: &DataFrame,
+    before: &BTreeMap<i32, (i32, Option<i32>)>,
+    k: usize,
+) -> Result<Vec<Vec<u64>>, StageError> {
+    let query = "SELECT p.segment_id AS was, a.place AS place, count(*) AS n FROM \
+                 (SELECT customer_key, get_field(a, 'segment_id') AS place FROM assigned) AS a \
+                 JOIN segments AS p ON a.customer_key = p.customer_key GROUP BY p.segment_id, a.place";
+    let batch = rows::collect(night.over(query, &[("assigned", assigned), ("segments", segments)]).await?).await?;
+    let integer = |name: &str| rows::integers(&batch, name);
+    let alive: Vec<i64> =
+        before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| i64::from(*id)).collect();
+    let mut shared = vec![vec![0; k]; alive.len()];
+    for ((was, place), n) in integer("was")?.into_iter().zip(integer("place")?).zip(integer("n")?) {
+        let at = was.and_then(|was| alive.binary_search(&was).ok());
+        let place = place.and_then(|place| usize::try_from(place).ok()).filter(|place| *place < k);
+        if let (Some(at), Some(place)) = (at, place) {
+            shared[at][place] = n.unwrap_or(0).unsigned_abs();
+        }
+    }
+    Ok(shared)
+}
+
+impl Row {
+    /// What happened, in words.
+    fn told(&self) -> String {
+        match (self.event, self.parent) {
+            ("died", _) => "is no more".to_owned(),
+            ("split", Some((parent, of_parent, _))) => {
+                format!("is new: it has {:.0} % of segment {parent}", of_parent * 100.0)
+            }
+            ("merged", Some((parent, of_parent, _))) => format!("has {:.0} % of segment {parent}", of_parent * 100.0),
+            _ => "is new".to_owned(),
+        }
+    }
+}
+
+impl Lineage {
+    /// As the table `segment_lineage` has it.
+    pub(super) fn frame(&self, night: &Night<'_>) -> Result<DataFrame, StageError> {
+        let share = |of: fn(&(i32, f64, f64)) -> f64| {
+            Arc::new(self.rows.iter().map(|r| r.parent.as_ref().map(of)).collect::<Float64Array>()) as ArrayRef
+        };
+        rows::frame(
+            night.engine,
+            vec![
+                ("segment_id", Arc::new(self.rows.iter().map(|r| Some(r.segment)).collect::<Int32Array>()) as ArrayRef),
+                ("parent_id", Arc::new(self.rows.iter().map(|r| r.parent.map(|p| p.0)).collect::<Int32Array>())),
+                ("event", Arc::new(self.rows.iter().map(|r| Some(r.event)).collect::<StringArray>())),
+                ("of_parent", share(|p| p.1)),
+                ("of_segment", share(|p| p.2)),
+                ("born", Arc::new(self.rows.iter().map(|r| Some(r.born)).collect::<Date32Array>())),
+                ("ended", Arc::new(self.rows.iter().map(|r| r.ended).collect::<Date32Array>())),
+            ],
+        )
+    }
+}
