@@ -10,7 +10,7 @@ pub enum Event {
     Carried,
     /// It took in other clusters that are no more; it goes on with the id of one, or, where none is half of it, with a new one.
     Merged,
-    /// Most of its members were of one cluster, which goes on elsewhere or nowhere.
+    /// Most of its members were of one cluster, which goes on elsewhere or nowhere; or most members of one that is no more are among its own.
     Split,
     /// It is of no earlier cluster.
     Born,
@@ -45,11 +45,16 @@ pub fn descent(shared: &[Vec<u64>], clusters: usize, least: f64) -> Vec<Descent>
     let whole: Vec<u64> = shared.iter().map(|row| row.iter().sum()).collect();
     let of: Vec<u64> = (0..clusters).map(|j| shared.iter().map(|row| row[j]).sum()).collect();
     let enough = |n: u64, of: u64| n > 0 && n as f64 >= least * of as f64;
-    let goes_on: Vec<Option<usize>> = {
-        let matched = matched(shared, clusters);
-        let stays = |j: usize, i: &usize| enough(shared[*i][j], whole[*i].max(of[j]));
-        matched.into_iter().enumerate().map(|(j, i)| i.filter(|i| stays(j, i))).collect()
-    };
+    // What is too little to go on by is no reason to match, nor to leave another unmatched.
+    let strong: Vec<Vec<u64>> = shared
+        .iter()
+        .zip(&whole)
+        .map(|(row, whole)| {
+            row.iter().zip(&of).map(|(n, of)| if enough(*n, *whole.max(of)) { *n } else { 0 }).collect()
+        })
+        .collect();
+    let stays = |(j, i): (usize, Option<usize>)| i.filter(|i| strong[*i][j] > 0);
+    let goes_on: Vec<Option<usize>> = matched(&strong, clusters).into_iter().enumerate().map(stays).collect();
     let parent = |i: usize, j: usize| Parent {
         at: i,
         of_parent: shared[i][j] as f64 / whole[i].max(1) as f64,
@@ -67,8 +72,11 @@ pub fn descent(shared: &[Vec<u64>], clusters: usize, least: f64) -> Vec<Descent>
                 (Some(own), _) if into.is_empty() => (Event::Carried, vec![own]),
                 (Some(own), _) => (Event::Merged, std::iter::once(own).chain(into).collect()),
                 (None, _) if into.len() > 1 => (Event::Merged, into),
-                (None, Some(most)) => (Event::Split, vec![most]),
-                (None, None) => (Event::Born, Vec::new()),
+                (None, most) => {
+                    let parents: Vec<usize> =
+                        most.into_iter().chain(into.into_iter().filter(|i| most != Some(*i))).collect();
+                    (if parents.is_empty() { Event::Born } else { Event::Split }, parents)
+                }
             };
             Descent { goes_on: goes_on[j], event, parents: parents.into_iter().map(|i| parent(i, j)).collect() }
         })
@@ -124,6 +132,16 @@ mod tests {
             [(Some(0), Event::Carried, vec![0]), (None, Event::Split, vec![0]), (None, Event::Born, vec![])]
         );
         assert_eq!(told(&[], 1), [(None, Event::Born, vec![])]);
+        // What keeps more than half goes on, though more members would be matched otherwise.
+        assert_eq!(
+            told(&[vec![60, 40], vec![40, 10]], 2),
+            [(Some(0), Event::Merged, vec![0, 1]), (None, Event::Split, vec![0])]
+        );
+        // Of one that is no more, most are among others.
+        assert_eq!(
+            told(&[vec![10, 0], vec![15, 85], vec![15, 0]], 2),
+            [(None, Event::Merged, vec![0, 2]), (Some(1), Event::Carried, vec![1])]
+        );
         let of = descent(&[vec![60, 20], vec![30, 10]], 2, 0.5)[0].parents[0];
         assert_eq!((of.of_parent, of.of_cluster), (0.75, 60.0 / 90.0));
     }
@@ -149,6 +167,13 @@ mod tests {
             going.sort_unstable();
             going.dedup();
             prop_assert_eq!(going.len(), all.iter().filter(|d| d.goes_on.is_some()).count());
+            // Whoever keeps more than half of both goes on.
+            for (i, row) in shared.iter().enumerate() {
+                for (j, n) in row.iter().enumerate() {
+                    let (whole, of): (u64, u64) = (row.iter().sum(), shared.iter().map(|row| row[j]).sum());
+                    prop_assert!(2 * n <= whole.max(of) || all[j].goes_on == Some(i));
+                }
+            }
             for of in &all {
                 prop_assert_eq!(of.parents.is_empty(), of.event == Event::Born);
                 prop_assert!(of.goes_on.is_none() || of.parents[0].at == of.goes_on.unwrap_or(0));

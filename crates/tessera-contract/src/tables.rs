@@ -440,7 +440,7 @@ fn segments() -> Table {
             column(
                 "segment_id",
                 Kind::Small,
-                "Segment: an id that it keeps as long as it keeps its members, and that no other segment is ever given (segment_lineage)",
+                "Segment: an id that it keeps as long as it keeps its members, and that no night after it gives to another (segment_lineage)",
             ),
             column("customer_key", Kind::Text, "Customer"),
             column("segment_name", Kind::Text, "What sets the segment apart"),

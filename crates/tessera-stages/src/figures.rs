@@ -221,7 +221,8 @@ impl<'a> Sums<'a> {
                 let mut asked = Vec::new();
                 for sum in open.clone() {
                     let hidden = other.hidden(sums[sum].1);
-                    let closed = |id: &i64| other.segments.binary_search(id).is_ok_and(|at| hidden.groups[at]);
+                    // A segment that was not there yet was not told.
+                    let closed = |id: &i64| other.segments.binary_search(id).map_or(true, |at| hidden.groups[at]);
                     let mut told = segments.iter().zip(&alone[sum].groups).filter(|(_, hidden)| !**hidden);
                     if !(hidden.total && !alone[sum].total || told.any(|(id, _)| closed(id))) {
                         open.remove(&sum);

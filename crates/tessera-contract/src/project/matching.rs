@@ -243,21 +243,22 @@ impl Matching {
             }
         }
         let comparisons = self.comparisons.iter().filter(|(_, c)| c.enabled).flat_map(|(name, c)| {
-            let levels = c.levels.iter().map(move |level| (format!("identity.comparisons.{name}.levels"), &level.when));
-            std::iter::once((format!("identity.comparisons.{name}.unknown"), &c.unknown)).chain(levels)
+            let levels =
+                c.levels.iter().map(move |level| (format!("identity.comparisons.{name}.levels"), &level.when, false));
+            std::iter::once((format!("identity.comparisons.{name}.unknown"), &c.unknown, true)).chain(levels)
         });
         let rules = self.rules.iter().filter(|(_, r)| r.enabled);
-        let rules = rules.map(|(name, rule)| (format!("identity.rules.{name}.when"), &rule.when));
+        let rules = rules.map(|(name, rule)| (format!("identity.rules.{name}.when"), &rule.when, true));
         let against = self.contradictions.iter().filter(|(_, c)| c.enabled);
-        let against = against.map(|(name, c)| (format!("identity.contradictions.{name}.when"), &c.when));
-        for (path, text) in comparisons.chain(rules).chain(against) {
+        let against = against.map(|(name, c)| (format!("identity.contradictions.{name}.when"), &c.when, true));
+        for (path, text, has_to) in comparisons.chain(rules).chain(against) {
             let words = words(text);
             let mut named =
                 words.iter().filter(|(of, _)| matches!(of.as_deref(), Some("l" | "r"))).map(|(_, word)| word.as_str());
             if let Some(name) = named.clone().find(|name| !fields.contains(name)) {
                 return Some((path, unknown(name, &fields, "field")));
             }
-            if named.next().is_none() {
+            if has_to && named.next().is_none() {
                 let problem = "names no field; those of the two accounts are written l.email and r.email";
                 return Some((path, format!("`{text}` {problem}")));
             }

@@ -416,7 +416,14 @@ fn familiar_names(a: &str, b: &str) -> bool {
 
 /// Whether a name is the beginning of another, or that with an `i` behind it. The endings by which a woman's name is made of a man's are none.
 fn shortened(short: &str, long: &str) -> bool {
-    const HERS: [&str; 8] = ["ina", "ine", "etta", "ette", "ella", "elle", "iana", "iane"];
+    const HERS: [&str; 15] = [
+        "ina", "ine", "nie", "etta", "ette", "otta", "otte", "ella", "elle", "iana", "iane", "dora", "nora", "nore",
+        "rina",
+    ];
+    // Where bytes are letters, any of them may be cut off.
+    if !short.is_ascii() || !long.is_ascii() {
+        return false;
+    }
     if short.len() >= 3
         && let Some(rest) = long.strip_prefix(short)
     {
@@ -428,7 +435,8 @@ fn shortened(short: &str, long: &str) -> bool {
         [rest @ .., a, b] if a == b => &stem[..rest.len() + 1],
         _ => stem,
     };
-    stem.len() >= 3 && long.len() > short.len() && (long.starts_with(stem) || long.starts_with(single))
+    // Of three letters, many names begin so.
+    stem.len() >= 4 && long.len() > short.len() && (long.starts_with(stem) || long.starts_with(single))
 }
 
 /// How alike names are that are one but for a slip.
@@ -524,6 +532,11 @@ mod tests {
             ("simon", "simone"),
             ("bob", "bill"),
             ("lena", "lea"),
+            ("leo", "leonie"),
+            ("carl", "carlotta"),
+            ("anni", "andreas"),
+            ("mari", "martin"),
+            ("充i", "充kolaus"),
         ] {
             assert!(!familiar_names(a, b), "{a} {b}");
         }

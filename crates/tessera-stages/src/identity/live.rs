@@ -53,7 +53,11 @@ impl Live {
             .filter_map(|(l, r, _)| Some(Link { a: number(l)?, b: number(r)?, weight: 0, joins: true, parts: false }));
         let of = persons::components(keys.len(), &links.collect::<Vec<_>>());
 
-        let mut groups = vec![false; keys.len()];
+        // Crowds are looked at again until everybody in them was compared (`pairs::complete`).
+        let mut sizes = vec![0_u32; keys.len()];
+        of.iter().for_each(|group| sizes[*group] += 1);
+        let crowd = night.project.identity.largest_person.saturating_mul(4);
+        let mut groups: Vec<bool> = sizes.into_iter().map(|size| size > crowd).collect();
         let mut alone: BTreeSet<String> = BTreeSet::new();
         let mut mark = |key: &str| match number(key) {
             Some(n) => groups[of[n]] = true,

@@ -129,7 +129,7 @@ pub(super) async fn resolve(
     count_activity(night, &persons, &mut all).await?;
     let kept = persons::keep_keys(&persons, &all);
     let given = persons::keys(&persons, &all, &kept);
-    let given = make_keys(night, &persons, &all, given).await?;
+    let given = make_keys(night, &persons, &all, given, before.zip(mine.as_deref())).await?;
 
     let strongest = strongest(&pairs, &links, &of, least);
     let tonight = i64::from(night.as_of.days());
@@ -353,6 +353,7 @@ async fn make_keys(
     persons: &[Vec<usize>],
     all: &[Account],
     given: Vec<Option<String>>,
+    before: Option<(&DataFrame, &[String])>,
 ) -> Result<Vec<String>, StageError> {
     let mut taken: BTreeSet<String> = given.iter().flatten().cloned().collect();
     let mut keys = given;
@@ -367,7 +368,18 @@ async fn make_keys(
         let asked = rows::frame(night.engine, vec![("place", at), ("of", of)])?;
         let query = "SELECT customer_key(of) AS k FROM asked ORDER BY place";
         let batch = rows::collect(night.over(query, &[("asked", &asked)]).await?).await?;
-        for (at, key) in open.into_iter().zip(rows::texts(&batch, "k")?) {
+        let made = rows::texts(&batch, "k")?;
+        // Of those who stay what they were nobody asked; they have keys too.
+        if let Some((before, live)) = before {
+            let asked = pairs::keyed(night, made.iter().flatten().map(String::as_str))?;
+            let query = "SELECT p.account_key, p.customer_key FROM asked AS a JOIN p ON p.customer_key = a.account_key";
+            let batch = rows::collect(night.over(query, &[("asked", &asked), ("p", before)]).await?).await?;
+            let theirs = rows::texts(&batch, "account_key")?.into_iter().zip(rows::texts(&batch, "customer_key")?);
+            let stay =
+                theirs.filter(|(account, _)| account.as_ref().is_some_and(|key| live.binary_search(key).is_err()));
+            taken.extend(stay.filter_map(|(_, key)| key));
+        }
+        for (at, key) in open.into_iter().zip(made) {
             keys[at] = key.filter(|key| taken.insert(key.clone()));
         }
     }

@@ -126,10 +126,8 @@ impl Row {
     fn told(&self) -> String {
         match (self.event, self.parent) {
             ("died", _) => "is no more".to_owned(),
-            ("split", Some((parent, of_parent, _))) => {
-                format!("is new: it has {:.0} % of segment {parent}", of_parent * 100.0)
-            }
-            ("merged", Some((parent, of_parent, _))) => format!("has {:.0} % of segment {parent}", of_parent * 100.0),
+            ("split", Some((parent, ..))) => format!("is new, of segment {parent}"),
+            ("merged", Some((parent, ..))) => format!("is of segment {parent}"),
             _ => "is new".to_owned(),
         }
     }

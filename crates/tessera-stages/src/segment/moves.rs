@@ -1,9 +1,12 @@
 //! Who is in another segment than on the parent night, and why: for each segment, who came and who went is the whole change of its members.
 
-use datafusion::{logical_expr::ident, prelude::DataFrame};
+use datafusion::{arrow::datatypes::DataType, logical_expr::ident, prelude::DataFrame};
 
 use super::{Model, assign};
-use crate::{Night, StageError, scaled};
+use crate::{
+    Night, StageError,
+    scaled::{self, Part},
+};
 
 /// Tonight's `segments` (`customer_key`, `segment_id`) against those of the parent night.
 ///
@@ -19,8 +22,12 @@ pub(super) async fn moves(night: &Night<'_>, segments: &DataFrame) -> Result<Dat
     };
     let model = Model::read(night, model).await?;
     let features = night.input("features")?.schema();
-    let asked = model.axes.iter().all(|axis| features.has_column_with_unqualified_name(&axis.feature));
-    // Where a feature is gone, the model is another by that.
+    let text = |kind: &DataType| matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let asked = model.axes.iter().all(|axis| {
+        let field = features.field_with_unqualified_name(&axis.feature);
+        field.is_ok_and(|field| text(field.data_type()) != matches!(axis.part, Part::Number(_)))
+    });
+    // Where a feature is gone, or is of another kind, the model is another by that.
     let stays = match asked {
         true => {
             let frame = night.sql(&scaled::query(&model.axes, "")).await?;

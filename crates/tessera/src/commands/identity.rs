@@ -124,12 +124,16 @@ impl Tables {
         }
         let header = ["customer_key", "customer_id", "account_key", "says", "event", "since", "evidence", "bits"];
         println!("The accounts of one person\n{}", show::table(&accounts, &header)?);
+        // Seen from this person's side.
+        let told = "decision, weight, reason, contradiction, levels";
         let pairs = self
             .collect(&format!(
                 "SELECT l.customer_id, r.customer_id AS other, {} AS other_says, p.decision, round(p.weight, 1) AS bits, p.reason, \
-                 p.contradiction, p.levels FROM identity_pairs AS p JOIN identity AS l ON p.left_key = l.account_key \
+                 p.contradiction, p.levels FROM (SELECT {told}, left_key, right_key FROM identity_pairs WHERE left_key IN (SELECT account_key FROM {mine}) \
+                 UNION ALL SELECT {told}, right_key, left_key FROM identity_pairs \
+                 WHERE right_key IN (SELECT account_key FROM {mine}) AND left_key NOT IN (SELECT account_key FROM {mine})) AS p \
+                 JOIN identity AS l ON p.left_key = l.account_key \
                  JOIN identity AS r ON p.right_key = r.account_key LEFT JOIN clean_customers AS c ON p.right_key = c.account_key \
-                 WHERE p.left_key IN (SELECT account_key FROM {mine}) OR p.right_key IN (SELECT account_key FROM {mine}) \
                  ORDER BY p.decision <> 'same', p.weight DESC NULLS LAST, 1, 2",
                 says("c")
             ))
@@ -309,7 +313,9 @@ async fn decide(context: &Context, id: &str, other: &str, verdict: Verdict) -> R
     if let Ok(tables) = Tables::open(context, None, None).await {
         for id in [id, other] {
             let query = format!("SELECT customer_id FROM identity WHERE customer_id = {}", text(id));
-            if tables.collect(&query).await?.iter().all(|batch| batch.num_rows() == 0) {
+            if let Ok(found) = tables.collect(&query).await
+                && found.iter().all(|batch| batch.num_rows() == 0)
+            {
                 eprintln!("{id} is no customer_id of the newest night; until it comes, nothing follows from it");
             }
         }
