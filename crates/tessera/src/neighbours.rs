@@ -99,7 +99,9 @@ async fn one(
         for (name, written) in record.tables.iter().filter(|(name, _)| names.contains(&name.as_str())) {
             let table =
                 tables::find(&context.project, name).with_context(|| format!("the contract knows no table {name}"))?;
-            let frame = context.frame(engine, table.file_schema(), &written.all(), false)?;
+            let files = written.all();
+            published::proven(context, name, &files).await?;
+            let frame = context.frame(engine, table.file_schema(), &files, false)?;
             given.insert(name.clone(), conform(frame, &table)?);
         }
     }

@@ -1,15 +1,35 @@
 //! What a stage of a published snapshot left.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use sha2::{Digest, Sha256};
 use tessera_contract::tables;
-use tessera_lake::{Documents, SnapshotRecord};
+use tessera_lake::{DataFile, Documents, SnapshotRecord};
 use tessera_stages::STAGES;
 
 use crate::{
     context::Context,
     record::{StageRecord, Written},
 };
+
+/// Small tables that decide what later nights tell: which ids segments have, what is hidden.
+const DECIDE: [&str; 5] = ["kpis", "model", "segment_lineage", "segment_profiles", "segments"];
+
+/// Refuses files of such a table that are not as they were written: a changed bit may read as another segment, and a night that goes by it
+/// would be another one.
+pub async fn proven(context: &Context, table: &str, files: &[DataFile]) -> Result<()> {
+    if !DECIDE.contains(&table) {
+        return Ok(());
+    }
+    let ours: Vec<DataFile> = files.iter().filter(|file| !file.sha256.is_empty()).cloned().collect();
+    if let Some(found) = context.lake.verify_files(&ours).await?.first() {
+        bail!(
+            "{}: {}, and this night goes by it: put it back as it was, or take its night back (`tessera snapshots retract`)",
+            found.path,
+            found.problem
+        );
+    }
+    Ok(())
+}
 
 /// The record of a stage as it was written. Where it is gone or another one, its tables by their Delta logs, and nothing that it kept.
 pub async fn stage(context: &Context, snapshot: &SnapshotRecord, stage: &str) -> Result<StageRecord> {

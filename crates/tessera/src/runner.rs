@@ -21,7 +21,7 @@ use crate::{
     lease::{Lease, Work},
     neighbours::Neighbours,
     progress::Phase,
-    publish,
+    publish, published,
     record::{RunRecord, StageRecord, Written},
     sources::{self, Found},
 };
@@ -329,6 +329,11 @@ impl<'a> Run<'a> {
     async fn execute(&mut self, at: usize, engine: &Engine) -> Result<StageRecord> {
         let stage = self.plan[at].stage;
         if !stage.sources {
+            for name in stage.reads_previous {
+                if let Some(written) = self.parent.as_ref().and_then(|parent| parent.table(name)) {
+                    published::proven(self.context, name, &written.all()).await?;
+                }
+            }
             let mut night = self.night(at, engine, &[])?;
             night.neighbours = self.neighbours.tables(self.context, engine, stage.reads_neighbours).await?;
             night.history = self.neighbours.history(self.context, engine, stage.reads_history).await?;
