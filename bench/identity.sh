@@ -18,7 +18,7 @@ export TESSERA_SECRET=${TESSERA_SECRET:-a benchmark keeps no secrets}
 # project FOLDER CUSTOMERS FURTHER-COLUMNS
 project() {
   mkdir -p "$1"
-  printf '[project]\nname = "identity"\n[identity]\ncountry = "DE"\n[segmentation]\npopulation = "customers"\nfeatures = ["age_years"]\norder_by = "age_years"\n[sources.customers]\nurl = "%s"\n%s' "$2" "$3" > "$1/tessera.toml"
+  printf '[project]\nname = "identity"\n[identity]\ncountry = "DE"\n[segmentation]\npopulation = "customers"\nfeatures = ["age_years"]\nobjectives.value = "age_years"\n[sources.customers]\nurl = "%s"\n%s' "$2" "$3" > "$1/tessera.toml"
   rm -rf "$1/lake"
 }
 

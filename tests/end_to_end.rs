@@ -25,5 +25,7 @@ mod owner;
 mod project;
 #[path = "end_to_end/retention.rs"]
 mod retention;
+#[path = "end_to_end/segments.rs"]
+mod segments;
 #[path = "end_to_end/sources.rs"]
 mod sources;

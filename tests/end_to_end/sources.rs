@@ -238,7 +238,7 @@ fn check_looks_at_the_first_rows() {
 fn everybody_is_the_population() {
     let text = "[sources.customers]\nurl = \"people.csv\"\ncolumns = { visits = \"visits\" }\ntypes = { visits = \"integer\" }\n\
                 [features.visits_a_month]\ncriterion = \"behavioural\"\nover = \"customers\"\nexpression = \"visits\"\nunit = \"visits\"\ndescription = \"Visits\"\n\
-                [segmentation]\npopulation = \"customers\"\nfeatures = [\"visits_a_month\", \"age_years\"]\norder_by = \"visits_a_month\"\nmin_k = 2\nmax_k = 4\n";
+                [segmentation]\npopulation = \"customers\"\nfeatures = [\"visits_a_month\", \"age_years\"]\nobjectives.value = \"visits_a_month\"\nmin_k = 2\nmax_k = 4\n";
     let project = Project::new(text);
     let mut people = String::from("customer_id,birth_date,visits\n");
     (0..60).for_each(|i| {

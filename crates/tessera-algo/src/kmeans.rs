@@ -13,10 +13,15 @@ use smartcore::{
 
 use crate::{
     Matrix,
+    algorithms::{Algorithm, Fit, FitError},
     held::{Held, Rest},
-    lloyd::{Centroids, LloydError},
+    lloyd::Centroids,
     nearest::assign_block,
 };
+
+/// The entry of the list of algorithms.
+pub const ALGORITHM: Algorithm =
+    Algorithm { name: "kmeans", rows: usize::MAX, sized: true, refined: true, fit: fit_best };
 
 /// Rows that are enough for a first guess.
 const ENOUGH: usize = 2_500;
@@ -25,41 +30,6 @@ const ITERATIONS: usize = 1;
 /// Passes of polishing at most, and the shift (in units of the data) at which it ends.
 const POLISH: usize = 300;
 const SHIFT: f64 = 1e-4;
-
-/// A candidate.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fit {
-    /// The means.
-    pub centroids: Centroids,
-    /// Cluster of each row.
-    pub labels: Vec<u32>,
-    /// Within-cluster sum of squares.
-    pub inertia: f64,
-    /// The seed of the start that was kept.
-    pub seed: u64,
-}
-
-/// Why a sample has no such clusters.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum KMeansError {
-    /// Some clusters would have to be empty.
-    #[error("{distinct} different rows cannot make {k} clusters")]
-    FewerDistinctRows {
-        /// Different rows of the sample.
-        distinct: usize,
-        /// Clusters asked for.
-        k: usize,
-    },
-    /// No start was given.
-    #[error("at least one seed is needed")]
-    NoSeed,
-    /// smartcore refused.
-    #[error("smartcore: {0}")]
-    Fit(String),
-    /// The polishing refused.
-    #[error(transparent)]
-    Lloyd(#[from] LloydError),
-}
 
 /// The number of different rows.
 #[must_use]
@@ -72,10 +42,10 @@ pub fn distinct_rows(sample: &Matrix) -> usize {
 ///
 /// # Errors
 /// When the sample has fewer different rows than clusters, or smartcore refuses.
-pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, KMeansError> {
+pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, FitError> {
     let distinct = distinct_rows(sample);
     if distinct < k.max(1) {
-        return Err(KMeansError::FewerDistinctRows { distinct, k });
+        return Err(FitError::FewerDistinctRows { distinct, k });
     }
     let columns = sample.columns();
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
@@ -85,33 +55,66 @@ pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, KMeansE
     for seed in seeds {
         let start = if k == 1 { mean(sample)? } else { start(sample, k, *seed)? };
         let Rest { centroids, inertia } = held.descend(start, POLISH, SHIFT)?;
-        let better = best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && *seed < b.seed));
+        let better =
+            best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && Some(*seed) < b.seed));
         if better {
             let labels = assign_block(&columns, &centroids)?.ids;
-            best = Some(Fit { centroids, labels, inertia, seed: *seed });
+            best = Some(Fit { centroids, labels, inertia, seed: Some(*seed) });
         }
     }
-    best.ok_or(KMeansError::NoSeed)
+    best.ok_or(FitError::NoSeed)
+}
+
+/// Goes on from given means.
+///
+/// # Errors
+/// When they differ from the rows in their coordinates.
+pub fn from(sample: &Matrix, start: Centroids) -> Result<Fit, FitError> {
+    let columns = sample.columns();
+    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
+    let keys: Vec<u64> = (0..sample.rows() as u64).collect();
+    let Rest { centroids, inertia } = Held::new(&columns, &keys).descend(start, POLISH, SHIFT)?;
+    let labels = assign_block(&columns, &centroids)?.ids;
+    Ok(Fit { centroids, labels, inertia, seed: None })
+}
+
+/// The same without clusters of fewer than `least` rows: the smallest is dissolved, what was left goes on, until none is so small
+/// or two are left. Gives how many were dissolved.
+///
+/// # Errors
+/// When means and rows differ in their coordinates.
+pub fn dissolved(sample: &Matrix, mut fit: Fit, least: usize) -> Result<(Fit, usize), FitError> {
+    let mut times = 0;
+    while fit.centroids.k() > 2 {
+        let mut sizes = vec![0_usize; fit.centroids.k()];
+        fit.labels.iter().for_each(|label| sizes[*label as usize] += 1);
+        let Some((smallest, _)) = sizes.iter().enumerate().filter(|(_, n)| **n < least).min_by_key(|(_, n)| **n) else {
+            break;
+        };
+        let others: Vec<usize> = (0..fit.centroids.k()).filter(|id| *id != smallest).collect();
+        let seed = fit.seed;
+        fit = Fit { seed, ..from(sample, fit.centroids.reordered(&others))? };
+        times += 1;
+    }
+    Ok((fit, times))
 }
 
 /// smartcore's first guess. Of many rows each start looks at another part: where it comes to rest is decided on all of them
 /// (Bradley & Fayyad 1998, "Refining initial points for k-means clustering").
-fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, KMeansError> {
+fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, FitError> {
     let parts = (sample.rows() / ENOUGH).max(1);
     let part: Vec<usize> = (0..sample.rows()).skip((seed % parts as u64) as usize).step_by(parts).collect();
     let part = sample.select(&part);
     let sample = if parts > 1 && distinct_rows(&part) >= k { &part } else { sample };
-    let failed = |e: smartcore::error::Failed| KMeansError::Fit(e.to_string());
-    let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false).map_err(failed)?;
+    let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false)?;
     let parameters = KMeansParameters { k, max_iter: ITERATIONS, seed: Some(seed) };
-    let labels: Vec<u32> = KMeans::<f64, u32, DenseMatrix<f64>, Vec<u32>>::fit(&x, parameters)
-        .and_then(|model| model.predict(&x))
-        .map_err(failed)?;
+    let labels: Vec<u32> =
+        KMeans::<f64, u32, DenseMatrix<f64>, Vec<u32>>::fit(&x, parameters).and_then(|model| model.predict(&x))?;
     means(sample, &labels, k)
 }
 
 /// The means of labelled rows. A label without rows takes the row farthest from the mean of all that none has taken.
-fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, KMeansError> {
+fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, FitError> {
     let dims = sample.cols();
     let mut sums = vec![0.0; k * dims];
     let mut counts = vec![0_usize; k];
@@ -138,7 +141,7 @@ fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, KMeansE
     Ok(Centroids::new(k, dims, sums)?)
 }
 
-fn mean(sample: &Matrix) -> Result<Centroids, KMeansError> {
+fn mean(sample: &Matrix) -> Result<Centroids, FitError> {
     let n = sample.rows().max(1) as f64;
     let mut data = vec![0.0; sample.cols()];
     for i in 0..sample.rows() {
@@ -209,10 +212,25 @@ pub(crate) mod tests {
     #[test]
     fn fewer_different_rows_than_clusters_is_told() {
         let sample = Matrix::new(4, 1, vec![1.0, 1.0, 2.0, 2.0]).expect("finite");
-        assert_eq!(fit_best(&sample, 3, &[1]), Err(KMeansError::FewerDistinctRows { distinct: 2, k: 3 }));
+        assert_eq!(fit_best(&sample, 3, &[1]), Err(FitError::FewerDistinctRows { distinct: 2, k: 3 }));
         let fit = fit_best(&sample, 2, &[1, 2, 3]).expect("two places");
         assert_eq!(fit.inertia, 0.0);
-        assert_eq!(fit_best(&sample, 2, &[]), Err(KMeansError::NoSeed));
+        assert_eq!(fit_best(&sample, 2, &[]), Err(FitError::NoSeed));
+    }
+
+    /// A few who are far from everybody make no cluster of their own.
+    #[test]
+    fn small_clusters_are_dissolved() {
+        let (blobs, truth) = blobs(3, 200, 3, 7);
+        let mut data = blobs.data().to_vec();
+        data.extend([500.0, 0.0, 0.0, 500.0, 1.0, 0.0, 0.0, 500.0, 0.0]);
+        let sample = Matrix::new(603, 3, data).expect("finite");
+        let fit = fit_best(&sample, 5, &[1, 2, 3]).expect("five clusters");
+        let (fit, times) = dissolved(&sample, fit, 6).expect("the same coordinates");
+        assert_eq!((fit.centroids.k(), times), (3, 2));
+        assert_eq!(adjusted_rand(&truth, &fit.labels[..600]), Some(1.0));
+        let (same, none) = dissolved(&sample, fit.clone(), 6).expect("the same coordinates");
+        assert_eq!((same, none), (fit, 0));
     }
 
     #[test]

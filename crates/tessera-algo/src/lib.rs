@@ -2,8 +2,13 @@
 //!
 //! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
 
+pub mod agglomerative;
 pub mod agreement;
+pub mod algorithms;
+pub mod bootstrap;
+pub mod dbscan;
 pub mod describe;
+pub mod drift;
 pub mod fellegi_sunter;
 pub mod fixed;
 mod held;

@@ -133,12 +133,39 @@ impl Pass {
         Ok(())
     }
 
+    /// Takes rows in that have their clusters, whichever centroid is nearest. Nobody is kept aside to seed with.
+    ///
+    /// # Errors
+    /// When columns are missing, differ in length, or hold a value that is not finite, or a label is no cluster.
+    pub fn update_labelled(
+        &mut self,
+        centroids: &Centroids,
+        columns: &[&[f64]],
+        labels: &[u32],
+    ) -> Result<(), LloydError> {
+        check(centroids, columns, Some(labels.len()))?;
+        if labels.iter().any(|label| *label as usize >= self.k) {
+            return Err(LloydError::Malformed);
+        }
+        for (row, label) in labels.iter().enumerate() {
+            let id = *label as usize;
+            let squared: f64 = columns.iter().zip(centroids.row(id)).map(|(c, x)| (c[row] - x) * (c[row] - x)).sum();
+            self.counts[id] += 1;
+            self.squares[id] += to_fixed(squared);
+            self.distances[id] += to_fixed(squared.sqrt());
+            for (sum, column) in self.sums[id * self.dims..(id + 1) * self.dims].iter_mut().zip(columns) {
+                *sum += to_fixed(column[row]);
+            }
+        }
+        Ok(())
+    }
+
     #[inline(always)]
     fn take(&mut self, centroids: &Centroids, columns: &[&[f64]], keys: &[u64]) {
         let mut nearest = Nearest::new();
         for start in (0..keys.len()).step_by(BLOCK) {
             let n = BLOCK.min(keys.len() - start);
-            nearest.find(centroids, columns, start, n);
+            nearest.find::<false>(centroids, columns, start, n);
             for i in 0..n {
                 let (id, squared) = (nearest.ids[i] as usize, nearest.first[i]);
                 self.counts[id] += 1;
@@ -381,18 +408,37 @@ mod tests {
             let centroids = three();
             let [x, y] = columns(&rows);
             let assigned = assign_block(&[&x, &y], &centroids).expect("finite");
-            for (row, id) in rows.iter().zip(&assigned.ids) {
+            for ((row, id), second) in rows.iter().zip(&assigned.ids).zip(&assigned.seconds) {
                 let to: Vec<f64> = (0..3).map(|c| squared_distance(row, centroids.row(c))).collect();
                 prop_assert!(to.iter().all(|d| to[*id as usize] <= *d));
+                let after = (0..3).filter(|c| *c != *id as usize).map(|c| to[c]).fold(f64::INFINITY, f64::min);
+                prop_assert_eq!(to[*second as usize], after);
+                prop_assert!(second != id);
             }
         }
+    }
+
+    /// With the labels that the rows have by distance, a labelled pass says what a pass does.
+    #[test]
+    fn a_labelled_pass_is_that_of_its_labels() {
+        let centroids = three();
+        let rows = [[1.0, 2.0], [9.0, 0.5], [0.25, 11.0], [5.0, 4.0], [-3.0, 0.0]];
+        let [x, y] = columns(&rows);
+        let whole = pass(&centroids, &rows, &[0, 1, 2, 3, 4]);
+        let labels = assign_block(&[&x, &y], &centroids).expect("finite").ids;
+        let mut labelled = Pass::new(&centroids);
+        labelled.update_labelled(&centroids, &[&x, &y], &labels).expect("labels");
+        assert_eq!((labelled.counts(), labelled.inertia()), (whole.counts(), whole.inertia()));
+        assert!((0..3).all(|id| labelled.mean(id) == whole.mean(id) && labelled.distances(id) == whole.distances(id)));
+        assert_eq!(labelled.update_labelled(&centroids, &[&x, &y], &[0, 1, 2, 2, 0]), Ok(()));
+        assert_eq!(labelled.update_labelled(&centroids, &[&x, &y], &[9; 5]), Err(LloydError::Malformed));
     }
 
     #[test]
     fn ties_go_to_the_lower_id() {
         let [x, y] = columns(&[[5.0, 0.0], [5.0, 5.0]]);
         let assigned = assign_block(&[&x, &y], &three()).expect("finite");
-        assert_eq!(assigned.ids, [0, 0]);
+        assert_eq!((assigned.ids, assigned.seconds), (vec![0, 0], vec![1, 1]));
         assert_eq!(assigned.margins, [0.0, 0.0]);
     }
 

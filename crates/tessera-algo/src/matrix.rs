@@ -82,6 +82,13 @@ impl Matrix {
         let data = rows.iter().flat_map(|r| self.row(*r)).copied().collect();
         Self { rows: rows.len(), cols: self.cols, data }
     }
+
+    /// The columns of the given numbers, in that order.
+    #[must_use]
+    pub fn narrowed(&self, columns: &[usize]) -> Self {
+        let data = (0..self.rows).flat_map(|r| columns.iter().map(move |c| self.row(r)[*c])).collect();
+        Self { rows: self.rows, cols: columns.len(), data }
+    }
 }
 
 /// The square of the Euclidean distance.

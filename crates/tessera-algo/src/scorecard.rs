@@ -1,15 +1,14 @@
-//! Choosing the number of segments: several indices, because any one of them alone misleads.
+//! Choosing among ways to segment: several indices, because any one of them alone misleads.
 //!
-//! Silhouette and Calinski–Harabasz often prefer two clusters, which helps nobody; so candidates below the project's
-//! smallest number are not even tried, those with a segment too small to act upon are put aside, and the others are ranked
-//! by every index. The smallest weighted mean rank wins, ties to fewer segments.
-
-use std::fmt::Write;
+//! Silhouette and Calinski–Harabasz often prefer two clusters, which helps nobody; the spread of what the project is after prefers
+//! many. Each index of a candidate is taken as a share of the best candidate's, and the score is their weighted mean: 1 is best in
+//! everything. A candidate that the gates would hold is put aside while another passes them. The model that is in use stays, unless
+//! another is better by more than a declared margin: what is nearly equal does not change from night to night.
 
 /// A candidate with its indices on the sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Number of segments.
+    /// Number of segments: of equals, fewer are better.
     pub k: usize,
     /// Mean silhouette; more is better.
     pub silhouette: f64,
@@ -19,33 +18,23 @@ pub struct Candidate {
     pub davies_bouldin: f64,
     /// More is better; absent when it could not be computed.
     pub prediction_strength: Option<f64>,
-    /// The smallest segment's share of the sample.
-    pub min_share: f64,
-    /// The share of the ordering feature's variance that the segments explain; more is better.
+    /// The share of the objective's variance that the segments explain; more is better.
     pub objective_spread: Option<f64>,
+    /// Whether the project's own choices leave it in the field.
+    pub allowed: bool,
+    /// What it would be held for, if anything.
+    pub fails: Option<String>,
+    /// Whether it is the model that is in use.
+    pub incumbent: bool,
 }
 
-/// What counts, and how much.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Criteria {
-    /// The project's own choice, which wins whatever the indices say.
-    pub pinned: Option<usize>,
-    /// Candidates with a smaller segment are put aside, if any other is left.
-    pub min_share: f64,
-    /// Weights of silhouette, Calinski–Harabasz, Davies–Bouldin, prediction strength and objective spread.
-    pub weights: [f64; 5],
-}
-
-impl Default for Criteria {
-    fn default() -> Self {
-        Self { pinned: None, min_share: 0.0, weights: [1.0, 1.0, 1.0, 1.0, 2.0] }
-    }
-}
+/// The weights of silhouette, Calinski–Harabasz, Davies–Bouldin, prediction strength and objective spread.
+pub const WEIGHTS: [f64; 5] = [1.0, 1.0, 1.0, 1.0, 2.0];
 
 /// What became of a candidate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
-    /// Weighted mean rank, from 1; less is better.
+    /// From 0 to 1; more is better.
     pub score: f64,
     /// Whether it is the one.
     pub chosen: bool,
@@ -53,122 +42,123 @@ pub struct Scored {
     pub reason: String,
 }
 
-/// Why nothing can be chosen.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScorecardError {
-    /// There is no candidate, or not the pinned one.
-    #[error("there is no candidate to choose")]
-    NoCandidate,
+/// The indices on scales from 0 on, on which more is better.
+fn useful(candidate: &Candidate) -> [f64; 5] {
+    let known = |x: f64| if x.is_nan() { 0.0 } else { x.clamp(0.0, f64::MAX) };
+    [
+        known(candidate.silhouette),
+        known(candidate.calinski_harabasz),
+        // From 1 where segments touch nowhere down to 0.
+        known(1.0 / (1.0 + candidate.davies_bouldin)),
+        known(candidate.prediction_strength.unwrap_or(0.0)),
+        known(candidate.objective_spread.unwrap_or(0.0)),
+    ]
 }
 
-/// Ranks the candidates and chooses one.
-///
-/// # Errors
-/// When there is no candidate, or the pinned one is not among them.
-pub fn choose(candidates: &[Candidate], criteria: &Criteria) -> Result<Vec<Scored>, ScorecardError> {
-    let value = |c: &Candidate| {
-        [
-            Some(c.silhouette),
-            Some(c.calinski_harabasz),
-            Some(-c.davies_bouldin),
-            c.prediction_strength,
-            c.objective_spread,
-        ]
+/// Scores the candidates and chooses one: the best of those allowed that pass the gates, of those allowed if none does. Ties go to fewer
+/// segments, then to the one named first. None of none that is allowed is chosen.
+#[must_use]
+pub fn choose(candidates: &[Candidate], margin: f64) -> Vec<Scored> {
+    let all: Vec<[f64; 5]> = candidates.iter().map(useful).collect();
+    let passes = |at: &usize| candidates[*at].allowed && candidates[*at].fails.is_none();
+    let field: Vec<usize> = match (0..candidates.len()).any(|at| passes(&at)) {
+        true => (0..candidates.len()).filter(passes).collect(),
+        false => (0..candidates.len()).filter(|at| candidates[*at].allowed).collect(),
     };
-    let all: Vec<_> = candidates.iter().map(value).collect();
-    let weight: f64 = criteria.weights.iter().sum();
-    let scores: Vec<f64> = all
+    // Of the field: what one that is put aside is best in sets no measure.
+    let best: Vec<f64> = (0..5).map(|i| field.iter().map(|at| all[*at][i]).fold(0.0, f64::max)).collect();
+    let total: f64 = (0..5).filter(|i| best[*i] > 0.0).map(|i| WEIGHTS[i]).sum();
+    let score = |own: &[f64; 5]| {
+        let parts = (0..5).filter(|i| best[*i] > 0.0).map(|i| WEIGHTS[i] * (own[i] / best[i]).min(1.0));
+        if total > 0.0 { parts.sum::<f64>() / total } else { 0.0 }
+    };
+    let scores: Vec<f64> = all.iter().map(score).collect();
+    let leader = field
         .iter()
-        .map(|own| (0..5).map(|i| criteria.weights[i] * rank(own[i], all.iter().map(|o| o[i]))).sum::<f64>() / weight)
-        .collect();
-    let large_enough: Vec<bool> = candidates.iter().map(|c| c.min_share >= criteria.min_share).collect();
-    let any = large_enough.contains(&true);
-    let chosen = match criteria.pinned {
-        Some(k) => candidates.iter().position(|c| c.k == k),
-        None => (0..candidates.len())
-            .filter(|i| large_enough[*i] || !any)
-            .min_by(|a, b| scores[*a].total_cmp(&scores[*b]).then(candidates[*a].k.cmp(&candidates[*b].k))),
-    };
-    let chosen = chosen.ok_or(ScorecardError::NoCandidate)?;
-    Ok((0..candidates.len())
-        .map(|i| {
-            let mut reason = match (criteria.pinned, i == chosen) {
-                (Some(_), true) => "fixed by the project".to_owned(),
-                (Some(k), false) => format!("the project fixes {k}"),
-                (None, true) => "best mean rank".to_owned(),
-                (None, false) if any && !large_enough[i] => {
-                    format!(
-                        "a segment has {:.2} % of the customers, {:.2} % are asked for",
-                        100.0 * candidates[i].min_share,
-                        100.0 * criteria.min_share
-                    )
+        .copied()
+        .min_by(|a, b| scores[*b].total_cmp(&scores[*a]).then(candidates[*a].k.cmp(&candidates[*b].k)).then(a.cmp(b)));
+    let incumbent = field.iter().copied().find(|at| candidates[*at].incumbent);
+    let stays = incumbent.filter(|at| leader.is_some_and(|leader| scores[leader] <= scores[*at] + margin));
+    let chosen = stays.or(leader);
+    (candidates.iter().enumerate())
+        .map(|(at, candidate)| {
+            let reason = match (&candidate.fails, Some(at) == chosen) {
+                (None, true) if stays == leader => "best score",
+                (None, true) if stays.is_some() => "in use, and none is better by more than the margin",
+                (None, true) => "best score",
+                (Some(why), true) => &format!("best score of those that all fail: {why}"),
+                (_, false) if !candidate.allowed => "the project fixes another",
+                (Some(why), false) => why,
+                (None, false) if leader == Some(at) => "better than the one in use, by less than the margin",
+                (None, false) if chosen.is_some_and(|c| scores[c] == scores[at]) => {
+                    "as good; fewer segments, or what is named first, go before"
                 }
-                (None, false) if scores[i] == scores[chosen] => "as good, with more segments".to_owned(),
-                (None, false) => "ranks behind".to_owned(),
+                (None, false) => "scores less",
             };
-            let _ = write!(reason, " (mean rank {:.2})", scores[i]);
-            Scored { score: scores[i], chosen: i == chosen, reason }
+            Scored { score: scores[at], chosen: Some(at) == chosen, reason: reason.to_owned() }
         })
-        .collect())
-}
-
-/// The mean rank among equals; what is unknown ranks last.
-fn rank(own: Option<f64>, all: impl Iterator<Item = Option<f64>>) -> f64 {
-    let own = own.filter(|x| !x.is_nan()).unwrap_or(f64::NEG_INFINITY);
-    let (mut better, mut same) = (0.0, 0.0);
-    for other in all {
-        let other = other.filter(|x| !x.is_nan()).unwrap_or(f64::NEG_INFINITY);
-        better += f64::from(u8::from(other > own));
-        same += f64::from(u8::from(other == own));
-    }
-    better + (same + 1.0) / 2.0
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn candidate(k: usize, silhouette: f64, spread: f64, min_share: f64) -> Candidate {
+    fn candidate(k: usize, silhouette: f64, spread: f64) -> Candidate {
         Candidate {
             k,
             silhouette,
             calinski_harabasz: 100.0 * silhouette,
             davies_bouldin: 1.0 - silhouette,
             prediction_strength: Some(silhouette),
-            min_share,
             objective_spread: Some(spread),
+            allowed: true,
+            fails: None,
+            incumbent: false,
         }
     }
 
-    fn chosen(candidates: &[Candidate], criteria: &Criteria) -> usize {
-        let scored = choose(candidates, criteria).expect("there are candidates");
-        candidates[scored.iter().position(|s| s.chosen).expect("one is chosen")].k
+    fn chosen(candidates: &[Candidate], margin: f64) -> Option<usize> {
+        choose(candidates, margin).iter().position(|scored| scored.chosen)
     }
 
     #[test]
-    fn the_best_mean_rank_wins() {
-        let all = [candidate(3, 0.5, 0.3, 0.2), candidate(4, 0.4, 0.6, 0.1), candidate(5, 0.3, 0.5, 0.1)];
-        assert_eq!(chosen(&all, &Criteria::default()), 3);
-        assert_eq!(chosen(&all, &Criteria { weights: [0.0, 0.0, 0.0, 0.0, 1.0], ..Criteria::default() }), 4);
-        assert_eq!(chosen(&all, &Criteria { pinned: Some(5), ..Criteria::default() }), 5);
-        assert_eq!(
-            choose(&all, &Criteria { pinned: Some(9), ..Criteria::default() }),
-            Err(ScorecardError::NoCandidate)
-        );
+    fn the_best_share_of_the_best_wins() {
+        let all = [candidate(3, 0.5, 0.3), candidate(4, 0.45, 0.6), candidate(5, 0.3, 0.5)];
+        let scored = choose(&all, 0.0);
+        assert_eq!(scored.iter().map(|s| s.chosen).collect::<Vec<_>>(), [false, true, false]);
+        assert!((scored[0].score - (4.0 + 2.0 * 0.5) / 6.0).abs() < 1e-12, "{scored:?}");
+        // Whoever is put aside sets no measure, and is at most as good.
+        let mut two = [candidate(4, 0.4, 0.4), candidate(3, 0.8, 0.8)];
+        two[1].fails = Some("too small".into());
+        assert_eq!(choose(&two, 0.0).iter().map(|s| s.score).collect::<Vec<_>>(), [1.0, 1.0]);
+        let pinned: Vec<Candidate> = all.iter().map(|c| Candidate { allowed: c.k == 5, ..c.clone() }).collect();
+        assert_eq!(chosen(&pinned, 0.0), Some(2));
+        assert_eq!(chosen(&[], 0.0), None);
     }
 
     #[test]
-    fn tiny_segments_are_put_aside_unless_nothing_else_is_left() {
-        let all = [candidate(3, 0.5, 0.3, 0.001), candidate(4, 0.4, 0.6, 0.1)];
-        let criteria = Criteria { min_share: 0.01, ..Criteria::default() };
-        assert_eq!(chosen(&all, &criteria), 4);
-        assert!(choose(&all, &criteria).expect("there are candidates")[0].reason.starts_with("a segment has 0.10 %"));
-        assert_eq!(chosen(&all[..1], &criteria), 3);
+    fn what_the_gates_would_hold_is_put_aside_unless_nothing_else_is_left() {
+        let mut all = [candidate(3, 0.5, 0.6), candidate(4, 0.4, 0.5)];
+        all[0].fails = Some("a segment has 0.10 % of the customers".into());
+        assert_eq!(chosen(&all, 0.0), Some(1));
+        assert!(choose(&all, 0.0)[0].reason.starts_with("a segment has 0.10 %"));
+        assert_eq!(chosen(&all[..1], 0.0), Some(0));
     }
 
     #[test]
     fn ties_go_to_fewer_segments() {
-        let all = [candidate(5, 0.4, 0.4, 0.1), candidate(4, 0.4, 0.4, 0.1)];
-        assert_eq!(chosen(&all, &Criteria::default()), 4);
+        assert_eq!(chosen(&[candidate(5, 0.4, 0.4), candidate(4, 0.4, 0.4)], 0.0), Some(1));
+    }
+
+    #[test]
+    fn the_one_in_use_stays_unless_another_is_better_by_the_margin() {
+        let mut all = [candidate(4, 0.40, 0.40), candidate(5, 0.41, 0.41)];
+        all[0].incumbent = true;
+        assert_eq!(chosen(&all, 0.05), Some(0));
+        assert_eq!(choose(&all, 0.05)[1].reason, "better than the one in use, by less than the margin");
+        assert_eq!(chosen(&all, 0.0), Some(1));
+        all[0].fails = Some("too small".into());
+        assert_eq!(chosen(&all, 0.05), Some(1));
     }
 }

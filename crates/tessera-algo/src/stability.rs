@@ -7,44 +7,54 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
     Matrix,
-    kmeans::{self, KMeansError},
-    nearest::assign_block,
+    algorithms::{Algorithm, Fit},
 };
 
 /// Starts of a fit.
 const STARTS: u64 = 2;
 
 /// The mean strength over `splits` halvings. `keys` are stable keys of the rows, by whose hash they are split, so that
-/// the order of rows does not matter.
-///
-/// # Errors
-/// When a half has fewer different rows than clusters.
+/// the order of rows does not matter. `halves` gives the labels of the second rows, by themselves and as the first ones predict them; where it
+/// cannot, nothing is told.
 pub fn prediction_strength(
-    sample: &Matrix,
     keys: &[u64],
-    k: usize,
     seed: u64,
     splits: usize,
-) -> Result<f64, KMeansError> {
+    halves: impl Fn(&[usize], &[usize]) -> Option<(Vec<u32>, Vec<u32>)>,
+) -> Option<f64> {
     let mut total = 0.0;
     for split in 0..splits as u64 {
         let side = |key: u64| xxh3_64_with_seed(&key.to_le_bytes(), seed.wrapping_add(split)) & 1 == 0;
-        let (train, test): (Vec<usize>, Vec<usize>) = (0..sample.rows()).partition(|i| side(keys[*i]));
-        let (train, test) = (sample.select(&train), sample.select(&test));
-        let seeds: Vec<u64> = (0..STARTS).map(|s| seed.wrapping_add(s)).collect();
-        let train = kmeans::fit_best(&train, k, &seeds)?;
-        let own = kmeans::fit_best(&test, k, &seeds)?;
-        let columns = test.columns();
-        let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-        let predicted = assign_block(&columns, &train.centroids)?.ids;
-        total += strength(&own.labels, &predicted, k);
+        let (train, test): (Vec<usize>, Vec<usize>) = (0..keys.len()).partition(|i| side(keys[*i]));
+        let (own, predicted) = halves(&train, &test)?;
+        total += strength(&own, &predicted);
     }
-    Ok(total / splits.max(1) as f64)
+    Some(total / splits.max(1) as f64)
+}
+
+/// The labels of the rows of one half by an algorithm, and as it predicts them of the other.
+#[must_use]
+pub fn halves(
+    algorithm: &Algorithm,
+    sample: &Matrix,
+    k: usize,
+    seed: u64,
+    train: &[usize],
+    test: &[usize],
+) -> Option<(Vec<u32>, Vec<u32>)> {
+    let seeds: Vec<u64> = (0..STARTS).map(|s| seed.wrapping_add(s)).collect();
+    let shown = |rows: &[usize]| sample.select(&rows[..rows.len().min(algorithm.rows)]);
+    let test = shown(test);
+    let train = (algorithm.fit)(&shown(train), k, &seeds).ok()?;
+    let own = (algorithm.fit)(&test, k, &seeds).ok()?;
+    let predicted = Fit::nearest(&test, train.centroids, None).ok()?;
+    Some((own.labels, predicted.labels))
 }
 
 /// The smallest share of pairs that stay together. Clusters of one member have no pair and are passed over.
-fn strength(own: &[u32], predicted: &[u32], k: usize) -> f64 {
-    let mut together = vec![vec![0_u64; k]; k];
+fn strength(own: &[u32], predicted: &[u32]) -> f64 {
+    let clusters = |labels: &[u32]| labels.iter().max().map_or(0, |last| *last as usize + 1);
+    let mut together = vec![vec![0_u64; clusters(predicted)]; clusters(own)];
     own.iter().zip(predicted).for_each(|(a, b)| together[*a as usize][*b as usize] += 1);
     let pairs = |n: u64| (n * n.saturating_sub(1)) as f64;
     together
@@ -57,7 +67,10 @@ fn strength(own: &[u32], predicted: &[u32], k: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kmeans::tests::{blobs, uniform};
+    use crate::kmeans::{
+        self,
+        tests::{blobs, uniform},
+    };
 
     /// The definition, pair by pair.
     fn naive(own: &[u32], predicted: &[u32], k: u32) -> f64 {
@@ -80,7 +93,7 @@ mod tests {
         for _ in 0..20 {
             let mut labels = || (0..40).map(|_| (next() * 4.0) as u32).collect::<Vec<_>>();
             let (own, predicted) = (labels(), labels());
-            assert!((strength(&own, &predicted, 4) - naive(&own, &predicted, 4)).abs() < 1e-12);
+            assert!((strength(&own, &predicted) - naive(&own, &predicted, 4)).abs() < 1e-12);
         }
     }
 
@@ -88,7 +101,9 @@ mod tests {
     fn true_clusters_are_predicted_and_false_ones_are_not() {
         let (sample, _) = blobs(3, 80, 3, 4);
         let keys: Vec<u64> = (0..240).collect();
-        assert_eq!(prediction_strength(&sample, &keys, 3, 1, 2).expect("three clouds"), 1.0);
-        assert!(prediction_strength(&sample, &keys, 6, 1, 2).expect("enough rows") < 0.8);
+        let of = |k| prediction_strength(&keys, 1, 2, |a, b| halves(&kmeans::ALGORITHM, &sample, k, 1, a, b));
+        assert_eq!(of(3), Some(1.0));
+        assert!(of(6).is_some_and(|strength| strength < 0.8));
+        assert_eq!(of(600), None);
     }
 }

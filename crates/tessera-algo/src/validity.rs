@@ -282,15 +282,15 @@ fn indices(parts: &[Part]) -> Indices {
     }
 }
 
-/// The share of one column's variance that lies between the clusters (η²); 0 when it does not vary.
+/// The share of the variance of some values that lies between the clusters (η²), of the rows that have one; 0 when they do not vary.
 #[must_use]
-pub fn spread(sample: &Matrix, column: usize, labels: &[u32], k: usize) -> f64 {
-    let values: Vec<f64> = (0..sample.rows()).map(|i| sample.row(i)[column]).collect();
-    let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-    let total: f64 = values.iter().map(|x| (x - mean).powi(2)).sum();
+pub fn spread(values: &[Option<f64>], labels: &[u32], k: usize) -> f64 {
+    let known: Vec<(f64, usize)> = values.iter().zip(labels).filter_map(|(x, l)| Some(((*x)?, *l as usize))).collect();
+    let mean = known.iter().map(|(x, _)| x).sum::<f64>() / known.len().max(1) as f64;
+    let total: f64 = known.iter().map(|(x, _)| (x - mean).powi(2)).sum();
     let mut sums = vec![(0.0, 0.0); k];
-    for (x, label) in values.iter().zip(labels) {
-        let (n, sum) = &mut sums[*label as usize];
+    for (x, label) in known {
+        let (n, sum) = &mut sums[label];
         *n += 1.0;
         *sum += x;
     }
@@ -402,8 +402,8 @@ mod tests {
 
     #[test]
     fn spread_is_one_when_clusters_explain_everything() {
-        let sample = Matrix::new(4, 1, vec![1.0, 1.0, 5.0, 5.0]).expect("finite");
-        assert_eq!(spread(&sample, 0, &[0, 0, 1, 1], 2), 1.0);
-        assert_eq!(spread(&sample, 0, &[0, 1, 0, 1], 2), 0.0);
+        let values = [Some(1.0), Some(1.0), Some(5.0), Some(5.0), None];
+        assert_eq!(spread(&values, &[0, 0, 1, 1, 1], 2), 1.0);
+        assert_eq!(spread(&values, &[0, 1, 0, 1, 1], 2), 0.0);
     }
 }

@@ -102,6 +102,15 @@ pub enum Measure {
     RowsKept,
     /// Clean money likewise.
     AmountKept,
+    /// Columns that have one value on a day of the last week, though they had several on every day of the four weeks before.
+    DaysConstant,
+    /// Days of the last week whose middle row has more than five times the money of those of the four weeks before, or less than a fifth.
+    DaysPriced,
+    /// Values of a column of few that are missing on the newest day, though they were there on that day of the week in the four weeks before.
+    ValuesGone,
+    /// Whether the newest day has far fewer rows than that day of the week in the four weeks before: below three fifths, and below what
+    /// any of their days had.
+    DayShort,
 }
 
 /// A check of the night's rows as a whole, before anything is made of them.
@@ -284,12 +293,15 @@ pub struct Feature {
     #[serde(default)]
     pub impute: Impute,
     /// In clustering, values beyond this quantile, at either end, count as the quantile (0.01: the lowest and the highest
-    /// hundredth); 0, none. Quantiles are those of the sample.
+    /// hundredth); 0, none. Quantiles are those of the sample. Absent, `segmentation.winsorise`.
     #[serde(default)]
-    pub winsorise: f64,
+    pub winsorise: Option<f64>,
     /// Of a text, how many of its values are clustered on, the most frequent first; the rest is `other`.
     #[serde(default = "five")]
     pub categories: usize,
+    /// Whether one can act upon it: offer another price, channel or time.
+    #[serde(default)]
+    pub actionable: bool,
     /// How close to a person it comes: one class may be kept out of clustering (`segmentation.without`).
     #[serde(default)]
     pub privacy: Closeness,
@@ -326,8 +338,8 @@ impl Feature {
         if self.window.is_some() && Entity::parse(&self.over).is_none_or(|over| over == Entity::Customers) {
             return Some(("window", format!("there are no rows of {} in time", self.over)));
         }
-        if !(0.0..0.5).contains(&self.winsorise) {
-            return Some(("winsorise", format!("{} is no quantile from 0 to below 0.5", self.winsorise)));
+        if let Some(quantile) = self.winsorise.filter(|quantile| !(0.0..0.5).contains(quantile)) {
+            return Some(("winsorise", format!("{quantile} is no quantile from 0 to below 0.5")));
         }
         if self.categories == 0 || self.categories > 50 {
             return Some(("categories", "1 to 50 values of a text are clustered on".to_owned()));
@@ -385,8 +397,9 @@ impl Scale {
             scaling: Scaling::None,
             missing: None,
             impute: Impute::Mean,
-            winsorise: 0.0,
+            winsorise: None,
             categories: five(),
+            actionable: false,
             privacy: Closeness::Personal,
             consent: self.consent.clone(),
             description,

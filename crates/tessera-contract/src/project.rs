@@ -2,6 +2,7 @@
 
 mod load;
 pub mod matching;
+pub mod segmentation;
 mod source;
 
 use indexmap::IndexMap;
@@ -9,9 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use load::{Override, ProjectError};
+pub use segmentation::{Population, Segmentation};
 pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
 
-use crate::{Check, Closeness, Entity, Feature, Kind, Kpi, Rule, Scale, as_of};
+use crate::{Check, Entity, Feature, Kind, Kpi, Rule, Scale, as_of};
 
 /// A project, resolved: flag over project file over defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -100,61 +102,18 @@ pub struct Quality {
     pub checks: IndexMap<String, Check>,
 }
 
-/// Who is segmented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Population {
-    /// Whoever has bought before the night.
-    Buyers,
-    /// Every customer whom the sources name, whether or not they have bought.
-    Customers,
-}
-
-/// `[segmentation]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Segmentation {
-    /// Who is segmented.
-    pub population: Population,
-    /// Features that customers are clustered on.
-    pub features: Vec<String>,
-    /// Classes of features that are kept out of clustering, whatever `features` says.
-    pub without: Vec<Closeness>,
-    /// Fewest segments tried.
-    pub min_k: usize,
-    /// Most segments tried.
-    pub max_k: usize,
-    /// Fixes the number of segments; the candidates are still tried and shown.
-    #[serde(default)]
-    pub k: Option<usize>,
-    /// Customers in the sample.
-    pub sample: usize,
-    /// Seed of the candidates.
-    pub seed: u64,
-    /// Starts per candidate.
-    pub starts: usize,
-    /// Largest centroid shift, in standard deviations, at which refinement ends.
-    pub tolerance: f64,
-    /// Most passes over all customers.
-    pub max_passes: usize,
-    /// The feature whose centroids number the segments, largest first.
-    pub order_by: String,
-    /// Margin under which a customer is borderline.
-    pub borderline: f64,
-    /// A segment is that of the parent night if at least this share of the members of both is in both, of those who were there on both nights.
-    pub carried_share: f64,
-}
-
 /// `[validation]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Validation {
+    /// Resamples for the stability of the segments (bootstrap); 0 measures none.
+    pub resamples: usize,
     /// Metric → gate.
     pub gates: IndexMap<String, Gate>,
 }
 
 /// `[validation.gates.<metric>]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
     /// The smallest value that passes.
@@ -168,6 +127,9 @@ pub struct Gate {
     /// What is measured.
     #[serde(default)]
     pub description: String,
+    /// What to do when it fails.
+    #[serde(default)]
+    pub advice: String,
 }
 
 /// `[privacy]`
@@ -314,38 +276,10 @@ impl Project {
             }
         }
         let names: Vec<_> = self.enabled_features().map(|(name, _)| name).collect();
-        for name in self.segmentation.features.iter().chain([&self.segmentation.order_by]) {
-            if !names.contains(&name.as_str()) {
-                return fail("segmentation.features", load::unknown(name, &names, "feature"));
-            }
-        }
-        let s = &self.segmentation;
-        if self.features[&s.order_by].value_type == crate::ValueType::Text {
-            return fail(
-                "segmentation.order_by",
-                format!("the feature `{}` is text: segments have no order by it", s.order_by),
-            );
-        }
-        if s.features.is_empty() {
-            return fail("segmentation.features", "at least one feature is needed".into());
-        }
-        if !(s.carried_share > 0.0 && s.carried_share <= 1.0) {
-            return fail("segmentation.carried_share", "a share above 0, and at most 1, is needed".into());
-        }
-        if s.min_k < 2 || s.max_k < s.min_k || s.max_k > 64 {
-            return fail(
-                "segmentation.min_k",
-                format!("2 ≤ min_k ≤ max_k ≤ 64 is needed, not {} and {}", s.min_k, s.max_k),
-            );
-        }
-        if s.k.is_some_and(|k| !(2..=64).contains(&k)) {
-            return fail("segmentation.k", "k must be between 2 and 64".into());
-        }
-        if s.sample < 100 || s.starts == 0 || s.max_passes == 0 || s.tolerance.is_nan() || s.tolerance <= 0.0 {
-            return fail(
-                "segmentation",
-                "sample ≥ 100, starts ≥ 1, max_passes ≥ 1 and tolerance > 0 are needed".into(),
-            );
+        if let Some((path, problem)) = self.segmentation.problem(&names, |name| {
+            self.features.get(name).is_some_and(|feature| feature.value_type != crate::ValueType::Text)
+        }) {
+            return fail(&path, problem);
         }
         for (name, gate) in &self.validation.gates {
             if gate.at_least.is_none() && gate.at_most.is_none() {

@@ -74,7 +74,7 @@ struct Row {
 /// The gate of a KPI, asked of the whole population.
 fn gate(kpi: &Kpi) -> Option<Gate> {
     let (at_least, at_most, required) = (kpi.at_least, kpi.at_most, kpi.required);
-    (at_least.is_some() || at_most.is_some()).then(|| Gate { at_least, at_most, required, description: String::new() })
+    (at_least.is_some() || at_most.is_some()).then(|| Gate { at_least, at_most, required, ..Gate::default() })
 }
 
 /// What the gate of a KPI says of its value, of which nothing else may be told.

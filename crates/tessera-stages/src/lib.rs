@@ -288,6 +288,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
     identity::plan(&empty).await?;
     (features::STAGE.run)(&empty).await?;
     (kpis::STAGE.run)(&empty).await?;
+    segment::known_approaches(night.project)?;
     validate::known_gates(night.project)?;
     Ok(empty.availability)
 }

@@ -8,6 +8,7 @@
 //!
 //! To add a check, add an entry under `[quality.checks]`.
 
+mod days;
 mod measures;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -375,15 +376,63 @@ mod tests {
         amount_kept               |       | 0.8 |      | info  | required |
         columns_gone              | 1     |     | 0    | fail  | required | c.csv lacks unit_price, discount, which files of transactions before it have
         columns_new               | 0     |     | 0    | pass  | advisory |
+        day_short                 |       |     |      | info  | none     |
+        days_constant             | 0     |     | 0    | pass  | required |
+        days_priced               |       |     | 0    | info  | required |
         files_gone                | 1     |     | 0    | fail  | required | 1 files of transactions that the last published night had are gone, and 400 rows with them: z.csv
         freshness                 | 12    |     |      | info  | none     | freshness of transactions is 12
         quarantined_share         | 0.3   |     | 0.25 | fail  | required | 30 % of the rows of transactions are quarantined, most of them by bad_price (80 of 300)
         quarantined_share_of_file | 0.6   |     | 0.5  | fail  | required | 60 % of the rows of c.csv are quarantined, most of them by bad_price (55)
         quarantined_share_of_new  |       |     | 0.25 | info  | required |
+        recent_customers          | 1     |     |      | info  | none     | recent_customers of transactions is 1
         recent_revenue            | 10    |     |      | info  | none     | recent_revenue of transactions is 10
         recent_rows               | 1     |     |      | info  | none     | recent_rows of transactions is 1
         rows_kept                 |       | 0.8 |      | info  | required |
+        values_gone               |       |     |      | info  | none     |
         ");
+    }
+
+    /// Five weeks of 120 lines a day on three channels; what the newest day is like is asked.
+    fn weeks(newest: impl Fn(usize) -> Option<(&'static str, f64)>) -> String {
+        let mut text = String::from("account_key | ordered_at | amount | channel | is_return");
+        let first = jiff::civil::date(2025, 2, 25);
+        for day in 0..35 {
+            let date = first.saturating_add(jiff::Span::new().days(day));
+            for line in 0..120 {
+                let usual = (["web", "store", "app"][line % 3], 5.0 + (line % 7) as f64);
+                let Some((channel, amount)) = (if day == 34 { newest(line) } else { Some(usual) }) else { continue };
+                text.push_str(&format!("\na{} | {date}T10:00:00 | {amount} | {channel} | false", line % 11));
+            }
+        }
+        text
+    }
+
+    async fn of_newest(newest: impl Fn(usize) -> Option<(&'static str, f64)>) -> String {
+        let clean = weeks(newest);
+        let given = Given {
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[quality.checks.values_gone]\nafter_first = false\n[quality.checks.day_short]\nafter_first = false\n",
+            as_of: "2025-04-01",
+            sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price,channel\n")],
+            tables: &[("clean_transactions", &clean)],
+            previous: &[],
+            looks_at: &[("quality", "check state told")],
+        };
+        let found = testing::check(&STAGE, given).await;
+        let failed = found.lines().filter(|line| line.contains("| fail"));
+        failed.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>().join(" | ") + "\n").collect()
+    }
+
+    #[tokio::test]
+    async fn the_newest_day_is_held_against_those_before() {
+        let usual = |line: usize| (["web", "store", "app"][line % 3], 5.0 + (line % 7) as f64);
+        insta::assert_snapshot!(of_newest(|line| Some(usual(line))).await, @r"");
+        insta::assert_snapshot!(of_newest(|line| Some(("web", usual(line).1))).await, @r#"
+        days_constant | fail | of transactions, channel is the same in all 120 rows of 2025-03-31, and had several values on every day of the four weeks before
+        values_gone | fail | of transactions, channel "app" has 0 rows on 2025-03-31, where 40 are usual, channel "store" has 0 rows on 2025-03-31, where 40 are usual
+        "#);
+        insta::assert_snapshot!(of_newest(|line| Some((usual(line).0, 100.0 * usual(line).1))).await, @r"days_priced | fail | the middle row of transactions has an amount of 800 on 2025-03-31, and of 8 in the four weeks before");
+        insta::assert_snapshot!(of_newest(|line| Some(usual(line)).filter(|(channel, _)| *channel != "app")).await, @r"");
+        insta::assert_snapshot!(of_newest(|line| Some(usual(line)).filter(|_| line % 2 == 0)).await, @r"day_short | fail | transactions have 60 rows on 2025-03-31, where 120 are usual");
     }
 
     /// Whoever sends everything every night, under the name of the day, sends a customer fewer some day.

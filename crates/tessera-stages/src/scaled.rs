@@ -184,29 +184,35 @@ impl Known {
         Ok(known)
     }
 
+    /// Whether anybody in the sample has a value of the feature.
+    pub(crate) fn has(&self, feature: &str) -> bool {
+        let number = self.numbers.get(feature).is_some_and(|all| all.iter().any(Option::is_some));
+        number || self.texts.get(feature).is_some_and(|all| all.iter().any(Option::is_some))
+    }
+
     /// The values of a numeric feature, sorted.
     fn sorted(&self, feature: &str) -> Vec<f64> {
         let mut values: Vec<f64> = self.numbers.get(feature).into_iter().flatten().copied().flatten().collect();
         values.sort_unstable_by(f64::total_cmp);
         values
     }
+}
 
-    /// The values of a text, the most frequent first; ties by the text.
-    fn frequent(&self, feature: &str) -> Vec<String> {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for value in self.texts.get(feature).into_iter().flatten().flatten() {
-            *counts.entry(value).or_default() += 1;
-        }
-        let mut all: Vec<_> = counts.into_iter().collect();
-        all.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
-        all.into_iter().map(|(value, _)| value.to_owned()).collect()
+/// The values of a text, the most frequent first; ties by the text.
+pub(crate) fn frequent(texts: &[Option<String>]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for value in texts.iter().flatten() {
+        *counts.entry(value).or_default() += 1;
     }
+    let mut all: Vec<_> = counts.into_iter().collect();
+    all.sort_by(|(a, m), (b, n)| n.cmp(m).then_with(|| a.cmp(b)));
+    all.into_iter().map(|(value, _)| value.to_owned()).collect()
 }
 
 /// The axes of a feature, before anything is known of all customers.
-fn plan(name: &str, feature: &Feature, known: &Known) -> Vec<Axis> {
+fn plan(name: &str, feature: &Feature, known: &Known, winsorise: f64) -> Vec<Axis> {
     if feature.value_type == ValueType::Text {
-        let mut values = known.frequent(name);
+        let mut values = known.texts.get(name).map_or_else(Vec::new, |texts| frequent(texts));
         let others = values.len() > feature.categories;
         values.truncate(feature.categories);
         if values.len() == 2 && !others {
@@ -219,8 +225,9 @@ fn plan(name: &str, feature: &Feature, known: &Known) -> Vec<Axis> {
     }
     let mut axis = Axis::new(name, Part::Number(feature.scaling));
     let sorted = known.sorted(name);
-    if feature.winsorise > 0.0 {
-        let [low, high] = [feature.winsorise, 1.0 - feature.winsorise].map(|p| describe::quantile(&sorted, p));
+    let beyond = feature.winsorise.unwrap_or(winsorise);
+    if beyond > 0.0 {
+        let [low, high] = [beyond, 1.0 - beyond].map(|p| describe::quantile(&sorted, p));
         // Bounds that are one would leave nothing of what a few have and most do not.
         if low != high {
             (axis.low, axis.high) = (low, high);
@@ -242,7 +249,9 @@ pub(crate) async fn axes(
     features: &[(&str, &Feature)],
     known: &Known,
 ) -> Result<(Vec<Axis>, BTreeMap<String, i64>), StageError> {
-    let planned: Vec<Axis> = features.iter().flat_map(|(name, feature)| plan(name, feature, known)).collect();
+    let winsorise = night.project.segmentation.winsorise;
+    let planned: Vec<Axis> =
+        features.iter().flat_map(|(name, feature)| plan(name, feature, known, winsorise)).collect();
     let all: Vec<&str> = night.project.enabled_features().map(|(name, _)| name).collect();
     let counts = all.iter().enumerate().map(|(at, name)| format!(", count({}) AS n{at}", quote(name)));
     let moments = planned.iter().enumerate().map(|(at, axis)| format!(", moments({}) AS m{at}", axis.raw()));
@@ -350,7 +359,7 @@ mod tests {
             ..Known::default()
         };
         let parts = |all: &str| -> Vec<Part> {
-            let plan = plan("x", &feature("type = \"text\"\ncategories = 2"), &words(all));
+            let plan = plan("x", &feature("type = \"text\"\ncategories = 2"), &words(all), 0.0);
             plan.into_iter().map(|axis| axis.part).collect()
         };
         let category = |value: &str| Part::Category(value.to_owned());
@@ -366,9 +375,12 @@ mod tests {
             numbers: [("x".to_owned(), (0..=100).map(f64::from).map(Some).chain([None]).collect())].into(),
             ..Known::default()
         };
-        let [axis] = plan("x", &feature("winsorise = 0.05\nimpute = \"median\""), &known).try_into().expect("one axis");
+        let [axis] =
+            plan("x", &feature("winsorise = 0.05\nimpute = \"median\""), &known, 0.0).try_into().expect("one axis");
         assert_eq!((axis.low, axis.high, axis.imputed), (Some(5.0), Some(95.0), Some(50.0)));
-        let [plain] = plan("x", &feature(""), &known).try_into().expect("one axis");
+        let [plain] = plan("x", &feature(""), &known, 0.0).try_into().expect("one axis");
         assert_eq!((plain.low, plain.high, plain.imputed), (None, None, None));
+        let [default] = plan("x", &feature(""), &known, 0.1).try_into().expect("one axis");
+        assert_eq!((default.low, default.high), (Some(10.0), Some(90.0)));
     }
 }

@@ -1,32 +1,25 @@
 //! Segment: from features to segments.
 //!
-//! Reads `features`. Writes `feature_report` (what each is like, and whether it is clustered on), `model_candidates` (every number of segments that was tried on the sample, and why one was
-//! chosen), `model`, `segments` (all customers), and, beside the parent night, `segment_lineage` and `segment_moves`.
+//! Reads `features`. Writes `feature_report` (what each is like, and whether it is clustered on), `drift` and `drift_bins` (how far each has
+//! gone), `model_candidates` (what was tried on the sample, and why one was chosen), `model`, `segments` (all customers), and, beside the
+//! parent night, `segment_lineage` and `segment_moves`.
 //!
-//! Candidates are fitted by smartcore on customers sampled by the hash of their key. The chosen one is refined on all
-//! customers by Lloyd's algorithm (1982): each pass is one aggregate of the engine with exact sums, so that no
-//! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. A segment keeps the id that the parent night gave it (`carry`); new
-//! ones are numbered by the centroid of the ordering feature, largest first.
-
-use std::sync::Arc;
+//! A night keeps the model of the parent night until drift, its age, a gate or another definition asks for a better one ([`Ends`]). Then every
+//! approach is tried on customers sampled by the hash of their key (`candidates`), and the model in use stays in the field. A chosen
+//! k-means is refined on all customers by Lloyd's algorithm (1982): each pass is one aggregate of the engine with exact sums, so that no
+//! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. A segment keeps the id that the parent night
+//! gave it (`carry`); new ones are numbered by the centroid of the objective's feature, largest first. Who is borderline stays (`place`).
 
 use datafusion::{
-    arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
     common::ScalarValue,
     logical_expr::{Expr, ident},
     prelude::DataFrame,
 };
 use futures::FutureExt;
-use tessera_algo::{
-    Matrix, kmeans,
-    lloyd::{self, Centroids, Pass},
-    parallel,
-    scorecard::{self, Candidate, Criteria},
-    stability, validity,
-};
-use tessera_contract::Feature;
+use tessera_algo::lloyd::{self, Centroids, Pass};
+use tessera_contract::{Feature, Project, ValueType, project::segmentation::FeatureSet};
 use tessera_engine::{
-    formula::text,
+    formula::stamp,
     functions::{centroids_literal, pass_from},
 };
 
@@ -35,25 +28,44 @@ use crate::{
     scaled::{self, Axis, Known, Part},
 };
 
+mod candidates;
 mod carry;
+mod drift;
 mod model;
 mod moves;
+mod place;
 mod report;
+mod scores;
 
-pub(crate) use self::model::Model;
-use self::{carry::carry, moves::moves, report::Report};
+pub(crate) use self::{candidates::known_approaches, model::Model};
+use self::{
+    candidates::{Chosen, InUse, Sample, What, candidates, judged_alone},
+    carry::carry,
+    drift::Drift,
+    moves::moves,
+    report::Report,
+};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "segment",
-    purpose: "tries numbers of segments on a sample, refines the chosen one on all customers",
+    purpose: "keeps the parent night's model, or finds a better one, and places all customers",
     sources: false,
     reads: &["features", "accounts"],
-    reads_previous: &["segments", "segment_lineage", "model", "accounts"],
+    reads_previous: &["segments", "segment_lineage", "model", "accounts", "drift_bins"],
     reads_neighbours: &[],
     reads_history: &[],
-    writes: &["feature_report", "model_candidates", "model", "segments", "segment_lineage", "segment_moves"],
-    settings: &["segmentation"],
+    writes: &[
+        "feature_report",
+        "model_candidates",
+        "model",
+        "segments",
+        "segment_lineage",
+        "segment_moves",
+        "drift",
+        "drift_bins",
+    ],
+    settings: &["segmentation", "validation.gates"],
     decides: None,
     run,
 };
@@ -62,8 +74,14 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     segment(night).boxed()
 }
 
-/// Splits of the sample for the prediction strength.
-const SPLITS: usize = 2;
+/// Why a model does not just stay.
+#[derive(Clone)]
+enum Ends {
+    /// It is held against others.
+    Tried(String),
+    /// It is of another definition, or of features that are no longer there.
+    Over(String),
+}
 
 async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let settings = &night.project.segmentation;
@@ -73,147 +91,270 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     }
     let mut report = Report::new(night, &known)?;
     let wanted: Vec<(&str, &Feature)> = settings.features.iter().filter_map(|name| report.admits(name)).collect();
-    let (axes, counted) = scaled::axes(night, &wanted, &known).await?;
-    report.counted(counted, &axes);
+    let definition = definition(night.project);
+    let in_use = in_use(night).await?;
+    // Where it puts tonight's customers.
+    let mut there = None;
+    if let Some(model) = in_use.as_ref().filter(|model| fits(night, model)) {
+        let near = materialised(night, place::nearest(night, model, None).await?, "nearest").await?;
+        let (labels, distances) = sampled_places(night, &near, known.customers).await?;
+        there = Some((near, InUse { model, labels }, distances));
+    }
+    let by_it = there.as_ref().map_or(&[][..], |(.., distances)| distances);
+    let drift = Drift::of(night, &known, by_it).await?;
+    let mut ends = match &in_use {
+        Some(model) => ends(night, model, &wanted, &known, &drift, &definition),
+        None => Some(Ends::Over("there is no model to go on from".to_owned())),
+    };
+    let mut stays = None;
+    if let (None, Some((near, placed, _))) = (&ends, &there) {
+        let frame = night.sql(&scaled::query(&placed.model.axes, "")).await?;
+        let sample = sample(night, &frame, &placed.model.axes, &known).await?;
+        let (table, fails) = judged_alone(night, &sample, placed)?;
+        match fails {
+            Some(why) => ends = Some(Ends::Tried(format!("the one in use would be held: {why}"))),
+            None => stays = Some((placed.model.clone(), near.clone(), table)),
+        }
+    }
+    let (mut model, nearest, candidates, frozen) = match stays {
+        Some((model, near, table)) => {
+            tracing::info!("the model of {} stays", day(model.fitted_on));
+            let (_, counted) = scaled::axes(night, &[], &known).await?;
+            report.counted(counted, &wanted, &model.features());
+            (model, near, table, None)
+        }
+        None => {
+            let Some(Ends::Over(why) | Ends::Tried(why)) = &ends else {
+                return Err(StageError::Data("the model in use has features that are not there".into()));
+            };
+            tracing::info!("a model is looked for: {why}");
+            let (axes, counted) = scaled::axes(night, &wanted, &known).await?;
+            if axes.is_empty() {
+                return Err(StageError::Data("none of segmentation.features is available".into()));
+            }
+            let frame = night.engine.materialise(night.sql(&scaled::query(&axes, "")).await?, "scaled").await?;
+            let sample = sample(night, &frame, &axes, &known).await?;
+            let tried = there.as_ref().filter(|_| matches!(ends, Some(Ends::Tried(_))));
+            let (table, chosen) = candidates(night, &sample, tried.map(|(_, placed, _)| placed))?;
+            tracing::info!("{} of {} features: {}", chosen.algorithm, chosen.feature_set, chosen.reason);
+            let (model, near) = match (found(night, &frame, &axes, chosen, definition).await?, tried) {
+                (Some(found), _) => found,
+                (None, Some((near, placed, _))) => {
+                    (Model { tried_on: night.as_of.days(), ..placed.model.clone() }, near.clone())
+                }
+                (None, None) => return Err(StageError::Data("there is no model in use".into())),
+            };
+            report.counted(counted, &wanted, &model.features());
+            let (_, distances) = sampled_places(night, &near, known.customers).await?;
+            (model, near, table, Some(drift.frozen(night, &known, &distances)))
+        }
+    };
     for (name, why) in report.left_out() {
         tracing::warn!("the feature {name} takes no part in the clustering: {why}");
     }
-    if axes.is_empty() {
-        return Err(StageError::Data("none of segmentation.features is available".into()));
-    }
-    let customers = known.customers;
 
-    let frame = night.engine.materialise(night.sql(&scaled::query(&axes, "")).await?, "scaled").await?;
-    let condition = scaled::sampled(settings.sample, customers);
-    let sample = night.over(&format!("SELECT * FROM scaled WHERE {condition}"), &[("scaled", &frame)]).await?;
-    let (_, sample, hashes) = scaled::sample(sample, axes.len()).await?;
-
-    let is_number = |axis: &Axis| matches!(axis.part, Part::Number(_));
-    let order_by = axes.iter().position(|axis| is_number(axis) && axis.feature == settings.order_by);
-    let (candidates, chosen) = candidates(night, &sample, &hashes, order_by, customers)?;
-    let centroids = refine(night, &frame, chosen.centroids, axes.len()).await?;
-    let centroids = in_order(&centroids, order_by);
-    let assigned = |centroids: &Centroids| {
-        let assign = assign(night, centroids, axes.len())?.alias("a");
-        Ok::<_, StageError>(frame.clone().select(vec![ident("customer_key"), ident("imputed"), assign])?)
+    let same = in_use.as_ref().is_some_and(|used| used.fitted_on == model.fitted_on);
+    let lineage = carry(night, &nearest, model.centroids.k(), same.then_some(model.ids.as_slice())).await?;
+    model.ids.clone_from(&lineage.ids);
+    let segments = materialised(night, place::segments(night, &model, &nearest).await?, "placed").await?;
+    // Where the model is another, what the parent night's would have said.
+    let before = match &there {
+        Some((near, placed, _)) if !same => Some(place::segments(night, placed.model, near).await?),
+        _ => None,
     };
-    let lineage = carry(night, &assigned(&centroids)?, centroids.k()).await?;
-    let mut order: Vec<usize> = (0..centroids.k()).collect();
-    order.sort_by_key(|at| lineage.ids[*at]);
-    let centroids = centroids.reordered(&order);
-    let ids: Vec<i32> = order.iter().map(|at| lineage.ids[*at]).collect();
-
-    let model_id = model_id(&axes, &centroids);
-    let names = names(&axes, &centroids);
-
-    let assigned = assigned(&centroids)?;
-    let cases: String = names.iter().enumerate().map(|(at, name)| format!(" WHEN {at} THEN {}", text(name))).collect();
-    let of: String = ids.iter().enumerate().map(|(at, id)| format!(" WHEN {at} THEN {id}")).collect();
-    let query = format!(
-        "SELECT CASE place{of} END AS segment_id, customer_key, CASE place{cases} END AS segment_name, distance, margin, \
-         margin < arrow_cast('{:?}', 'Float64') AS borderline, imputed FROM (SELECT customer_key, imputed, get_field(a, 'segment_id') AS place, \
-         get_field(a, 'distance') AS distance, get_field(a, 'margin') AS margin FROM assigned)",
-        settings.borderline
-    );
-    let segments = night.over(&query, &[("assigned", &assigned)]).await?;
-    let moves = moves(night, &segments).await?;
+    let moves = moves(night, &segments, if same { Some(&segments) } else { before.as_ref() }).await?;
+    let mut order: Vec<usize> = (0..model.ids.len()).collect();
+    order.sort_by_key(|at| model.ids[*at]);
+    model.reordered(&order);
+    let used = model.features();
     Ok(vec![
         Output::table(night, "feature_report", report.frame()?)?,
         Output::table(night, "model_candidates", candidates)?,
-        Output::table(night, "model", model(night, &axes, &centroids, &ids, &model_id)?)?,
+        Output::table(night, "model", model.frame(night)?)?,
         Output::table(night, "segments", segments)?,
         Output::table(night, "segment_lineage", lineage.frame(night)?)?,
         Output::table(night, "segment_moves", moves)?,
+        Output::table(night, "drift", drift.frame(night, &used)?)?,
+        Output::table(night, "drift_bins", frozen.as_ref().unwrap_or(&drift).bins(night)?)?,
     ]
     .into())
 }
 
-/// The candidate that goes on to all customers.
-struct Chosen {
-    centroids: Centroids,
+/// What a model is looked for with: the settings, and the features that it may be made of.
+fn definition(project: &Project) -> String {
+    let settings = &project.segmentation;
+    let features = settings.features.iter().map(String::as_str).chain([settings.objective_feature()]);
+    let features: Vec<_> = features.map(|name| (name, project.features.get(name))).collect();
+    stamp(&format!("{} {features:?}", settings.definition()))
 }
 
-/// Every k on the sample, judged; the table and the chosen one.
-fn candidates(
+/// The model of the parent night, if there is one to go on from.
+async fn in_use(night: &Night<'_>) -> Result<Option<Model>, StageError> {
+    let previous = |name: &str| night.previous.get(name);
+    let known = previous("model").filter(|_| previous("segments").is_some() && night.project.segmentation.reuse);
+    let Some(table) = known else { return Ok(None) };
+    match rows::count(night, table).await? {
+        0 => Ok(None),
+        _ => Model::read(night, table).await.map(Some),
+    }
+}
+
+/// Why others are looked for beside the model in use; none as long as it stays.
+fn ends(
     night: &Night<'_>,
-    sample: &Matrix,
-    hashes: &[u64],
-    order_by: Option<usize>,
-    customers: i64,
-) -> Result<(DataFrame, Chosen), StageError> {
+    model: &Model,
+    wanted: &[(&str, &Feature)],
+    known: &Known,
+    drift: &Drift<'_>,
+    definition: &str,
+) -> Option<Ends> {
     let settings = &night.project.segmentation;
-    let distinct = kmeans::distinct_rows(sample);
-    let least = settings.k.unwrap_or(settings.min_k);
-    if distinct < least {
-        return Err(StageError::Data(format!(
-            "{customers} customers with {distinct} different feature rows cannot make {least} segments; \
-             lower segmentation.{}, add features, or wait for more data",
-            if settings.k.is_some() { "k" } else { "min_k" }
-        )));
-    }
-    let mut ks: Vec<usize> = (settings.min_k..=settings.max_k.min(distinct)).collect();
-    if let Some(k) = settings.k.filter(|k| !ks.contains(k)) {
-        ks.push(k);
-        ks.sort_unstable();
-    }
-    let seeds: Vec<u64> = (0..settings.starts as u64).map(|i| settings.seed.wrapping_add(i)).collect();
-    let refused = |e: &dyn std::fmt::Display| StageError::Data(e.to_string());
-    let threads = night.engine.partitions();
-    // The longest first, so that no thread is left alone with it at the end.
-    let longest_first: Vec<usize> = ks.iter().rev().copied().collect();
-    let mut fitted = parallel::map(&longest_first, threads, |k| {
-        let fit = kmeans::fit_best(sample, *k, &seeds)?;
-        // A half of the sample may have too few different rows.
-        Ok((fit, stability::prediction_strength(sample, hashes, *k, settings.seed, SPLITS).ok()))
-    });
-    fitted.reverse();
-    let fitted = fitted.into_iter().collect::<Result<Vec<_>, kmeans::KMeansError>>().map_err(|e| refused(&e))?;
-    let (fits, strengths): (Vec<_>, Vec<_>) = fitted.into_iter().unzip();
-    let labels: Vec<(&[u32], usize)> = fits.iter().zip(&ks).map(|(fit, k)| (fit.labels.as_slice(), *k)).collect();
-    let silhouettes = validity::silhouettes(sample, &labels, threads).map_err(|e| refused(&e))?;
-    let mut judged = Vec::new();
-    for ((((labels, k), fit), silhouette), strength) in labels.iter().zip(&fits).zip(&silhouettes).zip(strengths) {
-        let indices = validity::from_labels(sample, labels, *k).map_err(|e| refused(&e))?;
-        judged.push(Candidate {
-            k: *k,
-            silhouette: silhouette.mean,
-            calinski_harabasz: indices.calinski_harabasz,
-            davies_bouldin: indices.davies_bouldin,
-            prediction_strength: strength,
-            min_share: indices.smallest as f64 / sample.rows() as f64,
-            objective_spread: order_by.map(|column| validity::spread(sample, column, &fit.labels, *k)),
+    let features = model.features();
+    // Rules are placed on the axes of all.
+    let sets = settings.feature_sets.iter().chain(model.rules.as_ref().map(|_| &FeatureSet::All));
+    let set = sets.into_iter().find(|set| set.name() == model.feature_set);
+    let mut there: Vec<&str> = (wanted.iter())
+        .filter(|(name, feature)| known.has(name) && set.is_some_and(|set| candidates::in_set(*set, feature.criterion)))
+        .map(|(name, _)| *name)
+        .collect();
+    let mut made_of = features.clone();
+    there.sort_unstable();
+    made_of.sort_unstable();
+    let age = night.as_of.days() - model.tried_on;
+    if model.definition != definition {
+        Some(Ends::Over("[segmentation], or a feature, is defined otherwise than for the model in use".to_owned()))
+    } else if there != made_of {
+        let apart =
+            |a: &[&str], b: &[&str]| a.iter().filter(|name| !b.contains(name)).copied().collect::<Vec<_>>().join(", ");
+        let (new, gone) = (apart(&there, &made_of), apart(&made_of, &there));
+        let told = [("new", new), ("gone", gone)].map(|(what, names)| match names.is_empty() {
+            true => String::new(),
+            false => format!(" {what}: {names}"),
         });
+        Some(Ends::Over(format!("it would be made of other features ({})", told.concat().trim())))
+    } else if age >= i32::try_from(settings.refit_days).unwrap_or(i32::MAX) {
+        Some(Ends::Tried(format!("the last one was looked for {age} days ago, on {}", day(model.tried_on))))
+    } else {
+        let shifted = drift.shifted(&features);
+        let told: Vec<_> = shifted.iter().map(|(name, psi)| format!("{name} ({psi:.2})")).collect();
+        (!told.is_empty()).then(|| {
+            Ends::Tried(format!(
+                "customers have changed in {}: population stability index since {}",
+                told.join(", "),
+                day(model.tried_on)
+            ))
+        })
     }
-    let criteria = Criteria {
-        pinned: settings.k,
-        min_share: night.project.validation.gates.get("share").and_then(|g| g.at_least).unwrap_or(0.0),
-        ..Criteria::default()
+}
+
+fn day(days: i32) -> jiff::civil::Date {
+    jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(days))
+}
+
+/// Whether the night's features are such as a model asks for.
+fn fits(night: &Night<'_>, model: &Model) -> bool {
+    model.axes.iter().all(|axis| {
+        let feature = night.project.features.get(&axis.feature).filter(|feature| feature.enabled);
+        feature.is_some_and(|f| (f.value_type == ValueType::Text) != matches!(axis.part, Part::Number(_)))
+    })
+}
+
+/// A frame that several plans read. A stage that is only planned writes none.
+async fn materialised(night: &Night<'_>, frame: DataFrame, name: &str) -> Result<DataFrame, StageError> {
+    match night.folders {
+        Some(_) => Ok(night.engine.materialise(frame, name).await?),
+        None => Ok(frame),
+    }
+}
+
+/// The sampled customers on some axes.
+async fn sample<'a>(
+    night: &Night<'_>,
+    frame: &DataFrame,
+    axes: &'a [Axis],
+    known: &'a Known,
+) -> Result<Sample<'a>, StageError> {
+    let condition = scaled::sampled(night.project.segmentation.sample, known.customers);
+    let sample = night.over(&format!("SELECT * FROM scaled WHERE {condition}"), &[("scaled", frame)]).await?;
+    let (_, matrix, hashes) = scaled::sample(sample, axes.len()).await?;
+    Ok(Sample { matrix, axes, hashes, known })
+}
+
+/// The places of the sampled customers, in the order of their hashes, and how far they are from the centroid.
+async fn sampled_places(
+    night: &Night<'_>,
+    nearest: &DataFrame,
+    customers: i64,
+) -> Result<(Vec<u32>, Vec<Option<f64>>), StageError> {
+    let condition = scaled::sampled(night.project.segmentation.sample, customers);
+    let query = format!("SELECT place, distance FROM nearest WHERE {condition} ORDER BY key_hash, customer_key");
+    let batch = rows::collect(night.over(&query, &[("nearest", nearest)]).await?).await?;
+    let places = rows::integers(&batch, "place")?;
+    let places = places.into_iter().map(|place| place.and_then(|place| u32::try_from(place).ok()).unwrap_or(0));
+    Ok((places.collect(), rows::floats(&batch, "distance")?))
+}
+
+/// The chosen model over all customers, and where it puts them; none where it is the one in use.
+async fn found(
+    night: &Night<'_>,
+    frame: &DataFrame,
+    axes: &[Axis],
+    chosen: Chosen,
+    definition: String,
+) -> Result<Option<(Model, DataFrame)>, StageError> {
+    let settings = &night.project.segmentation;
+    let tonight = night.as_of.days();
+    let model = |axes: Vec<Axis>, centroids: Centroids, names: Vec<String>, rules: Option<Vec<String>>| Model {
+        ids: (0..i32::try_from(centroids.k()).unwrap_or(i32::MAX)).collect(),
+        axes,
+        centroids,
+        names,
+        rules,
+        algorithm: chosen.algorithm.clone(),
+        feature_set: chosen.feature_set.clone(),
+        fitted_on: tonight,
+        tried_on: tonight,
+        definition: definition.clone(),
     };
-    let scored = scorecard::choose(&judged, &criteria).map_err(|e| refused(&e))?;
-    let best = scored.iter().position(|s| s.chosen).unwrap_or(0);
-    let float = |values: Vec<Option<f64>>| -> ArrayRef { Arc::new(Float64Array::from(values)) };
-    let small = |values: Vec<usize>| -> ArrayRef {
-        Arc::new(values.into_iter().map(|v| i32::try_from(v).ok()).collect::<Int32Array>())
+    let (model, near) = match chosen.what {
+        What::Parent => return Ok(None),
+        What::Means { centroids, columns, refined } => {
+            let ours: Vec<Axis> = columns.iter().map(|column| axes[*column].clone()).collect();
+            let narrow = match columns.len() == axes.len() {
+                true => frame.clone(),
+                false => night.engine.materialise(night.sql(&scaled::query(&ours, "")).await?, "narrow").await?,
+            };
+            let centroids = match refined {
+                true => refine(night, &narrow, centroids, ours.len()).await?,
+                false => centroids,
+            };
+            let is_number = |axis: &Axis| matches!(axis.part, Part::Number(_));
+            let by = ours.iter().position(|axis| is_number(axis) && axis.feature == settings.objective_feature());
+            let centroids = in_order(&centroids, by);
+            let names = names(&ours, &centroids);
+            let model = model(ours, centroids, names, None);
+            let near = place::nearest(night, &model, Some(&narrow)).await?;
+            (model, near)
+        }
+        What::Rules { conditions, names } => {
+            // Who is in them is known before their means are.
+            let dims = axes.len();
+            let none = Centroids::new(names.len(), dims, vec![0.0; names.len() * dims]);
+            let none = none.map_err(|e| StageError::Data(e.to_string()))?;
+            let mut model = model(axes.to_vec(), none, names, Some(conditions));
+            let near = materialised(night, place::nearest(night, &model, None).await?, "by_rules").await?;
+            let query =
+                "SELECT f.*, n.place AS label FROM scaled AS f JOIN nearest AS n ON f.customer_key = n.customer_key";
+            let labelled = night.over(query, &[("scaled", frame), ("nearest", &near)]).await?;
+            let pass = labelled_pass(night, &labelled, &model.centroids, dims).await?;
+            let means = (0..model.centroids.k()).flat_map(|at| pass.mean(at).unwrap_or_else(|| vec![0.0; dims]));
+            let means = Centroids::new(model.centroids.k(), dims, means.collect());
+            model.centroids = means.map_err(|e| StageError::Data(e.to_string()))?;
+            (model, near)
+        }
     };
-    let table = rows::frame(
-        night.engine,
-        vec![
-            ("algorithm", Arc::new(StringArray::from(vec!["kmeans"; ks.len()]))),
-            ("k", small(ks.clone())),
-            ("seed", Arc::new(fits.iter().map(|f| i64::try_from(f.seed).ok()).collect::<Int64Array>())),
-            ("inertia", float(fits.iter().map(|f| Some(f.inertia)).collect())),
-            ("silhouette", float(judged.iter().map(|c| Some(c.silhouette)).collect())),
-            ("davies_bouldin", float(judged.iter().map(|c| Some(c.davies_bouldin)).collect())),
-            ("calinski_harabasz", float(judged.iter().map(|c| Some(c.calinski_harabasz)).collect())),
-            ("prediction_strength", float(judged.iter().map(|c| c.prediction_strength).collect())),
-            ("min_size", float(judged.iter().map(|c| Some(c.min_share)).collect())),
-            ("objective_spread", float(judged.iter().map(|c| c.objective_spread).collect())),
-            ("score", float(scored.iter().map(|s| Some(s.score)).collect())),
-            ("chosen", Arc::new(scored.iter().map(|s| Some(s.chosen)).collect::<BooleanArray>())),
-            ("reason", Arc::new(scored.iter().map(|s| Some(s.reason.as_str())).collect::<StringArray>())),
-        ],
-    )?;
-    Ok((table, Chosen { centroids: fits[best].centroids.clone() }))
+    let near = materialised(night, near, "found").await?;
+    Ok(Some((model, near)))
 }
 
 /// Lloyd's algorithm over all customers, one plan a pass.
@@ -225,7 +366,7 @@ async fn refine(
 ) -> Result<Centroids, StageError> {
     let settings = &night.project.segmentation;
     for pass in 1..=settings.max_passes {
-        let sums = lloyd_pass(night, frame, &centroids, dims).await?;
+        let sums = passed(night, "lloyd_pass", "key_hash", frame, &centroids, dims).await?;
         let (next, shift) = lloyd::step(&centroids, &sums).map_err(|e| StageError::Data(e.to_string()))?;
         tracing::debug!(pass, shift, "Lloyd");
         centroids = next;
@@ -236,16 +377,27 @@ async fn refine(
     Ok(centroids)
 }
 
-/// One pass over all customers of a frame with `key_hash` and `z0`, `z1` ….
-pub(crate) async fn lloyd_pass(
+/// One pass over all customers of a frame with `label` (the number of the centroid) and `z0`, `z1` ….
+pub(crate) async fn labelled_pass(
     night: &Night<'_>,
     frame: &DataFrame,
     centroids: &Centroids,
     dims: usize,
 ) -> Result<Pass, StageError> {
-    let udaf = night.engine.session().state().aggregate_functions().get("lloyd_pass").cloned();
-    let udaf = udaf.ok_or_else(|| StageError::Data("the session lacks lloyd_pass".into()))?;
-    let mut args = vec![centroids_literal(centroids), ident("key_hash")];
+    passed(night, "labelled_pass", "label", frame, centroids, dims).await
+}
+
+async fn passed(
+    night: &Night<'_>,
+    function: &str,
+    second: &str,
+    frame: &DataFrame,
+    centroids: &Centroids,
+    dims: usize,
+) -> Result<Pass, StageError> {
+    let udaf = night.engine.session().state().aggregate_functions().get(function).cloned();
+    let udaf = udaf.ok_or_else(|| StageError::Data(format!("the session lacks {function}")))?;
+    let mut args = vec![centroids_literal(centroids), ident(second)];
     args.extend(axis_columns(dims));
     let batch = rows::collect(frame.clone().aggregate(Vec::new(), vec![udaf.call(args).alias("pass")])?).await?;
     Ok(pass_from(&ScalarValue::try_from_array(batch.column(0), 0)?)?)
@@ -253,13 +405,6 @@ pub(crate) async fn lloyd_pass(
 
 fn axis_columns(dims: usize) -> impl Iterator<Item = Expr> {
     (0..dims).map(|i| ident(format!("z{i}")))
-}
-
-/// The nearest centroid of a row of such a frame.
-pub(crate) fn assign(night: &Night<'_>, centroids: &Centroids, dims: usize) -> Result<Expr, StageError> {
-    let udf = night.engine.session().state().scalar_functions().get("assign").cloned();
-    let udf = udf.ok_or_else(|| StageError::Data("the session lacks assign".into()))?;
-    Ok(udf.call(std::iter::once(centroids_literal(centroids)).chain(axis_columns(dims)).collect()))
 }
 
 /// The centroids numbered by one coordinate, largest first; ties by all coordinates.
@@ -306,52 +451,6 @@ fn names(axes: &[Axis], centroids: &Centroids) -> Vec<String> {
         }
     }
     names
-}
-
-fn model_id(axes: &[Axis], centroids: &Centroids) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for axis in axes {
-        let _ = write!(text, "{axis:?};");
-    }
-    for id in 0..centroids.k() {
-        let _ = write!(text, "{:?};", centroids.row(id));
-    }
-    tessera_algo::hash_hex(text.as_bytes())
-}
-
-fn model(
-    night: &Night<'_>,
-    axes: &[Axis],
-    centroids: &Centroids,
-    ids: &[i32],
-    model_id: &str,
-) -> Result<DataFrame, StageError> {
-    let cells: Vec<(usize, usize)> = (0..centroids.k()).flat_map(|id| (0..axes.len()).map(move |a| (id, a))).collect();
-    let float = |get: &dyn Fn(usize, usize) -> f64| -> ArrayRef {
-        Arc::new(cells.iter().map(|(id, a)| Some(get(*id, *a))).collect::<Float64Array>())
-    };
-    let maybe = |get: &dyn Fn(&Axis) -> Option<f64>| -> ArrayRef {
-        Arc::new(cells.iter().map(|(_, a)| get(&axes[*a])).collect::<Float64Array>())
-    };
-    let text = |get: &dyn Fn(usize) -> String| -> ArrayRef {
-        Arc::new(cells.iter().map(|(_, a)| Some(get(*a))).collect::<StringArray>())
-    };
-    let columns = vec![
-        ("segment_id", Arc::new(cells.iter().map(|(at, _)| Some(ids[*at])).collect::<Int32Array>()) as ArrayRef),
-        ("feature", text(&|a| axes[a].feature.clone())),
-        ("category", Arc::new(cells.iter().map(|(_, a)| axes[*a].category()).collect::<StringArray>())),
-        ("model_id", text(&|_| model_id.to_owned())),
-        ("centroid", float(&|id, a| centroids.row(id)[a])),
-        ("mean", float(&|_, a| axes[a].mean)),
-        ("scale", float(&|_, a| axes[a].scale)),
-        ("transform", text(&|a| axes[a].transform().to_owned())),
-        ("low", maybe(&|axis| axis.low)),
-        ("high", maybe(&|axis| axis.high)),
-        ("imputed", maybe(&|axis| axis.imputed)),
-        ("known_share", float(&|_, a| axes[a].known)),
-    ];
-    rows::frame(night.engine, columns)
 }
 
 #[cfg(test)]

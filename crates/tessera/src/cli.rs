@@ -253,6 +253,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Snapshots,
     },
+    /// What a name means, what a night found of it, and what to do.
+    Explain {
+        #[command(subcommand)]
+        command: Explain,
+    },
     /// Removes files that no retained snapshot and no run that is at work or may go on needs.
     #[command(after_help = "Example: tessera vacuum --dry-run")]
     Vacuum {
@@ -359,6 +364,23 @@ pub enum Verdict {
     Same,
     /// They are two.
     Different,
+}
+
+/// `tessera explain …`
+#[derive(Debug, Subcommand)]
+pub enum Explain {
+    /// A gate: what it measures, what it asks for, whether it held and by how much, and what to do where it does not.
+    #[command(after_help = "Example: tessera explain gate stability --as-of 2026-11-01")]
+    Gate {
+        /// Its name: an entry of [validation.gates] or [quality.checks], or a KPI with at_least or at_most.
+        name: String,
+        /// As on the published night of this date, instead of the newest one.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As in this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+    },
 }
 
 /// `tessera identity …`

@@ -4,6 +4,7 @@ mod check;
 mod cluster;
 mod demo;
 mod describe;
+mod explain;
 pub mod identity;
 mod init;
 mod night;
@@ -63,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
         Command::Identity { command } => identity::run(&Context::open_or_default(common)?, command).await,
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
+        Command::Explain { command } => explain::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {
             vacuum::vacuum(&Context::open_or_default(common)?, older_than, dry_run).await
         }

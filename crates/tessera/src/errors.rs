@@ -162,8 +162,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             let of_segments = ["of segment", "of model"].iter().any(|scope| held.gates.contains(scope));
             let few = if of_segments { "; few customers make few segments (segmentation.min_k and max_k)" } else { "" };
             return Some(format!(
-                "what was published before stays current; look at the candidate with `tessera snapshots show {}`, and at \
-                 [quality.checks], [validation.gates] and the KPI's own entry of the project file if the gate is too strict{few}",
+                "what was published before stays current; look at the candidate with `tessera snapshots show {}`, at what a gate \
+                 means with `tessera explain gate NAME`, and at [quality.checks], [validation.gates] and the KPI's own entry of the project file if the gate is too strict{few}",
                 held.snapshot_id
             ));
         }

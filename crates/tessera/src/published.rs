@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Small tables that decide what later nights tell: which ids segments have, what is hidden.
-const DECIDE: [&str; 5] = ["kpis", "model", "segment_lineage", "segment_profiles", "segments"];
+const DECIDE: [&str; 6] = ["drift_bins", "kpis", "model", "segment_lineage", "segment_profiles", "segments"];
 
 /// Refuses files of such a table that are not as they were written: a changed bit may read as another segment, and a night that goes by it
 /// would be another one.

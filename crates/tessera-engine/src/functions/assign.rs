@@ -1,6 +1,7 @@
 //! `assign(centroids, x1, …, xd)`: the nearest centroid of a row, ties to the lower id.
 //!
-//! The result is a struct of `segment_id`, `distance` (Euclidean) and `margin` ((d2 − d1) / d2).
+//! The result is a struct of `segment_id`, `distance` (Euclidean), `margin` ((d2 − d1) / d2), and of the second nearest `second_id` and
+//! `second_distance`.
 
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ fn fields() -> Fields {
         Field::new("segment_id", DataType::Int32, false),
         Field::new("distance", DataType::Float64, false),
         Field::new("margin", DataType::Float64, false),
+        Field::new("second_id", DataType::Int32, false),
+        Field::new("second_distance", DataType::Float64, false),
     ])
 }
 
@@ -86,13 +89,15 @@ impl ScalarUDFImpl for Assign {
         let columns = args.args[1..].iter().map(|a| a.to_array(args.number_rows)).collect::<Result<Vec<ArrayRef>>>()?;
         let assigned =
             assign_block(&features(&columns)?, &centroids).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let ids: Int32Array = assigned.ids.iter().map(|id| Some(*id as i32)).collect();
+        let ids = |ids: &[u32]| -> ArrayRef { Arc::new(ids.iter().map(|id| Some(*id as i32)).collect::<Int32Array>()) };
         Ok(ColumnarValue::Array(Arc::new(StructArray::new(
             fields(),
             vec![
-                Arc::new(ids),
+                ids(&assigned.ids),
                 Arc::new(Float64Array::from(assigned.distances)),
                 Arc::new(Float64Array::from(assigned.margins)),
+                ids(&assigned.seconds),
+                Arc::new(Float64Array::from(assigned.second_distances)),
             ],
             None,
         ))))

@@ -1,4 +1,5 @@
 //! `lloyd_pass(centroids, key, x1, …, xd)`: one pass of Lloyd's algorithm over all rows, exact at any partitioning.
+//! `labelled_pass(centroids, label, x1, …, xd)`: the same of rows that have their clusters, whichever centroid is nearest.
 //!
 //! The centroids are a literal (see [`super::centroids_literal`]), so that the function carries no state to a cluster.
 //! The result is the written [`Pass`]; read it with [`pass_from`].
@@ -8,7 +9,7 @@ use std::{fmt, sync::Arc};
 use datafusion::{
     arrow::{
         array::{Array, ArrayRef, AsArray},
-        datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type},
+        datatypes::{DataType, Field, FieldRef, Float64Type, Int32Type, Int64Type},
     },
     common::{DataFusionError, Result, ScalarValue},
     logical_expr::{
@@ -22,8 +23,18 @@ use tessera_algo::lloyd::{Centroids, Pass};
 
 use super::{assign::centroids_from, wrong};
 
-pub(super) fn udaf() -> AggregateUDF {
-    AggregateUDF::from(LloydPass { signature: Signature::variadic_any(Volatility::Immutable) })
+pub(super) fn udafs() -> [AggregateUDF; 2] {
+    [Of::Key, Of::Label]
+        .map(|of| AggregateUDF::from(LloydPass { of, signature: Signature::variadic_any(Volatility::Immutable) }))
+}
+
+/// What the second argument says of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Of {
+    /// A number that decides ties: the row is of the nearest centroid.
+    Key,
+    /// The centroid that it is of.
+    Label,
 }
 
 /// Reads the result of the function.
@@ -43,12 +54,16 @@ fn read(bytes: &[u8]) -> Result<Pass> {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct LloydPass {
+    of: Of,
     signature: Signature,
 }
 
 impl AggregateUDFImpl for LloydPass {
     fn name(&self) -> &str {
-        "lloyd_pass"
+        match self.of {
+            Of::Key => "lloyd_pass",
+            Of::Label => "labelled_pass",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -71,11 +86,12 @@ impl AggregateUDFImpl for LloydPass {
         let literal = args.exprs.first().and_then(|e| e.downcast_ref::<Literal>());
         let Some(literal) = literal else { return Err(wrong("the centroids must be a literal".into())) };
         let centroids = centroids_from(literal.value())?;
-        Ok(Box::new(Passing { pass: Pass::new(&centroids), centroids }))
+        Ok(Box::new(Passing { of: self.of, pass: Pass::new(&centroids), centroids }))
     }
 }
 
 struct Passing {
+    of: Of,
     centroids: Centroids,
     pass: Pass,
 }
@@ -88,10 +104,20 @@ impl fmt::Debug for Passing {
 
 impl Accumulator for Passing {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let keys = values[1].as_primitive::<Int64Type>();
         let columns = features(&values[2..])?;
-        let keys: Vec<u64> = keys.values().iter().map(|k| *k as u64).collect();
-        self.pass.update(&self.centroids, &columns, &keys).map_err(|e| DataFusionError::External(Box::new(e)))
+        let passed = match self.of {
+            Of::Key => {
+                let keys: Vec<u64> =
+                    values[1].as_primitive::<Int64Type>().values().iter().map(|key| *key as u64).collect();
+                self.pass.update(&self.centroids, &columns, &keys)
+            }
+            Of::Label => {
+                let labels = values[1].as_primitive::<Int32Type>();
+                let labels: Vec<u32> = labels.iter().map(|l| l.map_or(u32::MAX, i32::cast_unsigned)).collect();
+                self.pass.update_labelled(&self.centroids, &columns, &labels)
+            }
+        };
+        passed.map_err(|e| DataFusionError::External(Box::new(e)))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

@@ -86,7 +86,7 @@ pub fn aggregates() -> Vec<AggregateUDF> {
         .chain(grouped::forms::<OfBags<repeated::Repeated>>())
         .chain(grouped::forms::<OfBags<share_stats::ShareStats>>())
         .chain(grouped::forms::<OfStates<tally::Tally>>());
-    std::iter::once(lloyd_pass::udaf()).chain(ours).collect()
+    lloyd_pass::udafs().into_iter().chain(ours).collect()
 }
 
 /// A scalar function without state from a name, a result type and what it does to whole columns.

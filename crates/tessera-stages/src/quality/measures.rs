@@ -4,7 +4,7 @@ use datafusion::prelude::DataFrame;
 use tessera_contract::{Entity, Measure};
 use tessera_engine::formula::text;
 
-use super::{FEW, Found, first, short};
+use super::{FEW, Found, days, first, short};
 use crate::{Night, StageError, rows};
 
 /// Names in a sentence.
@@ -21,6 +21,10 @@ pub(super) async fn measured(night: &Night<'_>, entity: Entity, measure: Measure
         Measure::QuarantinedShareOfFile => quarantined_of_file(night, entity).await,
         Measure::RowsKept => kept(night, entity, "rows").await,
         Measure::AmountKept => kept(night, entity, "amount").await,
+        Measure::DaysConstant => days::constant(night, entity).await,
+        Measure::DaysPriced => days::priced(night, entity).await,
+        Measure::ValuesGone => days::values_gone(night, entity).await,
+        Measure::DayShort => days::short(night, entity).await,
     }
 }
 
@@ -172,7 +176,8 @@ async fn quarantined(night: &Night<'_>, entity: Entity, new: bool) -> Result<Opt
     let batch = rows::collect(night.sql(&query).await?).await?;
     let (rules, taken) = (rows::texts(&batch, "rule")?, rows::integers(&batch, "taken")?);
     let (all, taken_in_all) = (first(&batch, "n")?, first(&batch, "taken")?);
-    if all < FEW {
+    // Where rows of before are judged otherwise tonight, more are taken than came: what came is not known apart.
+    if all < FEW || taken_in_all > all {
         return Ok(None);
     }
     let value = taken_in_all as f64 / all as f64;
@@ -243,11 +248,11 @@ async fn kept(night: &Night<'_>, entity: Entity, what: &str) -> Result<Option<Fo
     Ok(Some(Found { value, told }))
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{} %", short(share * 100.0))
 }
 
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     let more = if names.len() > SHOWN { " …" } else { "" };
     format!("{}{more}", names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
 }

@@ -7,7 +7,7 @@ use datafusion::{
     arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
     prelude::DataFrame,
 };
-use tessera_algo::lineage::{self, Descent, Event};
+use tessera_algo::lineage::{self, Descent, Event, Parent};
 
 use crate::{Night, StageError, rows};
 
@@ -28,20 +28,29 @@ struct Row {
     ended: Option<i32>,
 }
 
-/// The ids of `k` segments, to which customers are `assigned` (`customer_key`, `a`).
-pub(super) async fn carry(night: &Night<'_>, assigned: &DataFrame, k: usize) -> Result<Lineage, StageError> {
+/// The ids of `k` segments, in which customers are by `nearest` (`customer_key`, `place`). Of the parent night's model they are `fixed`: its
+/// segments go on as themselves, whoever is in them.
+pub(super) async fn carry(
+    night: &Night<'_>,
+    nearest: &DataFrame,
+    k: usize,
+    fixed: Option<&[i32]>,
+) -> Result<Lineage, StageError> {
     let tonight = night.as_of.days();
     let known = night.previous.get("segments").zip(night.previous.get("segment_lineage"));
     let (before, shared) = match known {
         Some((segments, lineage)) => {
             let before = earlier(night, lineage).await?;
-            let shared = shared(night, assigned, segments, &before, k).await?;
+            let shared = shared(night, nearest, segments, &before, k).await?;
             (before, shared)
         }
         None => (BTreeMap::new(), Vec::new()),
     };
     let alive: Vec<i32> = before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| *id).collect();
-    let descent = lineage::descent(&shared, k, night.project.segmentation.carried_share);
+    let descent = match fixed {
+        Some(ids) => going_on(&shared, ids, &alive),
+        None => lineage::descent(&shared, k, night.project.segmentation.carried_share),
+    };
     let mut free = before.keys().max().map_or(0, |last| last + 1);
     let ids: Vec<i32> = descent
         .iter()
@@ -82,6 +91,22 @@ pub(super) async fn carry(night: &Night<'_>, assigned: &DataFrame, k: usize) -> 
     Ok(Lineage { ids, rows })
 }
 
+/// The descent of segments that are those of the parent night.
+fn going_on(shared: &[Vec<u64>], ids: &[i32], alive: &[i32]) -> Vec<Descent> {
+    let share = |part: u64, of: u64| part as f64 / of.max(1) as f64;
+    (ids.iter().enumerate())
+        .map(|(place, id)| {
+            let at = alive.iter().position(|alive| alive == id);
+            let parent = at.map(|at| {
+                let of_parent = share(shared[at][place], shared[at].iter().sum());
+                let of_cluster = share(shared[at][place], shared.iter().map(|row| row[place]).sum());
+                Parent { at, of_parent, of_cluster }
+            });
+            Descent { goes_on: at, event: Event::Carried, parents: parent.into_iter().collect() }
+        })
+        .collect()
+}
+
 /// The segments that ever were by id: the night on which each was born, and that on which it ended.
 async fn earlier(night: &Night<'_>, lineage: &DataFrame) -> Result<BTreeMap<i32, (i32, Option<i32>)>, StageError> {
     let query = "SELECT DISTINCT segment_id, arrow_cast(born, 'Int32') AS born, arrow_cast(ended, 'Int32') AS ended FROM lineage";
@@ -98,15 +123,14 @@ async fn earlier(night: &Night<'_>, lineage: &DataFrame) -> Result<BTreeMap<i32,
 /// How many customers of each segment that was alive are in each of tonight's.
 async fn shared(
     night: &Night<'_>,
-    assigned: &DataFrame,
+    nearest: &DataFrame,
     segments: &DataFrame,
     before: &BTreeMap<i32, (i32, Option<i32>)>,
     k: usize,
 ) -> Result<Vec<Vec<u64>>, StageError> {
     let query = "SELECT p.segment_id AS was, a.place AS place, count(*) AS n FROM \
-                 (SELECT customer_key, get_field(a, 'segment_id') AS place FROM assigned) AS a \
-                 JOIN segments AS p ON a.customer_key = p.customer_key GROUP BY p.segment_id, a.place";
-    let batch = rows::collect(night.over(query, &[("assigned", assigned), ("segments", segments)]).await?).await?;
+                 nearest AS a JOIN segments AS p ON a.customer_key = p.customer_key GROUP BY p.segment_id, a.place";
+    let batch = rows::collect(night.over(query, &[("nearest", nearest), ("segments", segments)]).await?).await?;
     let integer = |name: &str| rows::integers(&batch, name);
     let alive: Vec<i64> =
         before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| i64::from(*id)).collect();

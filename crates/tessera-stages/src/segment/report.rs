@@ -10,10 +10,7 @@ use datafusion::{
 use tessera_algo::describe::{self, Summary};
 use tessera_contract::{Closeness, Criterion, Feature};
 
-use crate::{
-    Night, StageError, rows,
-    scaled::{Axis, Known},
-};
+use crate::{Night, StageError, rows, scaled::Known};
 
 /// From this rank correlation on, two features say the same.
 const SAME: f64 = 0.95;
@@ -76,8 +73,8 @@ impl<'a> Report<'a> {
         (!self.refused.contains_key(name)).then_some((name, feature))
     }
 
-    /// Takes in for how many customers each feature is known, and what is clustered on.
-    pub(super) fn counted(&mut self, counted: BTreeMap<String, i64>, axes: &[Axis]) {
+    /// Takes in for how many customers each feature is known, and what is clustered on of what was `wanted`.
+    pub(super) fn counted(&mut self, counted: BTreeMap<String, i64>, wanted: &[(&'a str, &Feature)], used: &[&str]) {
         for (name, _) in self.night.project.enabled_features() {
             if counted.get(name) == Some(&0) {
                 let why = self.missing.get(name).map_or("nobody has a value", String::as_str).to_owned();
@@ -85,12 +82,13 @@ impl<'a> Report<'a> {
             }
         }
         self.counted = counted;
-        self.used = axes.iter().map(|axis| axis.feature.clone()).collect();
-        self.used.dedup();
-        for name in &self.night.project.segmentation.features {
-            if !self.used.contains(name) {
-                self.refused.entry(name).or_insert_with(|| "nobody in the sample has a value".to_owned());
-            }
+        self.used = used.iter().map(|name| (*name).to_owned()).collect();
+        for (name, _) in wanted.iter().filter(|(name, _)| !used.contains(name)) {
+            let why = match self.known.has(name) {
+                true => "the segments that were chosen are of other features (model_candidates)",
+                false => "nobody in the sample has a value",
+            };
+            self.refused.entry(name).or_insert_with(|| why.to_owned());
         }
     }
 

@@ -62,12 +62,12 @@ async fn two_groups_are_found() {
 
     model
     segment_id | feature      | centroid  | mean     | scale    | transform
-    0          | frequency    | 0.98059   | 1.563769 | 0.750024 | log1p
-    0          | monetary     | 0.999515  | 4.60567  | 2.211614 | log1p
-    0          | recency_days | -0.997086 | 3.33363  | 1.974602 | log1p
-    1          | frequency    | -0.98059  | 1.563769 | 0.750024 | log1p
-    1          | monetary     | -0.999515 | 4.60567  | 2.211614 | log1p
-    1          | recency_days | 0.997086  | 3.33363  | 1.974602 | log1p
+    0          | frequency    | 0.980636  | 1.563389 | 0.749603 | log1p
+    0          | monetary     | 0.999529  | 4.605707 | 2.210788 | log1p
+    0          | recency_days | -0.997178 | 3.334816 | 1.972836 | log1p
+    1          | frequency    | -0.980636 | 1.563389 | 0.749603 | log1p
+    1          | monetary     | -0.999529 | 4.605707 | 2.210788 | log1p
+    1          | recency_days | 0.997178  | 3.334816 | 1.972836 | log1p
     ");
 }
 
@@ -212,6 +212,197 @@ async fn moves_have_causes() {
     ");
 }
 
+/// One feature, gates that a few pass, and nothing looked for that would take long.
+const ONE: &str = "[sources.transactions]\nurl = \"transactions.csv\"\n[segmentation]\nmin_k = 2\nmax_k = 3\nfeatures = [\"monetary\"]\n\
+                   approaches = [\"kmeans\"]\n[validation.gates.customers]\nat_least = 1\n";
+
+/// The table of a model of two segments, `3` around −1 and `7` around 1, as `ONE` defines it.
+fn in_use(tried_on: &str) -> String {
+    let definition = definition(&Project::load("t", ONE, &[]).expect("a project"));
+    let row = |id: i32, centroid: i32| {
+        format!(
+            "{id} | {} | monetary | {centroid} | 0 | 1 | none | kmeans | all | 2025-01-01 | {tried_on} | {definition}\n",
+            if id == 3 { "frugal" } else { "lavish" }
+        )
+    };
+    let head = "segment_id | segment_name | feature | centroid | mean | scale | transform | algorithm | feature_set | fitted_on | tried_on | definition\n";
+    format!("{head}{}{}", row(3, -1), row(7, 1))
+}
+
+const BEFORE: &str = "
+    segment_id | customer_key | kept
+    7          | A            | false
+    7          | B            | false
+    3          | C            | false
+    3          | D            | false
+    3          | E            | false
+    3          | G            | false
+    3          | H            | true
+    3          | I            | false";
+const OF_TWO: &str = "
+    segment_id | event | born
+    3          | born  | 2025-01-01
+    7          | born  | 2025-01-01";
+const SPENT: &str = "
+    customer_key | monetary
+    A            | 1.00
+    B            | 1.20
+    C            | -1.00
+    D            | -1.10
+    E            | 0.02
+    F            | 0.02
+    G            | 0.60
+    H            | 0.90
+    I            | -0.90";
+
+/// The model stays, and so does who is borderline; who was kept on the parent night and is beyond it tonight is released.
+#[tokio::test]
+async fn a_night_goes_by_the_model_in_use() {
+    let model = in_use("2025-03-20");
+    let given = Given {
+        project: ONE,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", SPENT)],
+        previous: &[("segments", BEFORE), ("segment_lineage", OF_TWO), ("model", &model), ("accounts", "account_key")],
+        looks_at: &[
+            ("segments", "customer_key segment_id segment_name distance margin borderline kept"),
+            ("segment_moves", "customer_key from_segment_id to_segment_id cause"),
+            ("segment_lineage", ""),
+            ("model_candidates", "algorithm feature_set origin k chosen reason"),
+            ("model", "segment_id segment_name centroid fitted_on tried_on"),
+        ],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+    segments
+    segment_id | customer_key | segment_name | distance | margin    | borderline | kept
+    3          | C            | frugal       | 0        | 1         | false      | false
+    3          | D            | frugal       | 0.1      | 0.952381  | false      | false
+    3          | E            | frugal       | 1.02     | -0.039216 | true       | true
+    3          | I            | frugal       | 0.1      | 0.947368  | false      | false
+    7          | A            | lavish       | 0        | 1         | false      | false
+    7          | B            | lavish       | 0.2      | 0.909091  | false      | false
+    7          | F            | lavish       | 0.98     | 0.039216  | true       | false
+    7          | G            | lavish       | 0.4      | 0.75      | false      | false
+    7          | H            | lavish       | 0.1      | 0.947368  | false      | false
+
+    segment_moves
+    customer_key | from_segment_id | to_segment_id | cause
+    F            |                 | 7             | new
+    G            | 3               | 7             | data
+    H            | 3               | 7             | released
+
+    segment_lineage
+    segment_id | parent_id | event   | of_parent | of_segment | born
+    3          | 3         | carried | 0.5       | 1          | 2025-01-01
+    7          | 7         | carried | 1         | 0.4        | 2025-01-01
+
+    model_candidates
+    algorithm | feature_set | origin | k | chosen | reason
+    kmeans    | all         | parent | 2 | true   | in use since 2025-01-01
+
+    model
+    segment_id | segment_name | centroid | fitted_on  | tried_on
+    3          | frugal       | -1       | 2025-01-01 | 2025-03-20
+    7          | lavish       | 1        | 2025-01-01 | 2025-03-20
+    ");
+}
+
+/// Customers are no longer where they were: others are tried beside the model in use.
+#[tokio::test]
+async fn drift_asks_for_a_better_model() {
+    let model = in_use("2025-03-20");
+    let bins = "
+        feature  | bin | above | up_to | unknown | reference | reference_as_of
+        monetary | 0   |       | -5    | false   | 90        | 2025-03-20
+        monetary | 1   | -5    |       | false   | 10        | 2025-03-20
+        monetary | 2   |       |       | true    | 0         | 2025-03-20";
+    let previous = [
+        ("segments", BEFORE),
+        ("segment_lineage", OF_TWO),
+        ("model", model.as_str()),
+        ("accounts", "account_key"),
+        ("drift_bins", bins),
+    ];
+    let given = Given {
+        project: ONE,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", SPENT)],
+        previous: &previous,
+        looks_at: &[
+            ("model_candidates", "algorithm origin k chosen reason"),
+            ("segment_lineage", ""),
+            ("model", "segment_id centroid fitted_on tried_on"),
+        ],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r"
+    model_candidates
+    algorithm | origin | k | chosen | reason
+    kmeans    | fresh  | 2 | false  | scores less
+    kmeans    | fresh  | 3 | true   | best score
+    kmeans    | parent | 2 | false  | scores less
+
+    segment_lineage
+    segment_id | parent_id | event   | of_parent | of_segment | born
+    3          | 3         | carried | 0.666667  | 1          | 2025-01-01
+    7          | 7         | carried | 1         | 0.666667   | 2025-01-01
+    8          | 3         | split   | 0.166667  | 1          | 2025-04-01
+
+    model
+    segment_id | centroid  | fitted_on  | tried_on
+    3          | -0.869461 | 2025-04-01 | 2025-04-01
+    7          | 1.267763  | 2025-04-01 | 2025-04-01
+    8          | 0.544016  | 2025-04-01 | 2025-04-01
+    ");
+}
+
+/// Rules are an approach like any other, and say who is where.
+#[tokio::test]
+async fn segments_by_rule() {
+    let project = format!(
+        "{}approach = \"mine\"\n[segmentation.rules.mine]\ndescription = \"by spend\"\nscores.m = {{ feature = \"monetary\", cuts = [0.0] }}\n\
+         [segmentation.rules.mine.segments]\nhave = {{ m = [2, 2] }}\nowe = {{ m = [1, 1] }}\n[validation.gates.customers]\nat_least = 1\n",
+        ONE.split("[validation").next().unwrap_or_default().replace("[\"kmeans\"]", "[\"kmeans\", \"mine\"]")
+    );
+    let given = Given {
+        project: &project,
+        as_of: "2025-04-01",
+        sources: &[],
+        tables: &[("features", SPENT)],
+        previous: &[],
+        looks_at: &[
+            ("segments", "customer_key segment_id segment_name distance"),
+            ("model", "segment_id segment_name feature centroid rule algorithm"),
+            ("model_candidates", "algorithm origin k chosen reason"),
+        ],
+    };
+    insta::assert_snapshot!(testing::check(&STAGE, given).await, @r#"
+    segments
+    segment_id | customer_key | segment_name | distance
+    0          | A            | have         |
+    0          | B            | have         |
+    0          | E            | have         |
+    0          | F            | have         |
+    0          | G            | have         |
+    0          | H            | have         |
+    1          | C            | owe          |
+    1          | D            | owe          |
+    1          | I            | owe          |
+
+    model
+    segment_id | segment_name | feature  | centroid  | algorithm | rule
+    0          | have         | monetary | 0.446846  | mine      | CAST("monetary" AS DOUBLE) > CAST('0.0' AS DOUBLE)
+    1          | owe          | monetary | -0.893691 | mine      | (CAST("monetary" AS DOUBLE) IS NULL OR CAST("monetary" AS DOUBLE) <= CAST('0.0' AS DOUBLE))
+
+    model_candidates
+    algorithm | origin | k | chosen | reason
+    kmeans    | fresh  | 2 | false  | the project fixes another
+    kmeans    | fresh  | 3 | false  | the project fixes another
+    mine      | fresh  | 2 | true   | best score
+    "#);
+}
+
 /// A shop's customers by what they are: a text, a giant, somebody who said nothing, and a scale whose items do not go together.
 #[tokio::test]
 async fn texts_giants_and_silence_have_their_place_in_the_model() {
@@ -262,13 +453,13 @@ async fn texts_giants_and_silence_have_their_place_in_the_model() {
     F            | 1
 
     model
-    segment_id | feature  | category | mean | transform | low | high   | imputed | known_share
-    0          | country  |          | 0.2  | other     |     |        |         | 0.833333
-    0          | country  | AT       | 0.4  | one_hot   |     |        |         | 0.833333
-    0          | country  | DE       | 0.4  | one_hot   |     |        |         | 0.833333
-    0          | income   |          | 30   | none      |     |        | 30      | 0.833333
-    0          | kind     |          | 2.75 | none      |     |        |         | 1
-    0          | monetary |          | 753  | none      | 1.5 | 4502.5 |         | 1
+    segment_id | feature  | category | mean     | transform | low   | high   | imputed | known_share
+    0          | country  |          | 0.2      | other     |       |        |         | 0.833333
+    0          | country  | AT       | 0.4      | one_hot   |       |        |         | 0.833333
+    0          | country  | DE       | 0.4      | one_hot   |       |        |         | 0.833333
+    0          | income   |          | 30       | none      | 10.2  | 49.8   | 30      | 0.833333
+    0          | kind     |          | 2.752083 | none      | 1.025 | 4.4875 |         | 1
+    0          | monetary |          | 753      | none      | 1.5   | 4502.5 |         | 1
 
     feature_report
     feature                 | clustered_on | reason                                                                        | customers | coverage | distinct_values | median | nearest  | correlation | alpha

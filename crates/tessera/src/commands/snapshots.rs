@@ -83,7 +83,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
             }
             println!("{table}");
             let mut table = show::plain();
-            table.set_header(["gate", "scope", "value", "threshold", "state", "required"]);
+            table.set_header(["gate", "scope", "value", "threshold", "apart", "state", "required"]);
             let number = |v: Option<f64>| v.map_or(String::new(), |v| format!("{v:.4}"));
             for g in &c.gates {
                 let required = if g.required { "yes" } else { "no" };
@@ -92,6 +92,7 @@ pub async fn run(context: &Context, command: Snapshots) -> Result<()> {
                     &g.scope,
                     &number(g.value),
                     &number(g.threshold),
+                    &g.value.zip(g.threshold).map_or(String::new(), |(v, t)| format!("{:+.4}", v - t)),
                     &g.state,
                     required,
                 ]);

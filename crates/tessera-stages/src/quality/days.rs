@@ -1,0 +1,257 @@
+//! What the newest days are like beside the four weeks before them: a file that was cut off, filled with one value, or brought in another
+//! unit is seen on the day it is of, however little it adds to all that is known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tessera_contract::{Entity, Kind};
+use tessera_engine::formula::quote;
+
+use super::{FEW, Found, measures::listed};
+use crate::{Night, StageError, rows};
+
+/// Days that are looked at.
+const WEEK: i64 = 7;
+/// Days before them that they are held against.
+const BEFORE: i64 = 28;
+/// Days before that have to have enough rows.
+const KNOWN: usize = 5;
+/// Rows of other values that were to be expected on a day, of which not to see one is no chance.
+const EXPECTED: f64 = 15.0;
+/// Values of a column that are each looked at.
+const VALUES: usize = 50;
+/// How many times more or less money the middle row of a day may have.
+const TIMES: f64 = 5.0;
+/// The share of the rows to be expected below which a day is short, and of the shortest day before.
+const SHORT: [f64; 2] = [0.6, 0.8];
+
+/// The rows of the weeks, with `age`: whole days before the night.
+fn recent(entity: Entity, days: i64) -> String {
+    let event = entity.event_time();
+    let bought = if entity == Entity::Transactions { " AND NOT is_return" } else { "" };
+    format!(
+        "(SELECT *, CAST(floor(days_between({event}, as_of)) AS BIGINT) AS age FROM {} WHERE {event} >= as_of - INTERVAL '{days} days' \
+         AND NOT coalesce({}, false){bought})",
+        entity.clean_table(),
+        entity.after()
+    )
+}
+
+/// The date of a day by its age.
+fn dated(night: &Night<'_>, age: i64) -> String {
+    let days = jiff::Span::new().days(age + 1);
+    night.as_of.date().checked_sub(days).map_or_else(|_| format!("{age} days ago"), |date| date.to_string())
+}
+
+/// Columns that clean rows have from the source, of kinds in which many values are to be expected.
+fn columns(night: &Night<'_>, entity: Entity, kinds: &[Kind]) -> Vec<String> {
+    let absent = night.availability.absent(entity);
+    let given: BTreeSet<&str> = entity.columns().iter().map(|column| column.name).collect();
+    let ours = entity.clean_columns().into_iter().filter(|column| kinds.contains(&column.kind));
+    ours.filter(|column| {
+        let name = column.name.as_str();
+        (name == "account_key" || given.contains(name)) && !absent.contains(&name)
+    })
+    .map(|column| column.name)
+    .collect()
+}
+
+/// Columns with one value on a day.
+pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let kinds = [Kind::Text, Kind::Integer, Kind::Float, Kind::Money, Kind::Price, Kind::Quantity];
+    let columns = columns(night, entity, &kinds);
+    let same: String = columns
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let name = quote(name);
+            format!(", CASE WHEN count({name}) = 0 OR (count({name}) = count(*) AND min({name}) = max({name})) THEN 1 ELSE 0 END AS c{at}")
+        })
+        .collect();
+    let query = format!(
+        "SELECT age, count(*) AS n{same} FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
+        recent(entity, WEEK + BEFORE)
+    );
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    let (ages, counts) = (rows::integers(&batch, "age")?, rows::integers(&batch, "n")?);
+    let mut found = Vec::new();
+    for (at, name) in columns.iter().enumerate() {
+        let one = rows::integers(&batch, &format!("c{at}"))?;
+        let days =
+            ages.iter().zip(&counts).zip(&one).filter_map(|((age, n), one)| Some(((*age)?, (*n)?, *one == Some(1))));
+        let days: Vec<(i64, i64, bool)> = days.collect();
+        let before: Vec<_> = days.iter().filter(|(age, ..)| *age >= WEEK).collect();
+        if before.len() < KNOWN || before.iter().any(|(.., one)| *one) {
+            continue;
+        }
+        let odd: Vec<_> = days.iter().filter(|(age, _, one)| *age < WEEK && *one).collect();
+        if odd.is_empty() {
+            continue;
+        }
+        // A value that nearly all rows have may be that of all of them.
+        let others = 1.0 - top_share(night, entity, name).await?;
+        for (age, n, _) in odd.into_iter().filter(|(_, n, _)| *n as f64 * others >= EXPECTED) {
+            found.push(format!("{name} is the same in all {n} rows of {}", dated(night, *age)));
+        }
+    }
+    let told = match found.is_empty() {
+        true => String::new(),
+        false => {
+            format!("of {entity}, {}, and had several values on every day of the four weeks before", listed(&found))
+        }
+    };
+    Ok(Some(Found { value: found.len() as f64, told }))
+}
+
+/// The share of the most frequent value of a column in the weeks before.
+async fn top_share(night: &Night<'_>, entity: Entity, column: &str) -> Result<f64, StageError> {
+    let query = format!(
+        "SELECT CAST(max(n) AS DOUBLE) / sum(n) AS share FROM (SELECT {} AS value, count(*) AS n FROM {} WHERE age >= {WEEK} GROUP BY 1)",
+        quote(column),
+        recent(entity, WEEK + BEFORE)
+    );
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    Ok(rows::floats(&batch, "share")?.first().copied().flatten().unwrap_or(1.0))
+}
+
+/// Days whose money is of another size.
+pub(super) async fn priced(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    if entity.amount().is_none() || !entity.clean_columns().iter().any(|column| column.name == "amount") {
+        return Ok(None);
+    }
+    let query = format!(
+        "SELECT least(age, {WEEK}) AS age, count(*) AS n, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY 1 ORDER BY 1",
+        recent(entity, WEEK + BEFORE)
+    );
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    let (ages, counts) = (rows::integers(&batch, "age")?, rows::integers(&batch, "n")?);
+    let middles = rows::floats(&batch, "middle")?;
+    let days: Vec<(i64, i64, f64)> =
+        (0..ages.len()).filter_map(|row| Some((ages[row]?, counts[row]?, middles[row]?))).collect();
+    let before = days.iter().find(|(age, n, middle)| *age == WEEK && *n >= FEW * KNOWN as i64 && *middle > 0.0);
+    let Some((.., usual)) = before else { return Ok(None) };
+    let odd = days
+        .iter()
+        .filter(|(age, n, middle)| *age < WEEK && *n >= FEW && !(usual / TIMES..=usual * TIMES).contains(middle));
+    let found: Vec<String> =
+        odd.map(|(age, _, middle)| format!("{} on {}", super::short(*middle), dated(night, *age))).collect();
+    let told = match found.is_empty() {
+        true => String::new(),
+        false => format!(
+            "the middle row of {entity} has an amount of {}, and of {} in the four weeks before",
+            listed(&found),
+            super::short(*usual)
+        ),
+    };
+    Ok(Some(Found { value: found.len() as f64, told }))
+}
+
+/// Rows by day, of one value or of all.
+#[derive(Default)]
+struct Days(BTreeMap<i64, i64>);
+
+impl Days {
+    fn of(&self, age: i64) -> i64 {
+        self.0.get(&age).copied().unwrap_or(0)
+    }
+
+    /// Of the same days of the week before the newest day.
+    fn alike(&self, newest: i64) -> Vec<i64> {
+        (1..=BEFORE / 7).map(|weeks| self.of(newest + 7 * weeks)).collect()
+    }
+
+    fn usual(&self, newest: i64) -> f64 {
+        let alike = self.alike(newest);
+        alike.iter().sum::<i64>() as f64 / alike.len().max(1) as f64
+    }
+}
+
+/// Rows by day, and by value of a column where one is named.
+async fn by_day(
+    night: &Night<'_>,
+    entity: Entity,
+    column: Option<&str>,
+) -> Result<BTreeMap<Option<String>, Days>, StageError> {
+    let value = column.map_or("''".to_owned(), |column| format!("CAST({} AS VARCHAR)", quote(column)));
+    let query = format!(
+        "SELECT {value} AS value, age, count(*) AS n FROM {} GROUP BY 1, 2 ORDER BY 1, 2",
+        recent(entity, WEEK + BEFORE)
+    );
+    let batch = rows::collect(night.sql(&query).await?).await?;
+    let (values, ages) = (rows::texts(&batch, "value")?, rows::integers(&batch, "age")?);
+    let mut days: BTreeMap<Option<String>, Days> = BTreeMap::new();
+    for ((value, age), n) in values.into_iter().zip(ages).zip(rows::integers(&batch, "n")?) {
+        if let (Some(age), Some(n)) = (age, n) {
+            days.entry(value).or_default().0.insert(age, n);
+        }
+    }
+    Ok(days)
+}
+
+/// The newest day of the last week that has rows, and how many rows of it are to be expected.
+async fn newest(night: &Night<'_>, entity: Entity) -> Result<Option<(i64, Days)>, StageError> {
+    let Some(all) = by_day(night, entity, None).await?.into_values().next() else { return Ok(None) };
+    let newest = all.0.keys().next().copied().filter(|age| *age < WEEK);
+    Ok(newest.map(|age| (age, all)))
+}
+
+/// Values of columns of few that are missing on the newest day.
+pub(super) async fn values_gone(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let Some((newest, all)) = newest(night, entity).await? else { return Ok(None) };
+    // A day that is shorter than others has less of everything.
+    let scale = (all.of(newest) as f64 / all.usual(newest).max(1.0)).min(1.0);
+    let mut found = Vec::new();
+    let labels: Vec<String> = columns(night, entity, &[Kind::Text]);
+    for column in labels.iter().filter(|name| LABELS.contains(&name.as_str())) {
+        let values = by_day(night, entity, Some(column)).await?;
+        if values.len() > VALUES {
+            continue;
+        }
+        for (value, days) in values.iter().filter_map(|(value, days)| Some((value.as_ref()?, days))) {
+            let expected = days.usual(newest) * scale;
+            // It was there on each of these days of the week.
+            let always = days.alike(newest).iter().all(|n| *n as f64 >= days.usual(newest) / 3.0);
+            if always && expected >= 2.0 * EXPECTED && (days.of(newest) as f64) < expected / 50.0 {
+                found.push(format!(
+                    "{column} {value:?} has {} rows on {}, where {expected:.0} are usual",
+                    days.of(newest),
+                    dated(night, newest)
+                ));
+            }
+        }
+    }
+    let told = if found.is_empty() { String::new() } else { format!("of {entity}, {}", listed(&found)) };
+    Ok(Some(Found { value: found.len() as f64, told }))
+}
+
+/// Columns that say of what kind a row is.
+const LABELS: [&str; 3] = ["channel", "category", "kind"];
+
+/// Whether the newest day is short.
+pub(super) async fn short(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let Some((newest, all)) = newest(night, entity).await? else { return Ok(None) };
+    // How the days before lie beside the same days of the week among them.
+    let weeks = newest + 1..=newest + BEFORE;
+    let before: Vec<f64> = (weeks.clone())
+        .filter_map(|age| {
+            let alike: Vec<i64> = weeks
+                .clone()
+                .filter(|other| *other != age && (other - age) % 7 == 0)
+                .map(|other| all.of(other))
+                .collect();
+            let usual = alike.iter().sum::<i64>() as f64 / alike.len().max(1) as f64;
+            (usual >= FEW as f64).then(|| all.of(age) as f64 / usual)
+        })
+        .collect();
+    let usual = all.usual(newest);
+    let lowest = before.iter().copied().fold(f64::INFINITY, f64::min);
+    let share = all.of(newest) as f64 / usual.max(1.0);
+    let judged = before.len() >= KNOWN && all.alike(newest).iter().all(|n| *n >= FEW);
+    let short = judged && share < SHORT[0] && share < SHORT[1] * lowest;
+    let told = match short {
+        true => {
+            format!("{entity} have {} rows on {}, where {usual:.0} are usual", all.of(newest), dated(night, newest))
+        }
+        false => String::new(),
+    };
+    Ok(judged.then(|| Found { value: f64::from(u8::from(short)), told }))
+}
