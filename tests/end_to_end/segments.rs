@@ -113,7 +113,7 @@ fn a_poisoned_night_is_held_and_the_next_good_one_is_not() {
     let poisons: [(&str, Poison); 5] = [
         ("transactions have 60 rows on 2025-12-30, where 120 are usual", |i| usual(i).filter(|_| i % 2 == 0)),
         ("the middle row of transactions has an amount of ", |i| usual(i).map(|(c, q, p)| (c, 100 * q, p))),
-        ("channel is the same in all 120 rows of 2025-12-30", |i| usual(i).map(|(_, q, p)| ("web", q, p))),
+        ("channel \"app\" has 0 rows on 2025-12-30, where ", |i| usual(i).map(|(_, q, p)| ("web", q, p))),
         ("unit_price is the same in all 120 rows of 2025-12-30", |i| usual(i).map(|(c, q, _)| (c, q, 7))),
         ("channel \"app\" has 0 rows on 2025-12-30, where ", |i| {
             usual(i).map(|(c, q, p)| (if c == "app" { "web" } else { c }, q, p))

@@ -35,6 +35,22 @@ impl Algorithm {
     }
 }
 
+impl Algorithm {
+    /// The clusters of rows of which some of the same kind are known to have some means: where the algorithm has starts, these are one more. A part
+    /// of the rows may then differ from the whole by what it is, and not by where a start got stuck.
+    ///
+    /// # Errors
+    /// When the rows have no such clusters.
+    pub fn fit_near(&self, rows: &Matrix, k: usize, seeds: &[u64], known: &Centroids) -> Result<Fit, FitError> {
+        let found = (self.fit)(rows, k, seeds)?;
+        if !self.refined || known.dims() != rows.cols() || known.k() != found.centroids.k() {
+            return Ok(found);
+        }
+        let near = kmeans::from(rows, known.clone())?;
+        Ok(if near.inertia < found.inertia { near } else { found })
+    }
+}
+
 /// Clusters that were found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
@@ -60,7 +76,7 @@ pub enum FitError {
         k: usize,
     },
     /// The algorithm finds the number of clusters, and finds too few.
-    #[error("it finds {found} clusters")]
+    #[error("it finds {found} cluster(s) alone")]
     TooFew {
         /// Clusters.
         found: usize,

@@ -60,8 +60,16 @@ impl<'a> Held<'a> {
             }
             centroids = next;
         }
-        let inertia = self.pass(&centroids)?.inertia();
+        let inertia = self.inertia(&centroids)?;
         Ok(Rest { centroids, inertia })
+    }
+
+    /// Within-cluster sum of squares around some centroids.
+    ///
+    /// # Errors
+    /// When columns and centroids do not fit.
+    pub(crate) fn inertia(&self, centroids: &Centroids) -> Result<f64, LloydError> {
+        Ok(self.pass(centroids)?.inertia())
     }
 
     fn pass(&self, centroids: &Centroids) -> Result<Pass, LloydError> {

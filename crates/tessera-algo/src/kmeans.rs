@@ -25,6 +25,8 @@ pub const ALGORITHM: Algorithm =
 
 /// Rows that are enough for a first guess.
 const ENOUGH: usize = 2_500;
+/// Starts that go on over all of many rows.
+const FINALISTS: usize = 2;
 /// Iterations of smartcore per start: our own passes go the same way on, and cost less.
 const ITERATIONS: usize = 1;
 /// Passes of polishing at most, and the shift (in units of the data) at which it ends.
@@ -38,7 +40,8 @@ pub fn distinct_rows(sample: &Matrix) -> usize {
     rows.collect::<HashSet<_>>().len()
 }
 
-/// The best of the starts; ties to the smaller seed.
+/// The best of the starts; ties to the smaller seed. Of many rows, each start comes to rest on a part of them, and only those that are then best
+/// on all rows go on there (Bradley & Fayyad 1998, "Refining initial points for k-means clustering").
 ///
 /// # Errors
 /// When the sample has fewer different rows than clusters, or smartcore refuses.
@@ -51,15 +54,22 @@ pub fn fit_best(sample: &Matrix, k: usize, seeds: &[u64]) -> Result<Fit, FitErro
     let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let keys: Vec<u64> = (0..sample.rows() as u64).collect();
     let held = Held::new(&columns, &keys);
-    let mut best: Option<Fit> = None;
+    let mut starts: Vec<(f64, u64, Centroids)> = Vec::new();
     for seed in seeds {
         let start = if k == 1 { mean(sample)? } else { start(sample, k, *seed)? };
+        starts.push((held.inertia(&start)?, *seed, start));
+    }
+    starts.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    if sample.rows() >= 2 * ENOUGH {
+        starts.truncate(FINALISTS);
+    }
+    let mut best: Option<Fit> = None;
+    for (_, seed, start) in starts {
         let Rest { centroids, inertia } = held.descend(start, POLISH, SHIFT)?;
-        let better =
-            best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && Some(*seed) < b.seed));
+        let better = best.as_ref().is_none_or(|b| inertia < b.inertia || (inertia == b.inertia && Some(seed) < b.seed));
         if better {
             let labels = assign_block(&columns, &centroids)?.ids;
-            best = Some(Fit { centroids, labels, inertia, seed: Some(*seed) });
+            best = Some(Fit { centroids, labels, inertia, seed: Some(seed) });
         }
     }
     best.ok_or(FitError::NoSeed)
@@ -99,18 +109,21 @@ pub fn dissolved(sample: &Matrix, mut fit: Fit, least: usize) -> Result<(Fit, us
     Ok((fit, times))
 }
 
-/// smartcore's first guess. Of many rows each start looks at another part: where it comes to rest is decided on all of them
-/// (Bradley & Fayyad 1998, "Refining initial points for k-means clustering").
+/// smartcore's first guess. Of many rows each start looks at another part, and comes to rest there.
 fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, FitError> {
     let parts = (sample.rows() / ENOUGH).max(1);
     let part: Vec<usize> = (0..sample.rows()).skip((seed % parts as u64) as usize).step_by(parts).collect();
-    let part = sample.select(&part);
-    let sample = if parts > 1 && distinct_rows(&part) >= k { &part } else { sample };
-    let x = DenseMatrix::new(sample.rows(), sample.cols(), sample.data().to_vec(), false)?;
+    let part = (parts > 1).then(|| sample.select(&part)).filter(|part| distinct_rows(part) >= k);
+    let shown = part.as_ref().unwrap_or(sample);
+    let x = DenseMatrix::new(shown.rows(), shown.cols(), shown.data().to_vec(), false)?;
     let parameters = KMeansParameters { k, max_iter: ITERATIONS, seed: Some(seed) };
     let labels: Vec<u32> =
         KMeans::<f64, u32, DenseMatrix<f64>, Vec<u32>>::fit(&x, parameters).and_then(|model| model.predict(&x))?;
-    means(sample, &labels, k)
+    let guess = means(shown, &labels, k)?;
+    match part {
+        Some(part) => Ok(from(&part, guess)?.centroids),
+        None => Ok(guess),
+    }
 }
 
 /// The means of labelled rows. A label without rows takes the row farthest from the mean of all that none has taken.

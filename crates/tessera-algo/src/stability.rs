@@ -8,10 +8,11 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::{
     Matrix,
     algorithms::{Algorithm, Fit},
+    lloyd::Centroids,
 };
 
-/// Starts of a fit.
-const STARTS: u64 = 2;
+/// Starts of a fit, beside the means of all rows.
+const STARTS: u64 = 3;
 
 /// The mean strength over `splits` halvings. `keys` are stable keys of the rows, by whose hash they are split, so that
 /// the order of rows does not matter. `halves` gives the labels of the second rows, by themselves and as the first ones predict them; where it
@@ -32,12 +33,12 @@ pub fn prediction_strength(
     Some(total / splits.max(1) as f64)
 }
 
-/// The labels of the rows of one half by an algorithm, and as it predicts them of the other.
+/// The labels of the rows of one half by an algorithm, and as it predicts them of the other; `known` are the means of all rows.
 #[must_use]
 pub fn halves(
     algorithm: &Algorithm,
     sample: &Matrix,
-    k: usize,
+    known: &Centroids,
     seed: u64,
     train: &[usize],
     test: &[usize],
@@ -45,8 +46,8 @@ pub fn halves(
     let seeds: Vec<u64> = (0..STARTS).map(|s| seed.wrapping_add(s)).collect();
     let shown = |rows: &[usize]| sample.select(&rows[..rows.len().min(algorithm.rows)]);
     let test = shown(test);
-    let train = (algorithm.fit)(&shown(train), k, &seeds).ok()?;
-    let own = (algorithm.fit)(&test, k, &seeds).ok()?;
+    let train = algorithm.fit_near(&shown(train), known.k(), &seeds, known).ok()?;
+    let own = algorithm.fit_near(&test, known.k(), &seeds, known).ok()?;
     let predicted = Fit::nearest(&test, train.centroids, None).ok()?;
     Some((own.labels, predicted.labels))
 }
@@ -101,9 +102,13 @@ mod tests {
     fn true_clusters_are_predicted_and_false_ones_are_not() {
         let (sample, _) = blobs(3, 80, 3, 4);
         let keys: Vec<u64> = (0..240).collect();
-        let of = |k| prediction_strength(&keys, 1, 2, |a, b| halves(&kmeans::ALGORITHM, &sample, k, 1, a, b));
+        let of = |k| {
+            let whole = kmeans::fit_best(&sample, k, &[1, 2, 3]).expect("enough rows").centroids;
+            prediction_strength(&keys, 1, 2, |a, b| halves(&kmeans::ALGORITHM, &sample, &whole, 1, a, b))
+        };
         assert_eq!(of(3), Some(1.0));
         assert!(of(6).is_some_and(|strength| strength < 0.8));
-        assert_eq!(of(600), None);
+        // A half has fewer rows than clusters.
+        assert_eq!(of(200), None);
     }
 }

@@ -108,9 +108,13 @@ pub enum Measure {
     DaysPriced,
     /// Values of a column of few that are missing on the newest day, though they were there on that day of the week in the four weeks before.
     ValuesGone,
-    /// Whether the newest day has far fewer rows than that day of the week in the four weeks before: below three fifths, and below what
-    /// any of their days had.
+    /// Whether the newest day that is to be expected has far fewer rows than that day of the week in the four weeks before: below three
+    /// fifths, and below what any of their days had.
     DayShort,
+    /// Columns of which the known rows have more than one value.
+    ColumnsVarying,
+    /// Whole days between the newest day that has rows and the night; 0, the day before.
+    NewestDay,
 }
 
 /// A check of the night's rows as a whole, before anything is made of them.
@@ -148,6 +152,9 @@ pub struct Check {
     /// Whether `at_least` and `at_most` are asked only where a night before is published.
     #[serde(default)]
     pub after_first: bool,
+    /// Whether `at_most` gives way to what a night published in the four weeks before had: what is usual with a source holds no night.
+    #[serde(default)]
+    pub as_before: bool,
     /// Whether failing it holds the night.
     #[serde(default = "yes")]
     pub required: bool,

@@ -17,7 +17,7 @@ use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, StringArray};
 use futures::FutureExt;
 use jiff::civil::Date;
 use tessera_algo::robust;
-use tessera_contract::{Check, Entity};
+use tessera_contract::{Check, Entity, Measure};
 use tessera_engine::formula::{quote, stamp};
 
 use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, blame, in_short, rows};
@@ -64,9 +64,19 @@ fn counts(check: &Check) -> bool {
 }
 
 /// A short hash of what a check measures: of other definitions the values are others.
-fn definition(check: &Check) -> String {
+fn definition(night: &Night<'_>, entity: Entity, check: &Check) -> String {
     let rule = check.rule.as_ref().map_or(String::new(), |rule| format!(" rule {rule}"));
-    stamp(&format!("{:?} {:?} {:?}{rule}", check.measure, check.expression, check.days))
+    // Of other columns another number varies.
+    let columns = match check.measure {
+        Some(Measure::ColumnsVarying) => format!(" of {:?}", days::columns(night, entity)),
+        _ => String::new(),
+    };
+    stamp(&format!("{:?} {:?} {:?}{rule}{columns}", check.measure, check.expression, check.days))
+}
+
+/// By what the history of a check is found.
+fn key(night: &Night<'_>, name: &str, entity: Entity, check: &Check) -> (String, String, String) {
+    (name.to_owned(), entity.name().to_owned(), definition(night, entity, check))
 }
 
 /// What was measured, and how it is told.
@@ -97,10 +107,13 @@ async fn quality(night: &Night<'_>) -> Result<Outcome, StageError> {
         };
         let checks: Vec<_> = night.project.checks().filter(|(_, check)| mine(check)).collect();
         let values = expressions(night, entity, &checks).await?;
+        let lags = checks.iter().find(|(_, check)| check.measure == Some(Measure::NewestDay));
+        let lags =
+            lags.and_then(|(name, check)| history.get(&key(night, name, entity, check))).cloned().unwrap_or_default();
         for (name, check) in checks {
             let mut few = false;
             let found = match (check.measure, values.get(name)) {
-                (Some(measure), _) => measures::measured(night, entity, measure).await?,
+                (Some(measure), _) => measures::measured(night, entity, measure, &lags).await?,
                 (None, _) if check.rule.is_some() => {
                     measures::failing(night, entity, check.rule.as_deref().unwrap_or_default()).await?
                 }
@@ -112,17 +125,23 @@ async fn quality(night: &Night<'_>) -> Result<Outcome, StageError> {
                 // Nobody gives what it is made of.
                 (None, None) => continue,
             };
-            let key = (name.to_owned(), entity.name().to_owned(), definition(check));
             // What few rows add up to is beside nothing.
-            let before = history.get(&key).filter(|_| !few).map_or(&[][..], Vec::as_slice);
+            let before = history.get(&key(night, name, entity, check)).filter(|_| !few).map_or(&[][..], Vec::as_slice);
             let bounds = Bounds::of(check, before, night.parent.is_some());
-            table.push(row(name, entity, check, found, bounds));
+            table.push(row(night, name, entity, check, found, bounds));
         }
     }
     Ok(vec![Output::table(night, "quality", frame(night, &table)?)?].into())
 }
 
-fn row<'a>(check: &'a str, entity: Entity, entry: &Check, found: Option<Found>, bounds: Bounds) -> Row<'a> {
+fn row<'a>(
+    night: &Night<'_>,
+    check: &'a str,
+    entity: Entity,
+    entry: &Check,
+    found: Option<Found>,
+    bounds: Bounds,
+) -> Row<'a> {
     let value = found.as_ref().map(|found| found.value);
     let asked = bounds.low.is_some() || bounds.high.is_some();
     let state = match value {
@@ -143,10 +162,10 @@ fn row<'a>(check: &'a str, entity: Entity, entry: &Check, found: Option<Found>, 
         "fail" => format!("{check} of {entity} has no value"),
         _ => String::new(),
     });
-    if state == "fail" && entry.expression.is_some() {
+    if state == "fail" && (entry.expression.is_some() || bounds.median.is_some()) {
         told.push_str(&bounds.told());
     }
-    Row { check, source: entity.name(), value, bounds, state, gate, told, definition: definition(entry) }
+    Row { check, source: entity.name(), value, bounds, state, gate, told, definition: definition(night, entity, entry) }
 }
 
 /// Between what a value passes.
@@ -163,6 +182,9 @@ impl Bounds {
     fn of(check: &Check, before: &[f64], chained: bool) -> Self {
         let fixed = |bound: Option<f64>| bound.filter(|_| chained || !check.after_first);
         let (mut low, mut high) = (fixed(check.at_least), fixed(check.at_most));
+        if check.as_before {
+            high = high.map(|high| before.iter().copied().fold(high, f64::max));
+        }
         let Some((median, deviation)) = robust::median_and_deviation(before) else {
             return Self { low, high, ..Self::default() };
         };
@@ -323,6 +345,9 @@ mod tests {
         // Deviations 0, 10, 10: six times 1.4826 of their median is further than two fifths.
         let wild = Bounds::of(&falls, &[100.0, 110.0, 90.0], true);
         assert!((wild.low.expect("a bound") - (100.0 - 6.0 * 1.4826 * 10.0)).abs() < 1e-3, "{wild:?}");
+        let usual = entry("at_most = 0\nas_before = true");
+        assert_eq!(Bounds::of(&usual, &[0.0, 1.0, 0.0], true).high, Some(1.0));
+        assert_eq!(Bounds::of(&usual, &[], true).high, Some(0.0));
         let later = entry("at_most = 7\nafter_first = true");
         assert_eq!(Bounds::of(&later, &[], false).high, None);
         assert_eq!(Bounds::of(&later, &[], true).high, Some(7.0));
@@ -376,11 +401,13 @@ mod tests {
         amount_kept               |       | 0.8 |      | info  | required |
         columns_gone              | 1     |     | 0    | fail  | required | c.csv lacks unit_price, discount, which files of transactions before it have
         columns_new               | 0     |     | 0    | pass  | advisory |
+        columns_varying           |       |     |      | info  | none     |
         day_short                 |       |     |      | info  | none     |
-        days_constant             | 0     |     | 0    | pass  | required |
-        days_priced               |       |     | 0    | info  | required |
+        days_constant             | 0     |     |      | info  | none     |
+        days_priced               |       |     |      | info  | none     |
         files_gone                | 1     |     | 0    | fail  | required | 1 files of transactions that the last published night had are gone, and 400 rows with them: z.csv
         freshness                 | 12    |     |      | info  | none     | freshness of transactions is 12
+        newest_day                |       |     |      | info  | none     |
         quarantined_share         | 0.3   |     | 0.25 | fail  | required | 30 % of the rows of transactions are quarantined, most of them by bad_price (80 of 300)
         quarantined_share_of_file | 0.6   |     | 0.5  | fail  | required | 60 % of the rows of c.csv are quarantined, most of them by bad_price (55)
         quarantined_share_of_new  |       |     | 0.25 | info  | required |
@@ -410,7 +437,7 @@ mod tests {
     async fn of_newest(newest: impl Fn(usize) -> Option<(&'static str, f64)>) -> String {
         let clean = weeks(newest);
         let given = Given {
-            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[quality.checks.values_gone]\nafter_first = false\n[quality.checks.day_short]\nafter_first = false\n",
+            project: "[sources.transactions]\nurl = \"transactions.csv\"\n[quality.checks]\nvalues_gone.after_first = false\nday_short.after_first = false\ndays_constant.after_first = false\ndays_priced.after_first = false\n",
             as_of: "2025-04-01",
             sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price,channel\n")],
             tables: &[("clean_transactions", &clean)],
@@ -426,10 +453,7 @@ mod tests {
     async fn the_newest_day_is_held_against_those_before() {
         let usual = |line: usize| (["web", "store", "app"][line % 3], 5.0 + (line % 7) as f64);
         insta::assert_snapshot!(of_newest(|line| Some(usual(line))).await, @r"");
-        insta::assert_snapshot!(of_newest(|line| Some(("web", usual(line).1))).await, @r#"
-        days_constant | fail | of transactions, channel is the same in all 120 rows of 2025-03-31, and had several values on every day of the four weeks before
-        values_gone | fail | of transactions, channel "app" has 0 rows on 2025-03-31, where 40 are usual, channel "store" has 0 rows on 2025-03-31, where 40 are usual
-        "#);
+        insta::assert_snapshot!(of_newest(|line| Some(("web", usual(line).1))).await, @r#"values_gone | fail | of transactions, channel "app" has 0 rows on 2025-03-31, where 40 are usual, channel "store" has 0 rows on 2025-03-31, where 40 are usual"#);
         insta::assert_snapshot!(of_newest(|line| Some((usual(line).0, 100.0 * usual(line).1))).await, @r"days_priced | fail | the middle row of transactions has an amount of 800 on 2025-03-31, and of 8 in the four weeks before");
         insta::assert_snapshot!(of_newest(|line| Some(usual(line)).filter(|(channel, _)| *channel != "app")).await, @r"");
         insta::assert_snapshot!(of_newest(|line| Some(usual(line)).filter(|_| line % 2 == 0)).await, @r"day_short | fail | transactions have 60 rows on 2025-03-31, where 120 are usual");

@@ -220,11 +220,16 @@ fn plan(name: &str, feature: &Feature, known: &Known, winsorise: f64) -> Vec<Axi
             values.truncate(1);
         }
         let mut axes: Vec<Axis> = values.iter().map(|value| Axis::new(name, Part::Category(value.clone()))).collect();
+        // As a model reads them back.
+        values.sort_unstable();
         axes.extend(others.then(|| Axis::new(name, Part::Other(values))));
         return axes;
     }
     let mut axis = Axis::new(name, Part::Number(feature.scaling));
     let sorted = known.sorted(name);
+    if sorted.is_empty() {
+        return Vec::new();
+    }
     let beyond = feature.winsorise.unwrap_or(winsorise);
     if beyond > 0.0 {
         let [low, high] = [beyond, 1.0 - beyond].map(|p| describe::quantile(&sorted, p));

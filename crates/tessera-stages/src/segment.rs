@@ -17,7 +17,7 @@ use datafusion::{
 };
 use futures::FutureExt;
 use tessera_algo::lloyd::{self, Centroids, Pass};
-use tessera_contract::{Feature, Project, ValueType, project::segmentation::FeatureSet};
+use tessera_contract::{Feature, Project, ValueType};
 use tessera_engine::{
     formula::stamp,
     functions::{centroids_literal, pass_from},
@@ -95,13 +95,17 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     let in_use = in_use(night).await?;
     // Where it puts tonight's customers.
     let mut there = None;
-    if let Some(model) = in_use.as_ref().filter(|model| fits(night, model)) {
+    // SQL of rules is of the night that made it: where the definition is another, its columns may be gone.
+    let placed = |model: &&Model| fits(night, model) && (model.rules.is_none() || model.definition == definition);
+    if let Some(model) = in_use.as_ref().filter(placed) {
         let near = materialised(night, place::nearest(night, model, None).await?, "nearest").await?;
         let (labels, distances) = sampled_places(night, &near, known.customers).await?;
-        there = Some((near, InUse { model, labels }, distances));
+        let sizes = sizes(night, &near, model.centroids.k()).await?;
+        there = Some((near, InUse { model, labels, sizes }, distances));
     }
     let by_it = there.as_ref().map_or(&[][..], |(.., distances)| distances);
-    let drift = Drift::of(night, &known, by_it).await?;
+    let comparable = in_use.as_ref().is_some_and(|model| model.definition == definition);
+    let drift = Drift::of(night, &known, by_it, comparable).await?;
     let mut ends = match &in_use {
         Some(model) => ends(night, model, &wanted, &known, &drift, &definition),
         None => Some(Ends::Over("there is no model to go on from".to_owned())),
@@ -137,7 +141,7 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
             let tried = there.as_ref().filter(|_| matches!(ends, Some(Ends::Tried(_))));
             let (table, chosen) = candidates(night, &sample, tried.map(|(_, placed, _)| placed))?;
             tracing::info!("{} of {} features: {}", chosen.algorithm, chosen.feature_set, chosen.reason);
-            let (model, near) = match (found(night, &frame, &axes, chosen, definition).await?, tried) {
+            let (model, near) = match (found(night, &frame, &axes, &known, chosen, definition).await?, tried) {
                 (Some(found), _) => found,
                 (None, Some((near, placed, _))) => {
                     (Model { tried_on: night.as_of.days(), ..placed.model.clone() }, near.clone())
@@ -154,9 +158,26 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     }
 
     let same = in_use.as_ref().is_some_and(|used| used.fitted_on == model.fitted_on);
-    let lineage = carry(night, &nearest, model.centroids.k(), same.then_some(model.ids.as_slice())).await?;
-    model.ids.clone_from(&lineage.ids);
-    let segments = materialised(night, place::segments(night, &model, &nearest).await?, "placed").await?;
+    let settled = async |model: &Model| {
+        let segments = place::segments(night, model, &nearest).await?;
+        materialised(night, segments, "placed").await
+    };
+    let (lineage, segments) = match same {
+        true => {
+            // The ids are known: whoever is kept is where it is kept.
+            let segments = settled(&model).await?;
+            let at: String = model.ids.iter().enumerate().map(|(at, id)| format!(" WHEN {id} THEN {at}")).collect();
+            let query = format!("SELECT customer_key, CASE segment_id{at} END AS place FROM segments");
+            let places = night.over(&query, &[("segments", &segments)]).await?;
+            (carry(night, &places, model.centroids.k(), Some(&model.ids)).await?, segments)
+        }
+        false => {
+            let lineage = carry(night, &nearest, model.centroids.k(), None).await?;
+            model.ids.clone_from(&lineage.ids);
+            let segments = settled(&model).await?;
+            (lineage, segments)
+        }
+    };
     // Where the model is another, what the parent night's would have said.
     let before = match &there {
         Some((near, placed, _)) if !same => Some(place::segments(night, placed.model, near).await?),
@@ -183,7 +204,9 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
 /// What a model is looked for with: the settings, and the features that it may be made of.
 fn definition(project: &Project) -> String {
     let settings = &project.segmentation;
+    let scored = settings.rules.values().filter(|rules| rules.enabled).flat_map(|rules| rules.scores.values());
     let features = settings.features.iter().map(String::as_str).chain([settings.objective_feature()]);
+    let features = features.chain(scored.map(|score| score.feature.as_str()));
     let features: Vec<_> = features.map(|name| (name, project.features.get(name))).collect();
     stamp(&format!("{} {features:?}", settings.definition()))
 }
@@ -210,13 +233,15 @@ fn ends(
 ) -> Option<Ends> {
     let settings = &night.project.segmentation;
     let features = model.features();
-    // Rules are placed on the axes of all.
-    let sets = settings.feature_sets.iter().chain(model.rules.as_ref().map(|_| &FeatureSet::All));
-    let set = sets.into_iter().find(|set| set.name() == model.feature_set);
-    let mut there: Vec<&str> = (wanted.iter())
-        .filter(|(name, feature)| known.has(name) && set.is_some_and(|set| candidates::in_set(*set, feature.criterion)))
-        .map(|(name, _)| *name)
-        .collect();
+    let set = settings.feature_sets.iter().find(|set| set.name() == model.feature_set);
+    let in_set = |feature: &Feature| set.is_some_and(|set| candidates::in_set(*set, feature.criterion));
+    let mut there: Vec<&str> = match settings.rule_set(&model.algorithm).filter(|_| model.rules.is_some()) {
+        Some(rules) => rules.features().into_iter().filter(|name| known.has(name)).collect(),
+        None => {
+            let ours = wanted.iter().filter(|(name, feature)| known.has(name) && in_set(feature));
+            ours.map(|(name, _)| *name).collect()
+        }
+    };
     let mut made_of = features.clone();
     there.sort_unstable();
     made_of.sort_unstable();
@@ -294,11 +319,25 @@ async fn sampled_places(
     Ok((places.collect(), rows::floats(&batch, "distance")?))
 }
 
+/// How many customers are nearest to each centroid.
+async fn sizes(night: &Night<'_>, nearest: &DataFrame, k: usize) -> Result<Vec<u64>, StageError> {
+    let query = "SELECT place, count(*) AS n FROM nearest WHERE place IS NOT NULL GROUP BY place";
+    let batch = rows::collect(night.over(query, &[("nearest", nearest)]).await?).await?;
+    let mut sizes = vec![0; k];
+    for (place, n) in rows::integers(&batch, "place")?.into_iter().zip(rows::integers(&batch, "n")?) {
+        if let Some(size) = place.and_then(|place| usize::try_from(place).ok()).and_then(|at| sizes.get_mut(at)) {
+            *size = n.unwrap_or(0).unsigned_abs();
+        }
+    }
+    Ok(sizes)
+}
+
 /// The chosen model over all customers, and where it puts them; none where it is the one in use.
 async fn found(
     night: &Night<'_>,
     frame: &DataFrame,
     axes: &[Axis],
+    known: &Known,
     chosen: Chosen,
     definition: String,
 ) -> Result<Option<(Model, DataFrame)>, StageError> {
@@ -337,15 +376,20 @@ async fn found(
             (model, near)
         }
         What::Rules { conditions, names } => {
-            // Who is in them is known before their means are.
-            let dims = axes.len();
+            // They are of their own features, and who is in them is known before their means are.
+            let rules = settings.rule_set(&chosen.algorithm);
+            let features = rules.map(|rules| rules.features()).unwrap_or_default();
+            let features = features.into_iter().filter_map(|name| Some((name, night.project.features.get(name)?)));
+            let (ours, _) = scaled::axes(night, &features.collect::<Vec<_>>(), known).await?;
+            let dims = ours.len();
+            let frame = night.engine.materialise(night.sql(&scaled::query(&ours, "")).await?, "of_rules").await?;
             let none = Centroids::new(names.len(), dims, vec![0.0; names.len() * dims]);
             let none = none.map_err(|e| StageError::Data(e.to_string()))?;
-            let mut model = model(axes.to_vec(), none, names, Some(conditions));
+            let mut model = model(ours, none, names, Some(conditions));
             let near = materialised(night, place::nearest(night, &model, None).await?, "by_rules").await?;
             let query =
                 "SELECT f.*, n.place AS label FROM scaled AS f JOIN nearest AS n ON f.customer_key = n.customer_key";
-            let labelled = night.over(query, &[("scaled", frame), ("nearest", &near)]).await?;
+            let labelled = night.over(query, &[("scaled", &frame), ("nearest", &near)]).await?;
             let pass = labelled_pass(night, &labelled, &model.centroids, dims).await?;
             let means = (0..model.centroids.k()).flat_map(|at| pass.mean(at).unwrap_or_else(|| vec![0.0; dims]));
             let means = Centroids::new(model.centroids.k(), dims, means.collect());

@@ -91,8 +91,11 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     let silhouettes = validity::silhouettes(&sample, &[(&labels, k)], night.engine.partitions())
         .map_err(|e| StageError::Data(e.to_string()))?;
     let silhouette = silhouettes.first();
-    let stability = stability(night, &model, &sample, &labels);
-    let effects = effects(&batch, &labels, k, actionable)?;
+    let stability = match carried(night, &model).await? {
+        Some(known) => known,
+        None => stability(night, &model, &sample, &labels),
+    };
+    let effects = effects(&batch, &labels, k, actionable, night.project.privacy.k)?;
     let measured = measured(night, &frame, &model).await?;
     let growth = growth(night, &model.ids, &counts).await?;
     let psi = largest_psi(night).await?;
@@ -133,7 +136,7 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
             figures.extend(values[at].map(|value| of_people(metric, Some(value))));
         }
     }
-    figures.extend(not_measured(|m| night.project.validation.gates.get(m).is_some_and(|gate| gate.required), &figures));
+    figures.extend(not_measured(|m| night.project.validation.gates.contains_key(m), &figures));
     Ok(vec![Output::table(night, "validation", table(night, &figures)?)?].into())
 }
 
@@ -145,7 +148,13 @@ fn actionable(night: &Night<'_>) -> (usize, String) {
 }
 
 /// Of each segment, the largest distance of its mean from that of the sample in a feature that one can act upon, in standard deviations.
-fn effects(batch: &RecordBatch, labels: &[u32], k: usize, features: usize) -> Result<Vec<Option<f64>>, StageError> {
+fn effects(
+    batch: &RecordBatch,
+    labels: &[u32],
+    k: usize,
+    features: usize,
+    fewest: u64,
+) -> Result<Vec<Option<f64>>, StageError> {
     let mut largest: Vec<Option<f64>> = vec![None; k];
     for feature in 0..features {
         let values = rows::floats(batch, &format!("a{feature}"))?;
@@ -160,13 +169,29 @@ fn effects(batch: &RecordBatch, labels: &[u32], k: usize, features: usize) -> Re
                 members += 1.0;
                 sum += x;
             });
-            if members > 0.0 && deviation > 0.0 {
+            // Of few members it would be theirs.
+            if members >= fewest.max(1) as f64 && deviation > 0.0 {
                 let effect = ((sum / members - mean) / deviation).abs();
                 *largest = Some(largest.map_or(effect, |other| other.max(effect)));
             }
         }
     }
     Ok(largest)
+}
+
+/// The stability that the night before told, of a model for which no better one was looked for since: it is a property of the segments and
+/// not of the night.
+async fn carried(night: &Night<'_>, model: &Model) -> Result<Option<Vec<Option<f64>>>, StageError> {
+    let parent = night.parent.filter(|_| model.tried_on != night.as_of.days()).map(|parent| parent.date());
+    let told = night.history.first().filter(|(date, _)| Some(*date) == parent);
+    let Some(said) = told.and_then(|(_, tables)| tables.get("validation")) else { return Ok(None) };
+    let query = "SELECT segment_id, value FROM said WHERE metric = 'stability' AND value IS NOT NULL";
+    let batch = rows::collect(night.over(query, &[("said", said)]).await?).await?;
+    let (segments, values) = (rows::integers(&batch, "segment_id")?, rows::floats(&batch, "value")?);
+    let of = |id: &i32| segments.iter().position(|s| *s == Some(i64::from(*id))).and_then(|row| values[row]);
+    let all: Vec<Option<f64>> = model.ids.iter().map(of).collect();
+    // What was hidden then is measured anew.
+    Ok(all.iter().all(Option::is_some).then_some(all))
 }
 
 /// Of each segment, how well it comes back among resampled customers; rules find the same whoever comes.
@@ -178,7 +203,7 @@ fn stability(night: &Night<'_>, model: &Model, sample: &Matrix, labels: &[u32]) 
     let (part, labels) = (sample.select(&part), &labels[..part.len()]);
     bootstrap::jaccard(&part, labels, k, (resamples, settings.seed), night.engine.partitions(), |rows, seed| {
         let seeds: Vec<u64> = (0..STARTS).map(|start| seed.wrapping_add(start)).collect();
-        (algorithm.fit)(rows, k, &seeds).ok().map(|fit| fit.labels)
+        algorithm.fit_near(rows, k, &seeds, &model.centroids).ok().map(|fit| fit.labels)
     })
 }
 
@@ -192,7 +217,10 @@ async fn measured(night: &Night<'_>, frame: &DataFrame, model: &Model) -> Result
     let mut shares = vec![None; model.centroids.k()];
     for (row, label) in labels.into_iter().enumerate() {
         if let Some(share) = label.and_then(|at| usize::try_from(at).ok()).and_then(|at| shares.get_mut(at)) {
-            *share = n[row].filter(|n| *n > 0).map(|n| known[row].unwrap_or(0) as f64 / n as f64);
+            let (n, known) = (n[row].unwrap_or(0), known[row].unwrap_or(0));
+            // Of few who are known, or are not, it would tell.
+            let few = |people: i64| people > 0 && people.unsigned_abs() < night.project.privacy.k;
+            *share = (n > 0).then(|| if few(known) || few(n - known) { f64::NAN } else { known as f64 / n as f64 });
         }
     }
     Ok(shares)
@@ -251,11 +279,16 @@ fn short(value: f64) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// What gates may ask for. A required gate on a figure that a night could not measure (a silhouette of one customer) fails.
+/// What gates may ask for. A gate on a figure that a night could not measure (a silhouette of one customer) fails, unless it is one that not
+/// every night and every model has.
 fn not_measured(asked: impl Fn(&str) -> bool, figures: &[Figure]) -> Vec<Figure> {
-    let missing = METRICS.iter().filter(|m| asked(m) && !figures.iter().any(|f| f.metric == **m));
+    let missing =
+        METRICS.iter().filter(|m| !SOMETIMES.contains(m) && asked(m) && !figures.iter().any(|f| f.metric == **m));
     missing.map(|metric| Figure { segment: None, metric, value: None, hidden: false }).collect()
 }
+
+/// What there is from the second or third night on, for some models, or where features are there.
+const SOMETIMES: [&str; 5] = ["psi", "stability", "actionable", "measurable", "growth"];
 
 /// What is measured, of the model and of every segment.
 const METRICS: [&str; 14] = [

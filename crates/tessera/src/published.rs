@@ -11,8 +11,9 @@ use crate::{
     record::{StageRecord, Written},
 };
 
-/// Small tables that decide what later nights tell: which ids segments have, what is hidden.
-const DECIDE: [&str; 6] = ["drift_bins", "kpis", "model", "segment_lineage", "segment_profiles", "segments"];
+/// Small tables that decide what later nights tell: which model stays, which ids segments have, what is hidden, what a check passes.
+const DECIDE: [&str; 8] =
+    ["drift_bins", "kpis", "model", "quality", "segment_lineage", "segment_profiles", "segments", "validation"];
 
 /// Refuses files of such a table that are not as they were written: a changed bit may read as another segment, and a night that goes by it
 /// would be another one.

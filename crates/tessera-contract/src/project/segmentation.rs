@@ -178,6 +178,15 @@ impl Score {
 const CELLS: u64 = 10_000;
 
 impl RuleSet {
+    /// The features that it scores, each once.
+    #[must_use]
+    pub fn features(&self) -> Vec<&str> {
+        let mut features: Vec<&str> = self.scores.values().map(|score| score.feature.as_str()).collect();
+        features.sort_unstable();
+        features.dedup();
+        features
+    }
+
     /// The number of the segment that a customer of these scores is in.
     #[must_use]
     pub fn segment(&self, scores: &[u32]) -> Option<usize> {
@@ -273,9 +282,12 @@ impl Segmentation {
     /// The key that is wrong, and what is wrong with it.
     pub(super) fn problem(&self, features: &[&str], is_number: impl Fn(&str) -> bool) -> Option<(String, String)> {
         let at = |key: &str, problem: String| Some((format!("segmentation.{key}"), problem));
-        for name in &self.features {
+        for (place, name) in self.features.iter().enumerate() {
             if !features.contains(&name.as_str()) {
                 return at("features", load::unknown(name, features, "feature"));
+            }
+            if self.features[..place].contains(name) {
+                return at("features", format!("`{name}` is there twice"));
             }
         }
         for (objective, feature) in &self.objectives {

@@ -199,7 +199,7 @@ pub(super) fn segment_moves() -> Table {
 }
 
 pub(super) fn drift() -> Table {
-    table(
+    pseudonymous(table(
         "drift",
         "One row per feature: how far its distribution over the customers has gone from where it was when a model was last looked for before tonight",
         vec![
@@ -212,7 +212,7 @@ pub(super) fn drift() -> Table {
             column(
                 "psi",
                 Kind::Float,
-                "Population stability index of the sample, on bins frozen on reference_as_of; null on that night itself",
+                "Population stability index of the sample, on bins frozen on reference_as_of; null where they are frozen tonight for the first time",
             ),
             column(
                 "critical_value",
@@ -229,7 +229,7 @@ pub(super) fn drift() -> Table {
                 "frozen (tonight), stable, changed (beyond the critical value) or shifted (beyond segmentation.refit_psi too)",
             ),
         ],
-    )
+    ))
 }
 
 pub(super) fn drift_bins() -> Table {

@@ -24,13 +24,14 @@ const TIMES: f64 = 5.0;
 /// The share of the rows to be expected below which a day is short, and of the shortest day before.
 const SHORT: [f64; 2] = [0.6, 0.8];
 
-/// The rows of the weeks, with `age`: whole days before the night.
-fn recent(entity: Entity, days: i64) -> String {
+/// The rows of the weeks, with `age`: how many of the project's days they are before the day before the night.
+fn recent(night: &Night<'_>, entity: Entity, days: i64) -> String {
     let event = entity.event_time();
     let bought = if entity == Entity::Transactions { " AND NOT is_return" } else { "" };
     format!(
-        "(SELECT *, CAST(floor(days_between({event}, as_of)) AS BIGINT) AS age FROM {} WHERE {event} >= as_of - INTERVAL '{days} days' \
-         AND NOT coalesce({}, false){bought})",
+        "(SELECT *, CAST(days_between(try_date({event}, timezone), DATE '{}') AS BIGINT) - 1 AS age FROM {} \
+         WHERE {event} >= as_of - INTERVAL '{days} days' AND NOT coalesce({}, false){bought})",
+        night.as_of.date(),
         entity.clean_table(),
         entity.after()
     )
@@ -43,7 +44,8 @@ fn dated(night: &Night<'_>, age: i64) -> String {
 }
 
 /// Columns that clean rows have from the source, of kinds in which many values are to be expected.
-fn columns(night: &Night<'_>, entity: Entity, kinds: &[Kind]) -> Vec<String> {
+pub(super) fn columns(night: &Night<'_>, entity: Entity) -> Vec<(String, Kind)> {
+    let kinds = [Kind::Text, Kind::Integer, Kind::Float, Kind::Fraction, Kind::Money, Kind::Price, Kind::Quantity];
     let absent = night.availability.absent(entity);
     let given: BTreeSet<&str> = entity.columns().iter().map(|column| column.name).collect();
     let ours = entity.clean_columns().into_iter().filter(|column| kinds.contains(&column.kind));
@@ -51,14 +53,49 @@ fn columns(night: &Night<'_>, entity: Entity, kinds: &[Kind]) -> Vec<String> {
         let name = column.name.as_str();
         (name == "account_key" || given.contains(name)) && !absent.contains(&name)
     })
-    .map(|column| column.name)
+    .map(|column| (column.name, column.kind))
     .collect()
 }
 
-/// Columns with one value on a day.
+/// How many columns have more than one value. Those that have not in the weeks are looked at in all rows: a sale that is over leaves a column
+/// that it filled.
+pub(super) async fn varying(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let columns: Vec<String> = columns(night, entity).into_iter().map(|(name, _)| name).collect();
+    let recent = same(night, &recent(night, entity, WEEK + BEFORE), &columns).await?;
+    let Some(same_of_late) = recent else { return Ok(None) };
+    let known = format!("(SELECT * FROM {} WHERE NOT coalesce({}, false))", entity.clean_table(), entity.after());
+    let one = match same_of_late.is_empty() {
+        true => Vec::new(),
+        false => same(night, &known, &same_of_late).await?.unwrap_or_default(),
+    };
+    let told = match one.is_empty() {
+        true => String::new(),
+        false => format!("of all rows of {entity} that are known, {} have one value", listed(&one)),
+    };
+    Ok(Some(Found { value: (columns.len() - one.len()) as f64, told }))
+}
+
+/// Of some columns, those with one value, or none, in some rows; none where these are few.
+async fn same(night: &Night<'_>, from: &str, columns: &[String]) -> Result<Option<Vec<String>>, StageError> {
+    let varies = columns.iter().map(|name| format!("CASE WHEN min({0}) <> max({0}) THEN 1 ELSE 0 END", quote(name)));
+    let varies: String = varies.enumerate().map(|(at, sql)| format!(", {sql} AS c{at}")).collect();
+    let batch = rows::collect(night.sql(&format!("SELECT count(*) AS n{varies} FROM {from}")).await?).await?;
+    if super::first(&batch, "n")? < FEW * KNOWN as i64 {
+        return Ok(None);
+    }
+    let mut same = Vec::new();
+    for (at, name) in columns.iter().enumerate() {
+        if super::first(&batch, &format!("c{at}"))? == 0 {
+            same.push(name.clone());
+        }
+    }
+    Ok(Some(same))
+}
+
+/// Columns with one value on a day. Of which kind rows are, [`values_gone`] asks: a closed store leaves a day to the web.
 pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
-    let kinds = [Kind::Text, Kind::Integer, Kind::Float, Kind::Money, Kind::Price, Kind::Quantity];
-    let columns = columns(night, entity, &kinds);
+    let columns = columns(night, entity).into_iter().map(|(name, _)| name);
+    let columns: Vec<String> = columns.filter(|name| !LABELS.contains(&name.as_str())).collect();
     let same: String = columns
         .iter()
         .enumerate()
@@ -69,7 +106,7 @@ pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option
         .collect();
     let query = format!(
         "SELECT age, count(*) AS n{same} FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
-        recent(entity, WEEK + BEFORE)
+        recent(night, entity, WEEK + BEFORE)
     );
     let batch = rows::collect(night.sql(&query).await?).await?;
     let (ages, counts) = (rows::integers(&batch, "age")?, rows::integers(&batch, "n")?);
@@ -107,7 +144,7 @@ async fn top_share(night: &Night<'_>, entity: Entity, column: &str) -> Result<f6
     let query = format!(
         "SELECT CAST(max(n) AS DOUBLE) / sum(n) AS share FROM (SELECT {} AS value, count(*) AS n FROM {} WHERE age >= {WEEK} GROUP BY 1)",
         quote(column),
-        recent(entity, WEEK + BEFORE)
+        recent(night, entity, WEEK + BEFORE)
     );
     let batch = rows::collect(night.sql(&query).await?).await?;
     Ok(rows::floats(&batch, "share")?.first().copied().flatten().unwrap_or(1.0))
@@ -119,21 +156,26 @@ pub(super) async fn priced(night: &Night<'_>, entity: Entity) -> Result<Option<F
         return Ok(None);
     }
     let query = format!(
-        "SELECT least(age, {WEEK}) AS age, count(*) AS n, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY 1 ORDER BY 1",
-        recent(entity, WEEK + BEFORE)
+        "SELECT age, count(*) AS n, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
+        recent(night, entity, WEEK + BEFORE)
     );
     let batch = rows::collect(night.sql(&query).await?).await?;
-    let (ages, counts) = (rows::integers(&batch, "age")?, rows::integers(&batch, "n")?);
-    let middles = rows::floats(&batch, "middle")?;
-    let days: Vec<(i64, i64, f64)> =
-        (0..ages.len()).filter_map(|row| Some((ages[row]?, counts[row]?, middles[row]?))).collect();
-    let before = days.iter().find(|(age, n, middle)| *age == WEEK && *n >= FEW * KNOWN as i64 && *middle > 0.0);
-    let Some((.., usual)) = before else { return Ok(None) };
-    let odd = days
-        .iter()
-        .filter(|(age, n, middle)| *age < WEEK && *n >= FEW && !(usual / TIMES..=usual * TIMES).contains(middle));
+    let (ages, middles) = (rows::integers(&batch, "age")?, rows::floats(&batch, "middle")?);
+    let days: Vec<(i64, f64)> =
+        ages.into_iter().zip(middles).filter_map(|(age, middle)| Some((age?, middle?))).collect();
+    let mut before: Vec<f64> = days.iter().filter(|(age, _)| *age >= WEEK).map(|(_, middle)| *middle).collect();
+    before.sort_unstable_by(f64::total_cmp);
+    let Some(usual) = before.get(before.len() / 2).filter(|usual| before.len() >= KNOWN && **usual > 0.0) else {
+        return Ok(None);
+    };
+    let alike = |middle: &f64| (usual / TIMES..=usual * TIMES).contains(middle);
+    // Where days differ by so much of themselves, it says nothing.
+    if !before.iter().all(alike) {
+        return Ok(None);
+    }
+    let odd = days.iter().filter(|(age, middle)| *age < WEEK && !alike(middle));
     let found: Vec<String> =
-        odd.map(|(age, _, middle)| format!("{} on {}", super::short(*middle), dated(night, *age))).collect();
+        odd.map(|(age, middle)| format!("{} on {}", super::short(*middle), dated(night, *age))).collect();
     let told = match found.is_empty() {
         true => String::new(),
         false => format!(
@@ -174,7 +216,7 @@ async fn by_day(
     let value = column.map_or("''".to_owned(), |column| format!("CAST({} AS VARCHAR)", quote(column)));
     let query = format!(
         "SELECT {value} AS value, age, count(*) AS n FROM {} GROUP BY 1, 2 ORDER BY 1, 2",
-        recent(entity, WEEK + BEFORE)
+        recent(night, entity, WEEK + BEFORE)
     );
     let batch = rows::collect(night.sql(&query).await?).await?;
     let (values, ages) = (rows::texts(&batch, "value")?, rows::integers(&batch, "age")?);
@@ -200,9 +242,9 @@ pub(super) async fn values_gone(night: &Night<'_>, entity: Entity) -> Result<Opt
     // A day that is shorter than others has less of everything.
     let scale = (all.of(newest) as f64 / all.usual(newest).max(1.0)).min(1.0);
     let mut found = Vec::new();
-    let labels: Vec<String> = columns(night, entity, &[Kind::Text]);
-    for column in labels.iter().filter(|name| LABELS.contains(&name.as_str())) {
-        let values = by_day(night, entity, Some(column)).await?;
+    let labels = columns(night, entity).into_iter().map(|(name, _)| name);
+    for column in labels.filter(|name| LABELS.contains(&name.as_str())) {
+        let values = by_day(night, entity, Some(&column)).await?;
         if values.len() > VALUES {
             continue;
         }
@@ -226,9 +268,18 @@ pub(super) async fn values_gone(night: &Night<'_>, entity: Entity) -> Result<Opt
 /// Columns that say of what kind a row is.
 const LABELS: [&str; 3] = ["channel", "category", "kind"];
 
-/// Whether the newest day is short.
-pub(super) async fn short(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+/// How many days ago the newest day is.
+pub(super) async fn newest_day(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+    let newest = newest(night, entity).await?;
+    Ok(newest.map(|(age, _)| Found { value: age as f64, told: String::new() }))
+}
+
+/// Whether the newest day that is to be expected is short. On nights before it was at most the longest of `lags` days ago: where tonight's is
+/// further back, a day is missing.
+pub(super) async fn short(night: &Night<'_>, entity: Entity, lags: &[f64]) -> Result<Option<Found>, StageError> {
     let Some((newest, all)) = newest(night, entity).await? else { return Ok(None) };
+    let expected = lags.iter().copied().max_by(f64::total_cmp).map(|lag| lag as i64);
+    let newest = expected.unwrap_or(newest);
     // How the days before lie beside the same days of the week among them.
     let weeks = newest + 1..=newest + BEFORE;
     let before: Vec<f64> = (weeks.clone())

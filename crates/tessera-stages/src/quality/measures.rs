@@ -10,8 +10,13 @@ use crate::{Night, StageError, rows};
 /// Names in a sentence.
 const SHOWN: usize = 3;
 
-/// What a measure finds of an entity, where there is something to measure.
-pub(super) async fn measured(night: &Night<'_>, entity: Entity, measure: Measure) -> Result<Option<Found>, StageError> {
+/// What a measure finds of an entity, where there is something to measure. `lags` is what [`Measure::NewestDay`] found on published nights.
+pub(super) async fn measured(
+    night: &Night<'_>,
+    entity: Entity,
+    measure: Measure,
+    lags: &[f64],
+) -> Result<Option<Found>, StageError> {
     match measure {
         Measure::FilesGone => files_gone(night, entity).await,
         Measure::ColumnsGone => columns_gone(night, entity).await,
@@ -24,7 +29,9 @@ pub(super) async fn measured(night: &Night<'_>, entity: Entity, measure: Measure
         Measure::DaysConstant => days::constant(night, entity).await,
         Measure::DaysPriced => days::priced(night, entity).await,
         Measure::ValuesGone => days::values_gone(night, entity).await,
-        Measure::DayShort => days::short(night, entity).await,
+        Measure::DayShort => days::short(night, entity, lags).await,
+        Measure::ColumnsVarying => days::varying(night, entity).await,
+        Measure::NewestDay => days::newest_day(night, entity).await,
     }
 }
 

@@ -44,10 +44,12 @@ pub(super) struct Sample<'a> {
     pub known: &'a Known,
 }
 
-/// The model in use, and where it puts the sample.
+/// The model in use, and where it puts the sample and everybody.
 pub(super) struct InUse<'a> {
     pub model: &'a Model,
     pub labels: Vec<u32>,
+    /// Of all customers by segment.
+    pub sizes: Vec<u64>,
 }
 
 /// How a candidate is found.
@@ -167,7 +169,17 @@ pub(super) fn candidates(
             prediction_strength: found.strength,
             objective_spread: objective.as_ref().map(|x| validity::spread(x, &found.labels, found.k)),
             allowed: allowed(night, &jobs[*at], Some(found)),
-            fails: broken(night, sample, found, &indices, silhouette),
+            fails: match jobs[*at].columns.len() == sample.axes.len() {
+                true => broken(night, sample, &jobs[*at], found, &indices, silhouette),
+                // The gates will be asked on its own axes.
+                false => {
+                    let ours = sample.matrix.narrowed(&jobs[*at].columns);
+                    let labels = (found.labels.as_slice(), found.k);
+                    let indices = validity::from_labels(&ours, labels.0, labels.1).map_err(|e| refused(&e))?;
+                    let own = validity::silhouettes(&ours, &[labels], threads).map_err(|e| refused(&e))?;
+                    broken(night, sample, &jobs[*at], found, &indices, &own[0])
+                }
+            },
             incumbent: matches!(found.what, What::Parent),
         };
         judged.push((candidate, indices));
@@ -214,7 +226,7 @@ pub(super) fn judged_alone(
     let silhouettes =
         validity::silhouettes(&sample.matrix, &labels, night.engine.partitions()).map_err(|e| refused(&e))?;
     let indices = validity::from_labels(&sample.matrix, &ours.labels, ours.k).map_err(|e| refused(&e))?;
-    let fails = broken(night, sample, ours, &indices, &silhouettes[0]);
+    let fails = broken(night, sample, &job, ours, &indices, &silhouettes[0]);
     let candidate = Candidate {
         k: ours.k,
         silhouette: silhouettes[0].mean,
@@ -245,6 +257,14 @@ fn jobs<'a>(night: &'a Night<'_>, sample: &Sample<'_>, in_use: Option<&'a InUse<
         let of = |axis: &Axis| night.project.features.get(&axis.feature).is_some_and(|f| in_set(set, f.criterion));
         (0..sample.axes.len()).filter(|at| of(&sample.axes[*at])).collect()
     };
+    // Rules are of the features that they score; where none of them is clustered on, they are judged by all.
+    let scored = |rules: &RuleSet| -> Vec<usize> {
+        let features = rules.features();
+        let ours = (0..sample.axes.len()).filter(|at| features.contains(&sample.axes[*at].feature.as_str()));
+        Some(ours.collect::<Vec<_>>())
+            .filter(|ours| !ours.is_empty())
+            .unwrap_or_else(|| (0..sample.axes.len()).collect())
+    };
     let mut ks: Vec<usize> = (settings.min_k..=settings.max_k).collect();
     ks.extend(settings.k.filter(|k| !ks.contains(k)));
     ks.sort_unstable_by(|a, b| b.cmp(a));
@@ -259,7 +279,8 @@ fn jobs<'a>(night: &'a Night<'_>, sample: &Sample<'_>, in_use: Option<&'a InUse<
     let mut jobs = Vec::new();
     if let Some(in_use) = in_use {
         let parent = parent_job(in_use, Vec::new());
-        let columns = columns(parent.set);
+        let rules = settings.rule_set(parent.name).filter(|_| in_use.model.rules.is_some());
+        let columns = rules.map_or_else(|| columns(parent.set), scored);
         let refined = Algorithm::named(parent.name).is_some_and(|algorithm| algorithm.refined);
         if let Some(start) = warm(in_use.model, sample.axes, &columns).filter(|_| refined) {
             jobs.push(Job { way: Way::Warm(start), columns: columns.clone(), ..parent_job(in_use, Vec::new()) });
@@ -308,9 +329,12 @@ fn find(night: &Night<'_>, sample: &Sample<'_>, job: &Job<'_>) -> Result<Found, 
     let settings = &night.project.segmentation;
     let seeds: Vec<u64> = (0..settings.starts as u64).map(|i| settings.seed.wrapping_add(i)).collect();
     let narrowed = sample.matrix.narrowed(&job.columns);
-    let strength = |algorithm: &'static Algorithm, k: usize| {
+    let strength = |algorithm: &'static Algorithm, known: &Centroids| {
+        if known.dims() != narrowed.cols() {
+            return None;
+        }
         stability::prediction_strength(&sample.hashes, settings.seed, SPLITS, |train, test| {
-            stability::halves(algorithm, &narrowed, k, settings.seed, train, test)
+            stability::halves(algorithm, &narrowed, known, settings.seed, train, test)
         })
     };
     // How many a cluster of the sample has to have; who asks for a number of segments gets it.
@@ -343,19 +367,22 @@ fn find(night: &Night<'_>, sample: &Sample<'_>, job: &Job<'_>) -> Result<Found, 
                 true => kmeans::dissolved(&narrowed, fit, least).map_err(|e| e.to_string())?,
                 false => (fit, 0),
             };
-            let strength = strength(algorithm, fit.centroids.k());
+            let strength = strength(algorithm, &fit.centroids);
             Ok(means(fit, dissolved, algorithm.refined, strength))
         }
         Way::Warm(start) => {
             let fit = kmeans::from(&narrowed, start.clone()).map_err(|e| e.to_string())?;
             let (fit, dissolved) = kmeans::dissolved(&narrowed, fit, least).map_err(|e| e.to_string())?;
-            let strength = strength(&kmeans::ALGORITHM, fit.centroids.k());
+            let strength = strength(&kmeans::ALGORITHM, &fit.centroids);
             Ok(means(fit, dissolved, true, strength))
         }
         Way::Parent(in_use) => {
             let k = in_use.model.centroids.k();
             let rules = settings.rule_set(job.name).and_then(|rules| strength_of_rules(night, sample, rules));
-            let strength = Algorithm::named(job.name).map_or(rules, |algorithm| strength(algorithm, k));
+            // On tonight's axes, where these are the same.
+            let known = warm(in_use.model, sample.axes, &job.columns);
+            let algorithm = Algorithm::named(job.name).zip(known);
+            let strength = algorithm.map_or(rules, |(algorithm, known)| strength(algorithm, &known));
             let labels = in_use.labels.clone();
             Ok(Found { labels, k, seed: None, inertia: None, dissolved: 0, strength, what: What::Parent })
         }
@@ -417,14 +444,21 @@ fn objective(night: &Night<'_>, known: &Known) -> Option<Vec<Option<f64>>> {
 fn broken(
     night: &Night<'_>,
     sample: &Sample<'_>,
+    job: &Job<'_>,
     found: &Found,
     indices: &Indices,
     silhouette: &Silhouette,
 ) -> Option<String> {
-    // A cluster of nobody is the smallest of all.
-    let mut sizes = vec![0_u64; found.k];
-    found.labels.iter().for_each(|label| sizes[*label as usize] += 1);
-    let share = *sizes.iter().min()? as f64 / sample.matrix.rows().max(1) as f64;
+    let (smallest, all) = match &job.way {
+        Way::Parent(in_use) => (*in_use.sizes.iter().min()?, in_use.sizes.iter().sum::<u64>()),
+        // A cluster of nobody is the smallest of all.
+        _ => {
+            let mut sizes = vec![0_u64; found.k];
+            found.labels.iter().for_each(|label| sizes[*label as usize] += 1);
+            (*sizes.iter().min()?, sample.matrix.rows() as u64)
+        }
+    };
+    let share = smallest as f64 / all.max(1) as f64;
     let lowest = silhouette.per_cluster.iter().copied().fold(f64::INFINITY, f64::min);
     let figures = [
         ("share", share),

@@ -123,9 +123,15 @@ pub(super) struct Drift<'a> {
 }
 
 impl<'a> Drift<'a> {
-    /// Held against the bins of the parent night. `distances` are of the sample by the model in use; none where there is none.
-    pub(super) async fn of(night: &'a Night<'a>, known: &Known, distances: &[Option<f64>]) -> Result<Self, StageError> {
-        let mut frozen = match night.previous.get("drift_bins").filter(|_| night.project.segmentation.reuse) {
+    /// Held against the bins of the parent night, if these are of the same definition. `distances` are of the sample by the model in use; none
+    /// where there is none.
+    pub(super) async fn of(
+        night: &'a Night<'a>,
+        known: &Known,
+        distances: &[Option<f64>],
+        comparable: bool,
+    ) -> Result<Self, StageError> {
+        let mut frozen = match night.previous.get("drift_bins").filter(|_| comparable) {
             Some(bins) => read(night, bins).await?,
             None => BTreeMap::new(),
         };

@@ -127,11 +127,18 @@ impl Model {
     /// Hash of who is in which segment by it.
     fn id(&self) -> String {
         let mut text = String::new();
-        for axis in &self.axes {
-            let _ = write!(text, "{axis:?};");
-        }
-        for at in 0..self.centroids.k() {
-            let _ = write!(text, "{:?};", self.centroids.row(at));
+        // In the order in which the table is read, whatever the order in which they were found.
+        let mut order: Vec<usize> = (0..self.axes.len()).collect();
+        let key = |axis: &Axis| (axis.feature.clone(), axis.category().is_none(), axis.category().map(str::to_owned));
+        order.sort_by_key(|at| key(&self.axes[*at]));
+        for at in order {
+            let axis = &self.axes[at];
+            let bounds = (axis.low, axis.high, axis.imputed, axis.mean, axis.scale);
+            let _ = write!(text, "{} {} {:?} {bounds:?}:", axis.feature, axis.transform(), axis.category());
+            (0..self.centroids.k()).for_each(|segment| {
+                let _ = write!(text, " {:?}", self.centroids.row(segment)[at]);
+            });
+            text.push(';');
         }
         for rule in self.rules.iter().flatten() {
             let _ = write!(text, "{rule};");

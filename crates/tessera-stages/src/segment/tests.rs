@@ -294,8 +294,8 @@ async fn a_night_goes_by_the_model_in_use() {
 
     segment_lineage
     segment_id | parent_id | event   | of_parent | of_segment | born
-    3          | 3         | carried | 0.5       | 1          | 2025-01-01
-    7          | 7         | carried | 1         | 0.4        | 2025-01-01
+    3          | 3         | carried | 0.666667  | 1          | 2025-01-01
+    7          | 7         | carried | 1         | 0.5        | 2025-01-01
 
     model_candidates
     algorithm | feature_set | origin | k | chosen | reason
