@@ -19,8 +19,14 @@ pub struct Drift {
 /// never seen below the smallest value has one.
 #[must_use]
 pub fn cuts(sorted: &[f64], bins: usize) -> Vec<f64> {
+    cuts_at(sorted, &(1..bins).collect::<Vec<_>>(), bins)
+}
+
+/// The same at some of `of` parts: with 900 and 990 of 1,000, the last bin has a hundredth of the values.
+#[must_use]
+pub fn cuts_at(sorted: &[f64], parts: &[usize], of: usize) -> Vec<f64> {
     let (Some(first), n) = (sorted.first(), sorted.len()) else { return Vec::new() };
-    let mut cuts: Vec<f64> = (1..bins).map(|bin| sorted[(n * bin).div_ceil(bins) - 1]).collect();
+    let mut cuts: Vec<f64> = parts.iter().map(|part| sorted[(n * part).div_ceil(of).clamp(1, n) - 1]).collect();
     cuts.dedup();
     if cuts.first() == Some(first) {
         cuts.insert(0, first.next_down());
@@ -81,6 +87,7 @@ mod tests {
         tied.extend([1.0, 2.0, 3.0, 4.0, 5.0]);
         assert_eq!(cuts(&tied, 10), [0.0_f64.next_down(), 0.0]);
         assert_eq!(cuts(&[], 10), [] as [f64; 0]);
+        assert_eq!(cuts_at(&sorted, &[500, 990], 1_000), [50.0, 99.0]);
     }
 
     /// Two samples of one distribution are said to differ on five nights of a hundred.

@@ -20,6 +20,9 @@ const BINS: usize = 10;
 /// however ordinary each feature is by itself.
 pub(super) const DISTANCE: &str = "(distance)";
 
+/// Its bins, in thousandths: a few who are like nobody before are most of a thin tail.
+const TAIL: [usize; 5] = [500, 750, 900, 950, 990];
+
 /// The values of the sampled customers.
 #[derive(Clone, Copy)]
 enum Values<'v> {
@@ -69,12 +72,15 @@ enum By {
 
 impl By {
     /// Bins of what is known tonight.
-    fn of(values: Values<'_>) -> Self {
+    fn of(feature: &str, values: Values<'_>) -> Self {
         match values {
             Values::Numbers(numbers) => {
                 let mut sorted: Vec<f64> = numbers.iter().copied().flatten().collect();
                 sorted.sort_unstable_by(f64::total_cmp);
-                Self::Number(drift::cuts(&sorted, BINS))
+                Self::Number(match feature {
+                    DISTANCE => drift::cuts_at(&sorted, &TAIL, 1_000),
+                    _ => drift::cuts(&sorted, BINS),
+                })
             }
             Values::Texts(texts) => {
                 let mut values = frequent(texts);
@@ -250,7 +256,7 @@ impl<'a> Drift<'a> {
 }
 
 fn freeze<'a>(feature: &'a str, values: Values<'_>, tonight: i32) -> Row<'a> {
-    let by = By::of(values);
+    let by = By::of(feature, values);
     let counts = by.counts(values).unwrap_or_default();
     Row { feature, bins: Bins { by, reference: counts.clone(), as_of: tonight }, counts, found: None }
 }
