@@ -112,18 +112,25 @@ impl Fit {
     }
 }
 
-/// The means of labelled rows; a label that is not below `k` is of no cluster. None where a cluster has no row.
-pub(crate) fn means(sample: &Matrix, labels: &[usize], k: usize) -> Option<Centroids> {
+/// The mean of the rows of each label, one after the other, and how many there are; the mean of none is none. A label that is not below `k` is of
+/// no cluster.
+pub(crate) fn averages(sample: &Matrix, labels: impl Iterator<Item = usize>, k: usize) -> (Vec<f64>, Vec<usize>) {
     let dims = sample.cols();
     let (mut sums, mut counts) = (vec![0.0; k * dims], vec![0_usize; k]);
-    for (row, label) in labels.iter().enumerate().filter(|(_, label)| **label < k) {
-        counts[*label] += 1;
+    for (row, label) in labels.enumerate().filter(|(_, label)| *label < k) {
+        counts[label] += 1;
         sums[label * dims..(label + 1) * dims].iter_mut().zip(sample.row(row)).for_each(|(sum, x)| *sum += x);
     }
-    for (sums, n) in sums.chunks_mut(dims).zip(&counts) {
-        sums.iter_mut().for_each(|sum| *sum /= *n as f64);
+    for (sums, n) in sums.chunks_mut(dims.max(1)).zip(&counts) {
+        sums.iter_mut().for_each(|sum| *sum /= (*n).max(1) as f64);
     }
-    if counts.contains(&0) { None } else { Centroids::new(k, dims, sums).ok() }
+    (sums, counts)
+}
+
+/// The same as centroids; none where a cluster has no row.
+pub(crate) fn means(sample: &Matrix, labels: &[usize], k: usize) -> Option<Centroids> {
+    let (means, counts) = averages(sample, labels.iter().copied(), k);
+    if counts.contains(&0) { None } else { Centroids::new(k, sample.cols(), means).ok() }
 }
 
 #[cfg(test)]

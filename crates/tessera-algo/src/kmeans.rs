@@ -13,7 +13,7 @@ use smartcore::{
 
 use crate::{
     Matrix,
-    algorithms::{Algorithm, Fit, FitError},
+    algorithms::{Algorithm, Fit, FitError, averages},
     held::{Held, Rest},
     lloyd::Centroids,
     nearest::assign_block,
@@ -129,13 +129,7 @@ fn start(sample: &Matrix, k: usize, seed: u64) -> Result<Centroids, FitError> {
 /// The means of labelled rows. A label without rows takes the row farthest from the mean of all that none has taken.
 fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, FitError> {
     let dims = sample.cols();
-    let mut sums = vec![0.0; k * dims];
-    let mut counts = vec![0_usize; k];
-    for (i, label) in labels.iter().enumerate() {
-        let id = (*label as usize).min(k - 1);
-        counts[id] += 1;
-        sums[id * dims..(id + 1) * dims].iter_mut().zip(sample.row(i)).for_each(|(s, x)| *s += x);
-    }
+    let (mut means, counts) = averages(sample, labels.iter().map(|label| *label as usize), k);
     let all = mean(sample)?;
     let mut far: Vec<usize> = (0..sample.rows()).collect();
     if counts.contains(&0) {
@@ -144,14 +138,10 @@ fn means(sample: &Matrix, labels: &[u32], k: usize) -> Result<Centroids, FitErro
         far.dedup_by(|a, b| sample.row(*a) == sample.row(*b));
     }
     let mut far = far.into_iter();
-    for id in 0..k {
-        let row = &mut sums[id * dims..(id + 1) * dims];
-        match counts[id] {
-            0 => row.copy_from_slice(sample.row(far.next().unwrap_or(0))),
-            n => row.iter_mut().for_each(|s| *s /= n as f64),
-        }
+    for id in (0..k).filter(|id| counts[*id] == 0) {
+        means[id * dims..(id + 1) * dims].copy_from_slice(sample.row(far.next().unwrap_or(0)));
     }
-    Ok(Centroids::new(k, dims, sums)?)
+    Ok(Centroids::new(k, dims, means)?)
 }
 
 fn mean(sample: &Matrix) -> Result<Centroids, FitError> {

@@ -10,18 +10,10 @@
 //! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. A segment keeps the id that the parent night
 //! gave it (`carry`); new ones are numbered by the centroid of the objective's feature, largest first. Who is borderline stays (`place`).
 
-use datafusion::{
-    common::ScalarValue,
-    logical_expr::{Expr, ident},
-    prelude::DataFrame,
-};
+use datafusion::prelude::DataFrame;
 use futures::FutureExt;
-use tessera_algo::lloyd::{self, Centroids, Pass};
-use tessera_contract::{Feature, Project, ValueType};
-use tessera_engine::{
-    formula::stamp,
-    functions::{centroids_literal, pass_from},
-};
+use tessera_algo::lloyd::Centroids;
+use tessera_contract::Feature;
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
@@ -31,20 +23,26 @@ use crate::{
 mod candidates;
 mod carry;
 mod drift;
+mod ends;
 mod model;
 mod moves;
+mod passes;
 mod place;
 mod report;
 mod scores;
+mod ways;
 
-pub(crate) use self::{candidates::known_approaches, model::Model};
 use self::{
-    candidates::{Chosen, InUse, Sample, What, candidates, judged_alone},
+    candidates::{Chosen, candidates, judged_alone},
     carry::carry,
     drift::Drift,
+    ends::{Ends, day, definition, ends, fits, in_use},
     moves::moves,
+    passes::{in_order, refine},
     report::Report,
+    ways::{InUse, Sample, What},
 };
+pub(crate) use self::{model::Model, passes::labelled_pass, ways::known_approaches};
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
@@ -72,15 +70,6 @@ pub const STAGE: Stage = Stage {
 
 fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     segment(night).boxed()
-}
-
-/// Why a model does not just stay.
-#[derive(Clone)]
-enum Ends {
-    /// It is held against others.
-    Tried(String),
-    /// It is of another definition, or of features that are no longer there.
-    Over(String),
 }
 
 async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
@@ -120,12 +109,12 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
             None => stays = Some((placed.model.clone(), near.clone(), table)),
         }
     }
-    let (mut model, nearest, candidates, frozen) = match stays {
+    let (mut model, same, nearest, candidates, frozen) = match stays {
         Some((model, near, table)) => {
             tracing::info!("the model of {} stays", day(model.fitted_on));
             let (_, counted) = scaled::axes(night, &[], &known).await?;
             report.counted(counted, &wanted, &model.features());
-            (model, near, table, None)
+            (model, true, near, table, None)
         }
         None => {
             let Some(Ends::Over(why) | Ends::Tried(why)) = &ends else {
@@ -141,23 +130,22 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
             let tried = there.as_ref().filter(|_| matches!(ends, Some(Ends::Tried(_))));
             let (table, chosen) = candidates(night, &sample, tried.map(|(_, placed, _)| placed))?;
             tracing::info!("{} of {} features: {}", chosen.algorithm, chosen.feature_set, chosen.reason);
-            let (model, near) = match (found(night, &frame, &axes, &known, chosen, definition).await?, tried) {
-                (Some(found), _) => found,
+            let (model, same, near) = match (found(night, &frame, &axes, &known, chosen, definition).await?, tried) {
+                (Some((model, near)), _) => (model, false, near),
                 (None, Some((near, placed, _))) => {
-                    (Model { tried_on: night.as_of.days(), ..placed.model.clone() }, near.clone())
+                    (Model { tried_on: night.as_of.days(), ..placed.model.clone() }, true, near.clone())
                 }
                 (None, None) => return Err(StageError::Data("there is no model in use".into())),
             };
             report.counted(counted, &wanted, &model.features());
             let (_, distances) = sampled_places(night, &near, known.customers).await?;
-            (model, near, table, Some(drift.frozen(night, &known, &distances)))
+            (model, same, near, table, Some(drift.frozen(night, &known, &distances)))
         }
     };
     for (name, why) in report.left_out() {
         tracing::warn!("the feature {name} takes no part in the clustering: {why}");
     }
 
-    let same = in_use.as_ref().is_some_and(|used| used.fitted_on == model.fitted_on);
     let settled = async |model: &Model| {
         let segments = place::segments(night, model, &nearest).await?;
         materialised(night, segments, "placed").await
@@ -166,8 +154,7 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         true => {
             // The ids are known: whoever is kept is where it is kept.
             let segments = settled(&model).await?;
-            let at: String = model.ids.iter().enumerate().map(|(at, id)| format!(" WHEN {id} THEN {at}")).collect();
-            let query = format!("SELECT customer_key, CASE segment_id{at} END AS place FROM segments");
+            let query = format!("SELECT customer_key, {} AS place FROM segments", model.place_of("segment_id"));
             let places = night.over(&query, &[("segments", &segments)]).await?;
             (carry(night, &places, model.centroids.k(), Some(&model.ids)).await?, segments)
         }
@@ -199,89 +186,6 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         Output::table(night, "drift_bins", frozen.as_ref().unwrap_or(&drift).bins(night)?)?,
     ]
     .into())
-}
-
-/// What a model is looked for with: the settings, and the features that it may be made of.
-fn definition(project: &Project) -> String {
-    let settings = &project.segmentation;
-    let scored = settings.rules.values().filter(|rules| rules.enabled).flat_map(|rules| rules.scores.values());
-    let features = settings.features.iter().map(String::as_str).chain([settings.objective_feature()]);
-    let features = features.chain(scored.map(|score| score.feature.as_str()));
-    let features: Vec<_> = features.map(|name| (name, project.features.get(name))).collect();
-    stamp(&format!("{} {features:?}", settings.definition()))
-}
-
-/// The model of the parent night, if there is one to go on from.
-async fn in_use(night: &Night<'_>) -> Result<Option<Model>, StageError> {
-    let previous = |name: &str| night.previous.get(name);
-    let known = previous("model").filter(|_| previous("segments").is_some() && night.project.segmentation.reuse);
-    let Some(table) = known else { return Ok(None) };
-    match rows::count(night, table).await? {
-        0 => Ok(None),
-        _ => Model::read(night, table).await.map(Some),
-    }
-}
-
-/// Why others are looked for beside the model in use; none as long as it stays.
-fn ends(
-    night: &Night<'_>,
-    model: &Model,
-    wanted: &[(&str, &Feature)],
-    known: &Known,
-    drift: &Drift<'_>,
-    definition: &str,
-) -> Option<Ends> {
-    let settings = &night.project.segmentation;
-    let features = model.features();
-    let set = settings.feature_sets.iter().find(|set| set.name() == model.feature_set);
-    let in_set = |feature: &Feature| set.is_some_and(|set| candidates::in_set(*set, feature.criterion));
-    let mut there: Vec<&str> = match settings.rule_set(&model.algorithm).filter(|_| model.rules.is_some()) {
-        Some(rules) => rules.features().into_iter().filter(|name| known.has(name)).collect(),
-        None => {
-            let ours = wanted.iter().filter(|(name, feature)| known.has(name) && in_set(feature));
-            ours.map(|(name, _)| *name).collect()
-        }
-    };
-    let mut made_of = features.clone();
-    there.sort_unstable();
-    made_of.sort_unstable();
-    let age = night.as_of.days() - model.tried_on;
-    if model.definition != definition {
-        Some(Ends::Over("[segmentation], or a feature, is defined otherwise than for the model in use".to_owned()))
-    } else if there != made_of {
-        let apart =
-            |a: &[&str], b: &[&str]| a.iter().filter(|name| !b.contains(name)).copied().collect::<Vec<_>>().join(", ");
-        let (new, gone) = (apart(&there, &made_of), apart(&made_of, &there));
-        let told = [("new", new), ("gone", gone)].map(|(what, names)| match names.is_empty() {
-            true => String::new(),
-            false => format!(" {what}: {names}"),
-        });
-        Some(Ends::Over(format!("it would be made of other features ({})", told.concat().trim())))
-    } else if age >= i32::try_from(settings.refit_days).unwrap_or(i32::MAX) {
-        Some(Ends::Tried(format!("the last one was looked for {age} days ago, on {}", day(model.tried_on))))
-    } else {
-        let shifted = drift.shifted(&features);
-        let told: Vec<_> = shifted.iter().map(|(name, psi)| format!("{name} ({psi:.2})")).collect();
-        (!told.is_empty()).then(|| {
-            Ends::Tried(format!(
-                "customers have changed in {}: population stability index since {}",
-                told.join(", "),
-                day(model.tried_on)
-            ))
-        })
-    }
-}
-
-fn day(days: i32) -> jiff::civil::Date {
-    jiff::civil::date(1970, 1, 1).saturating_add(jiff::Span::new().days(days))
-}
-
-/// Whether the night's features are such as a model asks for.
-fn fits(night: &Night<'_>, model: &Model) -> bool {
-    model.axes.iter().all(|axis| {
-        let feature = night.project.features.get(&axis.feature).filter(|feature| feature.enabled);
-        feature.is_some_and(|f| (f.value_type == ValueType::Text) != matches!(axis.part, Part::Number(_)))
-    })
 }
 
 /// A frame that several plans read. A stage that is only planned writes none.
@@ -364,7 +268,7 @@ async fn found(
                 false => night.engine.materialise(night.sql(&scaled::query(&ours, "")).await?, "narrow").await?,
             };
             let centroids = match refined {
-                true => refine(night, &narrow, centroids, ours.len()).await?,
+                true => refine(night, &narrow, centroids).await?,
                 false => centroids,
             };
             let is_number = |axis: &Axis| matches!(axis.part, Part::Number(_));
@@ -390,7 +294,7 @@ async fn found(
             let query =
                 "SELECT f.*, n.place AS label FROM scaled AS f JOIN nearest AS n ON f.customer_key = n.customer_key";
             let labelled = night.over(query, &[("scaled", &frame), ("nearest", &near)]).await?;
-            let pass = labelled_pass(night, &labelled, &model.centroids, dims).await?;
+            let pass = labelled_pass(night, &labelled, &model.centroids).await?;
             let means = (0..model.centroids.k()).flat_map(|at| pass.mean(at).unwrap_or_else(|| vec![0.0; dims]));
             let means = Centroids::new(model.centroids.k(), dims, means.collect());
             model.centroids = means.map_err(|e| StageError::Data(e.to_string()))?;
@@ -399,69 +303,6 @@ async fn found(
     };
     let near = materialised(night, near, "found").await?;
     Ok(Some((model, near)))
-}
-
-/// Lloyd's algorithm over all customers, one plan a pass.
-async fn refine(
-    night: &Night<'_>,
-    frame: &DataFrame,
-    mut centroids: Centroids,
-    dims: usize,
-) -> Result<Centroids, StageError> {
-    let settings = &night.project.segmentation;
-    for pass in 1..=settings.max_passes {
-        let sums = passed(night, "lloyd_pass", "key_hash", frame, &centroids, dims).await?;
-        let (next, shift) = lloyd::step(&centroids, &sums).map_err(|e| StageError::Data(e.to_string()))?;
-        tracing::debug!(pass, shift, "Lloyd");
-        centroids = next;
-        if shift < settings.tolerance {
-            break;
-        }
-    }
-    Ok(centroids)
-}
-
-/// One pass over all customers of a frame with `label` (the number of the centroid) and `z0`, `z1` ….
-pub(crate) async fn labelled_pass(
-    night: &Night<'_>,
-    frame: &DataFrame,
-    centroids: &Centroids,
-    dims: usize,
-) -> Result<Pass, StageError> {
-    passed(night, "labelled_pass", "label", frame, centroids, dims).await
-}
-
-async fn passed(
-    night: &Night<'_>,
-    function: &str,
-    second: &str,
-    frame: &DataFrame,
-    centroids: &Centroids,
-    dims: usize,
-) -> Result<Pass, StageError> {
-    let udaf = night.engine.session().state().aggregate_functions().get(function).cloned();
-    let udaf = udaf.ok_or_else(|| StageError::Data(format!("the session lacks {function}")))?;
-    let mut args = vec![centroids_literal(centroids), ident(second)];
-    args.extend(axis_columns(dims));
-    let batch = rows::collect(frame.clone().aggregate(Vec::new(), vec![udaf.call(args).alias("pass")])?).await?;
-    Ok(pass_from(&ScalarValue::try_from_array(batch.column(0), 0)?)?)
-}
-
-fn axis_columns(dims: usize) -> impl Iterator<Item = Expr> {
-    (0..dims).map(|i| ident(format!("z{i}")))
-}
-
-/// The centroids numbered by one coordinate, largest first; ties by all coordinates.
-fn in_order(centroids: &Centroids, order_by: Option<usize>) -> Centroids {
-    let mut order: Vec<usize> = (0..centroids.k()).collect();
-    order.sort_by(|a, b| {
-        let (a, b) = (centroids.row(*a), centroids.row(*b));
-        let first = order_by.map_or(std::cmp::Ordering::Equal, |i| b[i].total_cmp(&a[i]));
-        first.then_with(|| {
-            b.iter().zip(a).map(|(b, a)| b.total_cmp(a)).find(|o| o.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
-        })
-    });
-    centroids.reordered(&order)
 }
 
 /// Two features that set a segment apart the most, as words; equal names are told apart by number.

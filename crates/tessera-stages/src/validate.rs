@@ -67,18 +67,18 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     let (dims, k) = (model.axes.len(), model.centroids.k());
     let (actionable, further) = actionable(night);
     let scaled = night.sql(&scaled::query(&model.axes, &further)).await?;
-    let label: String = model.ids.iter().enumerate().map(|(at, id)| format!(" WHEN {id} THEN {at}")).collect();
     let query = format!(
-        "SELECT f.*, arrow_cast(CASE s.segment_id{label} END, 'Int32') AS label FROM scaled AS f JOIN segments AS s ON f.customer_key = s.customer_key"
+        "SELECT f.*, {} AS label FROM scaled AS f JOIN segments AS s ON f.customer_key = s.customer_key",
+        model.place_of("s.segment_id")
     );
     let frame = night.over(&query, &[("scaled", &scaled), ("segments", night.input("segments")?)]).await?;
     let frame = night.engine.materialise(frame, "labelled").await?;
     // Around the centroids of the model first: they tell the means of the segments as they are, around which they are measured.
     let refused = |e: LloydError| StageError::Data(e.to_string());
-    let first = labelled_pass(night, &frame, &model.centroids, dims).await?;
+    let first = labelled_pass(night, &frame, &model.centroids).await?;
     let means = (0..k).flat_map(|at| first.mean(at).unwrap_or_else(|| model.centroids.row(at).to_vec())).collect();
     let means = Centroids::new(k, dims, means).map_err(refused)?;
-    let pass = labelled_pass(night, &frame, &means, dims).await?;
+    let pass = labelled_pass(night, &frame, &means).await?;
     let counts = pass.counts().to_vec();
     let customers: u64 = counts.iter().sum();
     let indices = validity::from_pass(&means, &pass).map_err(|e| StageError::Data(e.to_string()))?;

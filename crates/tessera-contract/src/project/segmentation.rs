@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::load;
-use crate::Closeness;
+use crate::{Closeness, Criterion};
 
 /// Who is segmented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +94,26 @@ pub enum FeatureSet {
 }
 
 impl FeatureSet {
+    const EVERY: [Self; 5] = [Self::All, Self::Behavioural, Self::Demographic, Self::Geographic, Self::Psychographic];
+
+    /// The one of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|set| set.name() == name)
+    }
+
+    /// Whether features of the criterion are in it.
+    #[must_use]
+    pub fn holds(self, criterion: Criterion) -> bool {
+        match self {
+            Self::All => true,
+            Self::Behavioural => criterion == Criterion::Behavioural,
+            Self::Demographic => criterion == Criterion::Demographic,
+            Self::Geographic => criterion == Criterion::Geographic,
+            Self::Psychographic => criterion == Criterion::Psychographic,
+        }
+    }
+
     /// As tables have it.
     #[must_use]
     pub fn name(self) -> &'static str {

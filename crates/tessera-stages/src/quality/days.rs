@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tessera_algo::robust;
 use tessera_contract::{Entity, Kind};
 use tessera_engine::formula::quote;
 
@@ -44,7 +45,7 @@ fn dated(night: &Night<'_>, age: i64) -> String {
 }
 
 /// Columns that clean rows have from the source, of kinds in which many values are to be expected.
-pub(super) fn columns(night: &Night<'_>, entity: Entity) -> Vec<(String, Kind)> {
+pub(super) fn columns(night: &Night<'_>, entity: Entity) -> Vec<String> {
     let kinds = [Kind::Text, Kind::Integer, Kind::Float, Kind::Fraction, Kind::Money, Kind::Price, Kind::Quantity];
     let absent = night.availability.absent(entity);
     let given: BTreeSet<&str> = entity.columns().iter().map(|column| column.name).collect();
@@ -53,14 +54,14 @@ pub(super) fn columns(night: &Night<'_>, entity: Entity) -> Vec<(String, Kind)> 
         let name = column.name.as_str();
         (name == "account_key" || given.contains(name)) && !absent.contains(&name)
     })
-    .map(|column| (column.name, column.kind))
+    .map(|column| column.name)
     .collect()
 }
 
 /// How many columns have more than one value. Those that have not in the weeks are looked at in all rows: a sale that is over leaves a column
 /// that it filled.
 pub(super) async fn varying(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
-    let columns: Vec<String> = columns(night, entity).into_iter().map(|(name, _)| name).collect();
+    let columns = columns(night, entity);
     let recent = same(night, &recent(night, entity, WEEK + BEFORE), &columns).await?;
     let Some(same_of_late) = recent else { return Ok(None) };
     let known = format!("(SELECT * FROM {} WHERE NOT coalesce({}, false))", entity.clean_table(), entity.after());
@@ -94,7 +95,7 @@ async fn same(night: &Night<'_>, from: &str, columns: &[String]) -> Result<Optio
 
 /// Columns with one value on a day. Of which kind rows are, [`values_gone`] asks: a closed store leaves a day to the web.
 pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
-    let columns = columns(night, entity).into_iter().map(|(name, _)| name);
+    let columns = columns(night, entity).into_iter();
     let columns: Vec<String> = columns.filter(|name| !LABELS.contains(&name.as_str())).collect();
     let same: String = columns
         .iter()
@@ -156,18 +157,16 @@ pub(super) async fn priced(night: &Night<'_>, entity: Entity) -> Result<Option<F
         return Ok(None);
     }
     let query = format!(
-        "SELECT age, count(*) AS n, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
+        "SELECT age, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
         recent(night, entity, WEEK + BEFORE)
     );
     let batch = rows::collect(night.sql(&query).await?).await?;
     let (ages, middles) = (rows::integers(&batch, "age")?, rows::floats(&batch, "middle")?);
     let days: Vec<(i64, f64)> =
         ages.into_iter().zip(middles).filter_map(|(age, middle)| Some((age?, middle?))).collect();
-    let mut before: Vec<f64> = days.iter().filter(|(age, _)| *age >= WEEK).map(|(_, middle)| *middle).collect();
-    before.sort_unstable_by(f64::total_cmp);
-    let Some(usual) = before.get(before.len() / 2).filter(|usual| before.len() >= KNOWN && **usual > 0.0) else {
-        return Ok(None);
-    };
+    let before: Vec<f64> = days.iter().filter(|(age, _)| *age >= WEEK).map(|(_, middle)| *middle).collect();
+    let median = robust::median_and_deviation(&before).map(|(median, _)| median);
+    let Some(usual) = median.filter(|usual| before.len() >= KNOWN && *usual > 0.0) else { return Ok(None) };
     let alike = |middle: &f64| (usual / TIMES..=usual * TIMES).contains(middle);
     // Where days differ by so much of themselves, it says nothing.
     if !before.iter().all(alike) {
@@ -181,7 +180,7 @@ pub(super) async fn priced(night: &Night<'_>, entity: Entity) -> Result<Option<F
         false => format!(
             "the middle row of {entity} has an amount of {}, and of {} in the four weeks before",
             listed(&found),
-            super::short(*usual)
+            super::short(usual)
         ),
     };
     Ok(Some(Found { value: found.len() as f64, told }))
@@ -229,21 +228,34 @@ async fn by_day(
     Ok(days)
 }
 
-/// The newest day of the last week that has rows, and how many rows of it are to be expected.
-async fn newest(night: &Night<'_>, entity: Entity) -> Result<Option<(i64, Days)>, StageError> {
-    let Some(all) = by_day(night, entity, None).await?.into_values().next() else { return Ok(None) };
-    let newest = all.0.keys().next().copied().filter(|age| *age < WEEK);
-    Ok(newest.map(|age| (age, all)))
+/// The newest day of the last week that has rows, and the rows of all days.
+pub(super) struct Newest {
+    age: i64,
+    all: Days,
+}
+
+impl Newest {
+    /// None where the last week has no row.
+    pub(super) async fn of(night: &Night<'_>, entity: Entity) -> Result<Option<Self>, StageError> {
+        let Some(all) = by_day(night, entity, None).await?.into_values().next() else { return Ok(None) };
+        let age = all.0.keys().next().copied().filter(|age| *age < WEEK);
+        Ok(age.map(|age| Self { age, all }))
+    }
+
+    /// How many days ago it is.
+    pub(super) fn lag(&self) -> Found {
+        Found { value: self.age as f64, told: String::new() }
+    }
 }
 
 /// Values of columns of few that are missing on the newest day.
-pub(super) async fn values_gone(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
-    let Some((newest, all)) = newest(night, entity).await? else { return Ok(None) };
+pub(super) async fn values_gone(night: &Night<'_>, entity: Entity, newest: &Newest) -> Result<Found, StageError> {
+    let Newest { age: newest, all } = newest;
+    let newest = *newest;
     // A day that is shorter than others has less of everything.
     let scale = (all.of(newest) as f64 / all.usual(newest).max(1.0)).min(1.0);
     let mut found = Vec::new();
-    let labels = columns(night, entity).into_iter().map(|(name, _)| name);
-    for column in labels.filter(|name| LABELS.contains(&name.as_str())) {
+    for column in columns(night, entity).into_iter().filter(|name| LABELS.contains(&name.as_str())) {
         let values = by_day(night, entity, Some(&column)).await?;
         if values.len() > VALUES {
             continue;
@@ -262,24 +274,18 @@ pub(super) async fn values_gone(night: &Night<'_>, entity: Entity) -> Result<Opt
         }
     }
     let told = if found.is_empty() { String::new() } else { format!("of {entity}, {}", listed(&found)) };
-    Ok(Some(Found { value: found.len() as f64, told }))
+    Ok(Found { value: found.len() as f64, told })
 }
 
 /// Columns that say of what kind a row is.
 const LABELS: [&str; 3] = ["channel", "category", "kind"];
 
-/// How many days ago the newest day is.
-pub(super) async fn newest_day(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
-    let newest = newest(night, entity).await?;
-    Ok(newest.map(|(age, _)| Found { value: age as f64, told: String::new() }))
-}
-
 /// Whether the newest day that is to be expected is short. On nights before it was at most the longest of `lags` days ago: where tonight's is
 /// further back, a day is missing.
-pub(super) async fn short(night: &Night<'_>, entity: Entity, lags: &[f64]) -> Result<Option<Found>, StageError> {
-    let Some((newest, all)) = newest(night, entity).await? else { return Ok(None) };
+pub(super) fn short(night: &Night<'_>, entity: Entity, newest: &Newest, lags: &[f64]) -> Option<Found> {
+    let Newest { age, all } = newest;
     let expected = lags.iter().copied().max_by(f64::total_cmp).map(|lag| lag as i64);
-    let newest = expected.unwrap_or(newest);
+    let newest = expected.unwrap_or(*age);
     // How the days before lie beside the same days of the week among them.
     let weeks = newest + 1..=newest + BEFORE;
     let before: Vec<f64> = (weeks.clone())
@@ -304,5 +310,5 @@ pub(super) async fn short(night: &Night<'_>, entity: Entity, lags: &[f64]) -> Re
         }
         false => String::new(),
     };
-    Ok(judged.then(|| Found { value: f64::from(u8::from(short)), told }))
+    judged.then(|| Found { value: f64::from(u8::from(short)), told })
 }

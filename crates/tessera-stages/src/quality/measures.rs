@@ -10,11 +10,13 @@ use crate::{Night, StageError, rows};
 /// Names in a sentence.
 const SHOWN: usize = 3;
 
-/// What a measure finds of an entity, where there is something to measure. `lags` is what [`Measure::NewestDay`] found on published nights.
+/// What a measure finds of an entity, where there is something to measure. `newest` is its newest day, if it has one and a measure is of it;
+/// `lags` is what [`Measure::NewestDay`] found on published nights.
 pub(super) async fn measured(
     night: &Night<'_>,
     entity: Entity,
     measure: Measure,
+    newest: Option<&days::Newest>,
     lags: &[f64],
 ) -> Result<Option<Found>, StageError> {
     match measure {
@@ -28,10 +30,13 @@ pub(super) async fn measured(
         Measure::AmountKept => kept(night, entity, "amount").await,
         Measure::DaysConstant => days::constant(night, entity).await,
         Measure::DaysPriced => days::priced(night, entity).await,
-        Measure::ValuesGone => days::values_gone(night, entity).await,
-        Measure::DayShort => days::short(night, entity, lags).await,
+        Measure::ValuesGone => match newest {
+            Some(newest) => days::values_gone(night, entity, newest).await.map(Some),
+            None => Ok(None),
+        },
+        Measure::DayShort => Ok(newest.and_then(|newest| days::short(night, entity, newest, lags))),
         Measure::ColumnsVarying => days::varying(night, entity).await,
-        Measure::NewestDay => days::newest_day(night, entity).await,
+        Measure::NewestDay => Ok(newest.map(days::Newest::lag)),
     }
 }
 

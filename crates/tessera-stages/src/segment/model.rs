@@ -116,6 +116,12 @@ impl Model {
         format!("CASE {place}{of} END")
     }
 
+    /// SQL of the number of the centroid by the segment that `segment` is.
+    pub(crate) fn place_of(&self, segment: &str) -> String {
+        let of: String = self.ids.iter().enumerate().map(|(at, id)| format!(" WHEN {id} THEN {at}")).collect();
+        format!("arrow_cast(CASE {segment}{of} END, 'Int32')")
+    }
+
     /// Its segments in another order.
     pub(super) fn reordered(&mut self, order: &[usize]) {
         self.centroids = self.centroids.reordered(order);

@@ -3,7 +3,7 @@
 use datafusion::{logical_expr::ident, prelude::DataFrame};
 use tessera_engine::{formula::text, functions::centroids_literal};
 
-use super::{Model, axis_columns};
+use super::{Model, passes::axis_columns};
 use crate::{Night, StageError, scaled};
 
 /// All customers by the model alone: `customer_key`, `key_hash`, `imputed`, `place` (the number of the centroid), `distance`, `margin`,
@@ -41,20 +41,18 @@ pub(super) async fn nearest(
 }
 
 /// The segments of the night: who is borderline between the nearest one and that of the parent night, the second nearest, stays there.
-/// Beside the columns of the table, `key_hash`.
 pub(super) async fn segments(night: &Night<'_>, model: &Model, nearest: &DataFrame) -> Result<DataFrame, StageError> {
     let (of, second) = (model.segment_of("place"), model.segment_of("second"));
     let borderline = format!("arrow_cast('{:?}', 'Float64')", night.project.segmentation.borderline);
     let near = format!(
-        "SELECT customer_key, key_hash, imputed, {of} AS segment_id, {second} AS second, distance, second_distance, margin, \
+        "SELECT customer_key, imputed, {of} AS segment_id, {second} AS second, distance, second_distance, margin, \
          coalesce(margin < {borderline}, false) AS borderline FROM nearest"
     );
     let names: String =
         model.ids.iter().zip(&model.names).map(|(id, name)| format!(" WHEN {id} THEN {}", text(name))).collect();
     let table = |from: &str| {
         format!(
-            "SELECT segment_id, customer_key, CASE segment_id{names} END AS segment_name, distance, margin, borderline, kept, imputed, \
-             key_hash FROM ({from})"
+            "SELECT segment_id, customer_key, CASE segment_id{names} END AS segment_name, distance, margin, borderline, kept, imputed FROM ({from})"
         )
     };
     let Some(before) = night.previous.get("segments").filter(|_| night.project.segmentation.reuse) else {
@@ -65,7 +63,7 @@ pub(super) async fn segments(night: &Night<'_>, model: &Model, nearest: &DataFra
          FROM ({near}) AS n LEFT JOIN before AS b ON n.customer_key = b.customer_key"
     );
     let settled = format!(
-        "SELECT customer_key, key_hash, imputed, borderline, kept, CASE WHEN kept THEN was ELSE segment_id END AS segment_id, \
+        "SELECT customer_key, imputed, borderline, kept, CASE WHEN kept THEN was ELSE segment_id END AS segment_id, \
          CASE WHEN kept THEN second_distance ELSE distance END AS distance, CASE WHEN kept THEN 0 - margin ELSE margin END AS margin \
          FROM ({kept})"
     );

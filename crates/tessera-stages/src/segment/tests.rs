@@ -1,4 +1,4 @@
-use tessera_contract::Scaling;
+use tessera_contract::{Project, Scaling};
 
 use super::*;
 use crate::testing::{self, Given};
