@@ -340,10 +340,12 @@ fn joined(night: &Night<'_>, customers: &DataFrame, expressions: &[&str]) -> Str
         .collect();
     let accounts = match attributes.is_empty() {
         true => "",
-        false => " LEFT JOIN customers AS c ON f.customer_key = c.customer_key",
+        false => " LEFT JOIN customers AS c ON s.customer_key = c.customer_key",
     };
+    // What is narrow is put together and held, and what is wide passes by.
     format!(
-        "(SELECT f.*, s.segment_id{attributes} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key{accounts})"
+        "(SELECT f.*, m.* EXCEPT (customer_key) FROM (SELECT s.customer_key, s.segment_id{attributes} FROM segments AS s{accounts}) AS m \
+         JOIN features AS f ON m.customer_key = f.customer_key)"
     )
 }
 

@@ -383,6 +383,17 @@ impl Night<'_> {
         self.over(&query, &[("clean", clean), ("accounts", accounts), ("golden", golden)]).await
     }
 
+    /// A frame that several plans read, written to scratch. A stage that is only planned writes none.
+    ///
+    /// # Errors
+    /// When the plan fails or the store refuses.
+    pub(crate) async fn materialised(&self, frame: DataFrame, name: &str) -> Result<DataFrame, StageError> {
+        match self.folders {
+            Some(_) => Ok(self.engine.materialise(frame, name).await?),
+            None => Ok(frame),
+        }
+    }
+
     /// Writes rows that the same stage will be given on the next night, and gives them as they were written.
     ///
     /// # Errors

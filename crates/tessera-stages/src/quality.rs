@@ -107,9 +107,8 @@ async fn quality(night: &Night<'_>) -> Result<Outcome, StageError> {
         };
         let checks: Vec<_> = night.project.checks().filter(|(_, check)| mine(check)).collect();
         let values = expressions(night, entity, &checks).await?;
-        let of_newest = |measure| matches!(measure, Measure::ValuesGone | Measure::DayShort | Measure::NewestDay);
-        let newest = match checks.iter().any(|(_, check)| check.measure.is_some_and(of_newest)) {
-            true => days::Newest::of(night, entity).await?,
+        let weeks = match checks.iter().any(|(_, check)| check.measure.is_some_and(days::asks)) {
+            true => Some(days::Weeks::of(night, entity).await?),
             false => None,
         };
         let lags = checks.iter().find(|(_, check)| check.measure == Some(Measure::NewestDay));
@@ -118,7 +117,7 @@ async fn quality(night: &Night<'_>) -> Result<Outcome, StageError> {
         for (name, check) in checks {
             let mut few = false;
             let found = match (check.measure, values.get(name)) {
-                (Some(measure), _) => measures::measured(night, entity, measure, newest.as_ref(), &lags).await?,
+                (Some(measure), _) => measures::measured(night, entity, measure, weeks.as_ref(), &lags).await?,
                 (None, _) if check.rule.is_some() => {
                     measures::failing(night, entity, check.rule.as_deref().unwrap_or_default()).await?
                 }

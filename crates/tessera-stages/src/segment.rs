@@ -10,10 +10,11 @@
 //! partitioning changes a centroid; an empty cluster is reseeded with the farthest customer. A segment keeps the id that the parent night
 //! gave it (`carry`); new ones are numbered by the centroid of the objective's feature, largest first. Who is borderline stays (`place`).
 
-use datafusion::prelude::DataFrame;
+use datafusion::{logical_expr::ident, prelude::DataFrame};
 use futures::FutureExt;
 use tessera_algo::lloyd::Centroids;
 use tessera_contract::Feature;
+use tessera_engine::write::{Lifetime, Route};
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, rows,
@@ -34,7 +35,7 @@ mod ways;
 
 use self::{
     candidates::{Chosen, candidates, judged_alone},
-    carry::carry,
+    carry::{Places, carry},
     drift::Drift,
     ends::{Ends, day, definition, ends, fits, in_use},
     moves::moves,
@@ -87,7 +88,7 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     // SQL of rules is of the night that made it: where the definition is another, its columns may be gone.
     let placed = |model: &&Model| fits(night, model) && (model.rules.is_none() || model.definition == definition);
     if let Some(model) = in_use.as_ref().filter(placed) {
-        let near = materialised(night, place::nearest(night, model, None).await?, "nearest").await?;
+        let near = night.materialised(place::nearest(night, model, None).await?, "nearest").await?;
         let (labels, distances) = sampled_places(night, &near, known.customers).await?;
         let sizes = sizes(night, &near, model.centroids.k()).await?;
         there = Some((near, InUse { model, labels, sizes }, distances));
@@ -146,22 +147,18 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         tracing::warn!("the feature {name} takes no part in the clustering: {why}");
     }
 
-    let settled = async |model: &Model| {
-        let segments = place::segments(night, model, &nearest).await?;
-        materialised(night, segments, "placed").await
-    };
+    let mut outcome = Outcome::default();
+    let k = model.centroids.k();
     let (lineage, segments) = match same {
         true => {
             // The ids are known: whoever is kept is where it is kept.
-            let segments = settled(&model).await?;
-            let query = format!("SELECT customer_key, {} AS place FROM segments", model.place_of("segment_id"));
-            let places = night.over(&query, &[("segments", &segments)]).await?;
-            (carry(night, &places, model.centroids.k(), Some(&model.ids)).await?, segments)
+            let segments = settled(night, &model, &nearest, &mut outcome).await?;
+            (carry(night, Places::Same(&segments, &model), k).await?, segments)
         }
         false => {
-            let lineage = carry(night, &nearest, model.centroids.k(), None).await?;
+            let lineage = carry(night, Places::New(&nearest), k).await?;
             model.ids.clone_from(&lineage.ids);
-            let segments = settled(&model).await?;
+            let segments = settled(night, &model, &nearest, &mut outcome).await?;
             (lineage, segments)
         }
     };
@@ -175,25 +172,36 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
     order.sort_by_key(|at| model.ids[*at]);
     model.reordered(&order);
     let used = model.features();
-    Ok(vec![
+    outcome.outputs.extend([
         Output::table(night, "feature_report", report.frame()?)?,
         Output::table(night, "model_candidates", candidates)?,
         Output::table(night, "model", model.frame(night)?)?,
-        Output::table(night, "segments", segments)?,
         Output::table(night, "segment_lineage", lineage.frame(night)?)?,
         Output::table(night, "segment_moves", moves)?,
         Output::table(night, "drift", drift.frame(night, &used)?)?,
         Output::table(night, "drift_bins", frozen.as_ref().unwrap_or(&drift).bins(night)?)?,
-    ]
-    .into())
+    ]);
+    Ok(outcome)
 }
 
-/// A frame that several plans read. A stage that is only planned writes none.
-async fn materialised(night: &Night<'_>, frame: DataFrame, name: &str) -> Result<DataFrame, StageError> {
-    match night.folders {
-        Some(_) => Ok(night.engine.materialise(frame, name).await?),
-        None => Ok(frame),
+/// Writes the table `segments`. Gives of it what is held against the parent night: `customer_key`, `segment_id`, `was` and `was_kept`.
+async fn settled(
+    night: &Night<'_>,
+    model: &Model,
+    nearest: &DataFrame,
+    outcome: &mut Outcome,
+) -> Result<DataFrame, StageError> {
+    let segments = place::segments(night, model, nearest).await?;
+    let output = Output::table(night, "segments", segments.clone())?;
+    if night.folders.is_none() {
+        outcome.outputs.push(output);
+        return Ok(segments);
     }
+    let beside = ["customer_key", "segment_id", "was", "was_kept"].map(ident);
+    let beside = Route::other("placed", beside.to_vec(), Lifetime::Scratch);
+    let routes = output.routes.into_iter().chain([beside]).collect();
+    let placed = night.write(outcome, Output { frame: segments, routes }).await?.remove("placed");
+    placed.ok_or_else(|| StageError::Data("nothing was written of the segments".into()))
 }
 
 /// The sampled customers on some axes.
@@ -290,7 +298,7 @@ async fn found(
             let none = Centroids::new(names.len(), dims, vec![0.0; names.len() * dims]);
             let none = none.map_err(|e| StageError::Data(e.to_string()))?;
             let mut model = model(ours, none, names, Some(conditions));
-            let near = materialised(night, place::nearest(night, &model, None).await?, "by_rules").await?;
+            let near = night.materialised(place::nearest(night, &model, None).await?, "by_rules").await?;
             let query =
                 "SELECT f.*, n.place AS label FROM scaled AS f JOIN nearest AS n ON f.customer_key = n.customer_key";
             let labelled = night.over(query, &[("scaled", &frame), ("nearest", &near)]).await?;
@@ -301,7 +309,7 @@ async fn found(
             (model, near)
         }
     };
-    let near = materialised(night, near, "found").await?;
+    let near = night.materialised(near, "found").await?;
     Ok(Some((model, near)))
 }
 

@@ -68,7 +68,7 @@ async fn validate(night: &Night<'_>) -> Result<Outcome, StageError> {
     let (actionable, further) = actionable(night);
     let scaled = night.sql(&scaled::query(&model.axes, &further)).await?;
     let query = format!(
-        "SELECT f.*, {} AS label FROM scaled AS f JOIN segments AS s ON f.customer_key = s.customer_key",
+        "SELECT f.*, {} AS label FROM segments AS s JOIN scaled AS f ON s.customer_key = f.customer_key",
         model.place_of("s.segment_id")
     );
     let frame = night.over(&query, &[("scaled", &scaled), ("segments", night.input("segments")?)]).await?;

@@ -104,6 +104,18 @@ fn decimal(array: &ArrayRef) -> Result<Decimal128Array> {
         let column = Decimal128Array::new(values.into(), floats.nulls().cloned());
         return Ok(column.with_precision_and_scale(38, DIGITS)?);
     }
+    if let (DataType::Decimal128(_, scale @ 0..=DIGITS), Some(decimals)) =
+        (array.data_type(), array.as_primitive_opt::<Decimal128Type>())
+    {
+        let factor = 10_i128.pow(u32::from((DIGITS - scale).unsigned_abs()));
+        let largest = (10_u128.pow(38) - 1) / factor.unsigned_abs();
+        if decimals.iter().flatten().any(|value| value.unsigned_abs() > largest) {
+            return Err(beyond());
+        }
+        let values: Vec<i128> = decimals.values().iter().map(|value| value.wrapping_mul(factor)).collect();
+        let column = Decimal128Array::new(values.into(), decimals.nulls().cloned());
+        return Ok(column.with_data_type(SUM));
+    }
     let cast = cast(array, &SUM).map_err(|e| DataFusionError::Context("moments".into(), Box::new(e)))?;
     if cast.null_count() > array.null_count() {
         return Err(beyond());

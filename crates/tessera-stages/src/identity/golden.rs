@@ -39,13 +39,13 @@ pub(super) async fn golden(
         );
         several = night.over(&query, &[("r", rows), ("p", before), ("live", live)]).await?;
     }
-    let members = scratch(night, members(night, &several).await?, "members").await?;
-    let made = scratch(night, together(night, &members).await?, "golden").await?;
+    let members = night.materialised(members(night, &several).await?, "members").await?;
+    let made = night.materialised(together(night, &members).await?, "golden").await?;
     let ledger = ledger(night, &members, &made).await?;
     let Some((records, before)) = known else { return Ok((made, ledger)) };
     let query = "SELECT customer_key FROM r UNION SELECT account_key AS customer_key FROM were";
     let were = pairs::keyed(night, were.iter().map(String::as_str))?;
-    let touched = scratch(night, night.over(query, &[("r", rows), ("were", &were)]).await?, "touched").await?;
+    let touched = night.materialised(night.over(query, &[("r", rows), ("were", &were)]).await?, "touched").await?;
     let of = async |before: &DataFrame, made: &DataFrame| {
         let columns: Vec<_> = made.schema().fields().iter().map(|f| quote(f.name())).collect();
         let kept: Vec<_> = columns.iter().map(|column| format!("b.{column}")).collect();
@@ -71,14 +71,6 @@ pub(super) async fn plan(night: &Night<'_>) -> Result<(), StageError> {
 fn golden_stamp(night: &Night<'_>) -> Result<String, StageError> {
     let names = said_by(night.input("clean_customers")?);
     Ok(fields::stamp(night, &format!("{:?} {names:?}", night.project.identity.golden)))
-}
-
-/// The rows, written once.
-async fn scratch(night: &Night<'_>, frame: DataFrame, name: &str) -> Result<DataFrame, StageError> {
-    match night.folders {
-        Some(_) => Ok(night.engine.materialise(frame, name).await?),
-        None => Ok(frame),
-    }
 }
 
 /// The columns of customers that persons have.
@@ -163,10 +155,8 @@ async fn ledger(night: &Night<'_>, members: &DataFrame, golden: &DataFrame) -> R
         "SELECT m.customer_key, m.account_key{told} FROM members AS m JOIN golden AS g ON m.customer_key = g.customer_key \
          JOIN differ AS d ON m.customer_key = d.customer"
     );
-    let mut told = night.over(&query, &[("members", members), ("golden", golden), ("differ", &differ)]).await?;
-    if night.folders.is_some() {
-        told = night.engine.materialise(told, "golden_ledger").await?;
-    }
+    let told = night.over(&query, &[("members", members), ("golden", golden), ("differ", &differ)]).await?;
+    let told = night.materialised(told, "golden_ledger").await?;
     let columns: Vec<_> = names
         .iter()
         .enumerate()

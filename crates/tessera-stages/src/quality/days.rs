@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
 use tessera_algo::robust;
-use tessera_contract::{Entity, Kind};
+use tessera_contract::{Entity, Kind, Measure};
 use tessera_engine::formula::quote;
 
 use super::{FEW, Found, measures::listed};
@@ -25,17 +26,39 @@ const TIMES: f64 = 5.0;
 /// The share of the rows to be expected below which a day is short, and of the shortest day before.
 const SHORT: [f64; 2] = [0.6, 0.8];
 
-/// The rows of the weeks, with `age`: how many of the project's days they are before the day before the night.
-fn recent(night: &Night<'_>, entity: Entity, days: i64) -> String {
-    let event = entity.event_time();
-    let bought = if entity == Entity::Transactions { " AND NOT is_return" } else { "" };
-    format!(
-        "(SELECT *, CAST(days_between(try_date({event}, timezone), DATE '{}') AS BIGINT) - 1 AS age FROM {} \
-         WHERE {event} >= as_of - INTERVAL '{days} days' AND NOT coalesce({}, false){bought})",
-        night.as_of.date(),
-        entity.clean_table(),
-        entity.after()
-    )
+/// What happened in the weeks.
+pub(super) struct Weeks {
+    /// What is looked at of the rows, with `age`: how many of the project's days they are before the day before the night.
+    rows: DataFrame,
+    /// The newest day of the last week that has rows.
+    newest: Option<Newest>,
+}
+
+impl Weeks {
+    /// The rows of an entity, which several checks read.
+    pub(super) async fn of(night: &Night<'_>, entity: Entity) -> Result<Self, StageError> {
+        let event = entity.event_time();
+        let bought = if entity == Entity::Transactions { " AND NOT is_return" } else { "" };
+        let amount = entity.clean_columns().iter().any(|column| column.name == "amount").then(|| "amount".to_owned());
+        let columns: BTreeSet<String> = columns(night, entity).into_iter().chain(amount).collect();
+        let columns: String = columns.iter().map(|name| format!("{}, ", quote(name))).collect();
+        let query = format!(
+            "SELECT {columns}CAST(days_between(try_date({event}, timezone), DATE '{}') AS BIGINT) - 1 AS age FROM {} \
+             WHERE {event} >= as_of - INTERVAL '{} days' AND NOT coalesce({}, false){bought}",
+            night.as_of.date(),
+            entity.clean_table(),
+            WEEK + BEFORE,
+            entity.after()
+        );
+        let rows = night.materialised(night.sql(&query).await?, &format!("{entity}_weeks")).await?;
+        let mut weeks = Self { rows, newest: None };
+        weeks.newest = Newest::of(night, &weeks).await?;
+        Ok(weeks)
+    }
+
+    async fn ask(&self, night: &Night<'_>, query: &str) -> Result<RecordBatch, StageError> {
+        rows::collect(night.over(query, &[("recent", &self.rows)]).await?).await
+    }
 }
 
 /// The date of a day by its age.
@@ -58,16 +81,40 @@ pub(super) fn columns(night: &Night<'_>, entity: Entity) -> Vec<String> {
     .collect()
 }
 
+/// Whether a measure is of the newest weeks.
+pub(super) fn asks(measure: Measure) -> bool {
+    use Measure::{ColumnsVarying, DayShort, DaysConstant, DaysPriced, NewestDay, ValuesGone};
+    matches!(measure, DaysConstant | DaysPriced | ValuesGone | DayShort | ColumnsVarying | NewestDay)
+}
+
+/// What a measure of them finds, where there is something to measure.
+pub(super) async fn measured(
+    night: &Night<'_>,
+    entity: Entity,
+    measure: Measure,
+    weeks: &Weeks,
+    lags: &[f64],
+) -> Result<Option<Found>, StageError> {
+    match measure {
+        Measure::DaysConstant => constant(night, entity, weeks).await,
+        Measure::DaysPriced => priced(night, entity, weeks).await,
+        Measure::ValuesGone => values_gone(night, entity, weeks).await,
+        Measure::ColumnsVarying => varying(night, entity, weeks).await,
+        Measure::DayShort => Ok(short(night, entity, weeks, lags)),
+        Measure::NewestDay => Ok(lag(weeks)),
+        _ => Ok(None),
+    }
+}
+
 /// How many columns have more than one value. Those that have not in the weeks are looked at in all rows: a sale that is over leaves a column
 /// that it filled.
-pub(super) async fn varying(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+async fn varying(night: &Night<'_>, entity: Entity, weeks: &Weeks) -> Result<Option<Found>, StageError> {
     let columns = columns(night, entity);
-    let recent = same(night, &recent(night, entity, WEEK + BEFORE), &columns).await?;
-    let Some(same_of_late) = recent else { return Ok(None) };
+    let Some(same_of_late) = same(night, weeks, None, &columns).await? else { return Ok(None) };
     let known = format!("(SELECT * FROM {} WHERE NOT coalesce({}, false))", entity.clean_table(), entity.after());
     let one = match same_of_late.is_empty() {
         true => Vec::new(),
-        false => same(night, &known, &same_of_late).await?.unwrap_or_default(),
+        false => same(night, weeks, Some(&known), &same_of_late).await?.unwrap_or_default(),
     };
     let told = match one.is_empty() {
         true => String::new(),
@@ -76,11 +123,20 @@ pub(super) async fn varying(night: &Night<'_>, entity: Entity) -> Result<Option<
     Ok(Some(Found { value: (columns.len() - one.len()) as f64, told }))
 }
 
-/// Of some columns, those with one value, or none, in some rows; none where these are few.
-async fn same(night: &Night<'_>, from: &str, columns: &[String]) -> Result<Option<Vec<String>>, StageError> {
+/// Of some columns, those with one value, or none, in some rows or those of the weeks; none where these are few.
+async fn same(
+    night: &Night<'_>,
+    weeks: &Weeks,
+    from: Option<&str>,
+    columns: &[String],
+) -> Result<Option<Vec<String>>, StageError> {
     let varies = columns.iter().map(|name| format!("CASE WHEN min({0}) <> max({0}) THEN 1 ELSE 0 END", quote(name)));
     let varies: String = varies.enumerate().map(|(at, sql)| format!(", {sql} AS c{at}")).collect();
-    let batch = rows::collect(night.sql(&format!("SELECT count(*) AS n{varies} FROM {from}")).await?).await?;
+    let query = format!("SELECT count(*) AS n{varies} FROM {}", from.unwrap_or("recent"));
+    let batch = match from {
+        Some(_) => rows::collect(night.sql(&query).await?).await?,
+        None => weeks.ask(night, &query).await?,
+    };
     if super::first(&batch, "n")? < FEW * KNOWN as i64 {
         return Ok(None);
     }
@@ -94,7 +150,7 @@ async fn same(night: &Night<'_>, from: &str, columns: &[String]) -> Result<Optio
 }
 
 /// Columns with one value on a day. Of which kind rows are, [`values_gone`] asks: a closed store leaves a day to the web.
-pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+async fn constant(night: &Night<'_>, entity: Entity, weeks: &Weeks) -> Result<Option<Found>, StageError> {
     let columns = columns(night, entity).into_iter();
     let columns: Vec<String> = columns.filter(|name| !LABELS.contains(&name.as_str())).collect();
     let same: String = columns
@@ -105,11 +161,9 @@ pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option
             format!(", CASE WHEN count({name}) = 0 OR (count({name}) = count(*) AND min({name}) = max({name})) THEN 1 ELSE 0 END AS c{at}")
         })
         .collect();
-    let query = format!(
-        "SELECT age, count(*) AS n{same} FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
-        recent(night, entity, WEEK + BEFORE)
-    );
-    let batch = rows::collect(night.sql(&query).await?).await?;
+    let query =
+        format!("SELECT age, count(*) AS n{same} FROM recent GROUP BY age HAVING count(*) >= {FEW} ORDER BY age");
+    let batch = weeks.ask(night, &query).await?;
     let (ages, counts) = (rows::integers(&batch, "age")?, rows::integers(&batch, "n")?);
     let mut found = Vec::new();
     for (at, name) in columns.iter().enumerate() {
@@ -126,7 +180,7 @@ pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option
             continue;
         }
         // A value that nearly all rows have may be that of all of them.
-        let others = 1.0 - top_share(night, entity, name).await?;
+        let others = 1.0 - top_share(night, weeks, name).await?;
         for (age, n, _) in odd.into_iter().filter(|(_, n, _)| *n as f64 * others >= EXPECTED) {
             found.push(format!("{name} is the same in all {n} rows of {}", dated(night, *age)));
         }
@@ -141,26 +195,24 @@ pub(super) async fn constant(night: &Night<'_>, entity: Entity) -> Result<Option
 }
 
 /// The share of the most frequent value of a column in the weeks before.
-async fn top_share(night: &Night<'_>, entity: Entity, column: &str) -> Result<f64, StageError> {
+async fn top_share(night: &Night<'_>, weeks: &Weeks, column: &str) -> Result<f64, StageError> {
     let query = format!(
-        "SELECT CAST(max(n) AS DOUBLE) / sum(n) AS share FROM (SELECT {} AS value, count(*) AS n FROM {} WHERE age >= {WEEK} GROUP BY 1)",
-        quote(column),
-        recent(night, entity, WEEK + BEFORE)
+        "SELECT CAST(max(n) AS DOUBLE) / sum(n) AS share FROM (SELECT {} AS value, count(*) AS n FROM recent WHERE age >= {WEEK} GROUP BY 1)",
+        quote(column)
     );
-    let batch = rows::collect(night.sql(&query).await?).await?;
+    let batch = weeks.ask(night, &query).await?;
     Ok(rows::floats(&batch, "share")?.first().copied().flatten().unwrap_or(1.0))
 }
 
 /// Days whose money is of another size.
-pub(super) async fn priced(night: &Night<'_>, entity: Entity) -> Result<Option<Found>, StageError> {
+async fn priced(night: &Night<'_>, entity: Entity, weeks: &Weeks) -> Result<Option<Found>, StageError> {
     if entity.amount().is_none() || !entity.clean_columns().iter().any(|column| column.name == "amount") {
         return Ok(None);
     }
     let query = format!(
-        "SELECT age, CAST(median(amount) AS DOUBLE) AS middle FROM {} GROUP BY age HAVING count(*) >= {FEW} ORDER BY age",
-        recent(night, entity, WEEK + BEFORE)
+        "SELECT age, CAST(median(amount) AS DOUBLE) AS middle FROM recent GROUP BY age HAVING count(*) >= {FEW} ORDER BY age"
     );
-    let batch = rows::collect(night.sql(&query).await?).await?;
+    let batch = weeks.ask(night, &query).await?;
     let (ages, middles) = (rows::integers(&batch, "age")?, rows::floats(&batch, "middle")?);
     let days: Vec<(i64, f64)> =
         ages.into_iter().zip(middles).filter_map(|(age, middle)| Some((age?, middle?))).collect();
@@ -209,15 +261,12 @@ impl Days {
 /// Rows by day, and by value of a column where one is named.
 async fn by_day(
     night: &Night<'_>,
-    entity: Entity,
+    weeks: &Weeks,
     column: Option<&str>,
 ) -> Result<BTreeMap<Option<String>, Days>, StageError> {
     let value = column.map_or("''".to_owned(), |column| format!("CAST({} AS VARCHAR)", quote(column)));
-    let query = format!(
-        "SELECT {value} AS value, age, count(*) AS n FROM {} GROUP BY 1, 2 ORDER BY 1, 2",
-        recent(night, entity, WEEK + BEFORE)
-    );
-    let batch = rows::collect(night.sql(&query).await?).await?;
+    let query = format!("SELECT {value} AS value, age, count(*) AS n FROM recent GROUP BY 1, 2 ORDER BY 1, 2");
+    let batch = weeks.ask(night, &query).await?;
     let (values, ages) = (rows::texts(&batch, "value")?, rows::integers(&batch, "age")?);
     let mut days: BTreeMap<Option<String>, Days> = BTreeMap::new();
     for ((value, age), n) in values.into_iter().zip(ages).zip(rows::integers(&batch, "n")?) {
@@ -229,34 +278,34 @@ async fn by_day(
 }
 
 /// The newest day of the last week that has rows, and the rows of all days.
-pub(super) struct Newest {
+struct Newest {
     age: i64,
     all: Days,
 }
 
 impl Newest {
     /// None where the last week has no row.
-    pub(super) async fn of(night: &Night<'_>, entity: Entity) -> Result<Option<Self>, StageError> {
-        let Some(all) = by_day(night, entity, None).await?.into_values().next() else { return Ok(None) };
+    async fn of(night: &Night<'_>, weeks: &Weeks) -> Result<Option<Self>, StageError> {
+        let Some(all) = by_day(night, weeks, None).await?.into_values().next() else { return Ok(None) };
         let age = all.0.keys().next().copied().filter(|age| *age < WEEK);
         Ok(age.map(|age| Self { age, all }))
     }
+}
 
-    /// How many days ago it is.
-    pub(super) fn lag(&self) -> Found {
-        Found { value: self.age as f64, told: String::new() }
-    }
+/// How many days ago the newest day is.
+fn lag(weeks: &Weeks) -> Option<Found> {
+    weeks.newest.as_ref().map(|newest| Found { value: newest.age as f64, told: String::new() })
 }
 
 /// Values of columns of few that are missing on the newest day.
-pub(super) async fn values_gone(night: &Night<'_>, entity: Entity, newest: &Newest) -> Result<Found, StageError> {
-    let Newest { age: newest, all } = newest;
+async fn values_gone(night: &Night<'_>, entity: Entity, weeks: &Weeks) -> Result<Option<Found>, StageError> {
+    let Some(Newest { age: newest, all }) = &weeks.newest else { return Ok(None) };
     let newest = *newest;
     // A day that is shorter than others has less of everything.
     let scale = (all.of(newest) as f64 / all.usual(newest).max(1.0)).min(1.0);
     let mut found = Vec::new();
     for column in columns(night, entity).into_iter().filter(|name| LABELS.contains(&name.as_str())) {
-        let values = by_day(night, entity, Some(&column)).await?;
+        let values = by_day(night, weeks, Some(&column)).await?;
         if values.len() > VALUES {
             continue;
         }
@@ -274,7 +323,7 @@ pub(super) async fn values_gone(night: &Night<'_>, entity: Entity, newest: &Newe
         }
     }
     let told = if found.is_empty() { String::new() } else { format!("of {entity}, {}", listed(&found)) };
-    Ok(Found { value: found.len() as f64, told })
+    Ok(Some(Found { value: found.len() as f64, told }))
 }
 
 /// Columns that say of what kind a row is.
@@ -282,8 +331,8 @@ const LABELS: [&str; 3] = ["channel", "category", "kind"];
 
 /// Whether the newest day that is to be expected is short. On nights before it was at most the longest of `lags` days ago: where tonight's is
 /// further back, a day is missing.
-pub(super) fn short(night: &Night<'_>, entity: Entity, newest: &Newest, lags: &[f64]) -> Option<Found> {
-    let Newest { age, all } = newest;
+fn short(night: &Night<'_>, entity: Entity, weeks: &Weeks, lags: &[f64]) -> Option<Found> {
+    let Newest { age, all } = weeks.newest.as_ref()?;
     let expected = lags.iter().copied().max_by(f64::total_cmp).map(|lag| lag as i64);
     let newest = expected.unwrap_or(*age);
     // How the days before lie beside the same days of the week among them.

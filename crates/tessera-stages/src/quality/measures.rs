@@ -4,19 +4,23 @@ use datafusion::prelude::DataFrame;
 use tessera_contract::{Entity, Measure};
 use tessera_engine::formula::text;
 
-use super::{FEW, Found, days, first, short};
+use super::{
+    FEW, Found,
+    days::{self, Weeks},
+    first, short,
+};
 use crate::{Night, StageError, rows};
 
 /// Names in a sentence.
 const SHOWN: usize = 3;
 
-/// What a measure finds of an entity, where there is something to measure. `newest` is its newest day, if it has one and a measure is of it;
+/// What a measure finds of an entity, where there is something to measure. `weeks` are its newest ones, if a measure is of them;
 /// `lags` is what [`Measure::NewestDay`] found on published nights.
 pub(super) async fn measured(
     night: &Night<'_>,
     entity: Entity,
     measure: Measure,
-    newest: Option<&days::Newest>,
+    weeks: Option<&Weeks>,
     lags: &[f64],
 ) -> Result<Option<Found>, StageError> {
     match measure {
@@ -28,15 +32,10 @@ pub(super) async fn measured(
         Measure::QuarantinedShareOfFile => quarantined_of_file(night, entity).await,
         Measure::RowsKept => kept(night, entity, "rows").await,
         Measure::AmountKept => kept(night, entity, "amount").await,
-        Measure::DaysConstant => days::constant(night, entity).await,
-        Measure::DaysPriced => days::priced(night, entity).await,
-        Measure::ValuesGone => match newest {
-            Some(newest) => days::values_gone(night, entity, newest).await.map(Some),
+        _ => match weeks {
+            Some(weeks) => days::measured(night, entity, measure, weeks, lags).await,
             None => Ok(None),
         },
-        Measure::DayShort => Ok(newest.and_then(|newest| days::short(night, entity, newest, lags))),
-        Measure::ColumnsVarying => days::varying(night, entity).await,
-        Measure::NewestDay => Ok(newest.map(days::Newest::lag)),
     }
 }
 

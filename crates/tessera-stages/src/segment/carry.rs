@@ -9,6 +9,7 @@ use datafusion::{
 };
 use tessera_algo::lineage::{self, Descent, Event, Parent};
 
+use super::Model;
 use crate::{Night, StageError, rows};
 
 /// The ids of tonight's segments, and what became of all that ever were.
@@ -28,28 +29,30 @@ struct Row {
     ended: Option<i32>,
 }
 
-/// The ids of `k` segments, in which customers are by `nearest` (`customer_key`, `place`). Of the parent night's model they are `fixed`: its
-/// segments go on as themselves, whoever is in them.
-pub(super) async fn carry(
-    night: &Night<'_>,
-    nearest: &DataFrame,
-    k: usize,
-    fixed: Option<&[i32]>,
-) -> Result<Lineage, StageError> {
+/// Where customers are tonight.
+pub(super) enum Places<'a> {
+    /// In segments of a new model, by `customer_key` and `place`.
+    New(&'a DataFrame),
+    /// In those of the parent night's model (see [`super::place::segments`]), which go on as themselves, whoever is in them.
+    Same(&'a DataFrame, &'a Model),
+}
+
+/// The ids of `k` segments.
+pub(super) async fn carry(night: &Night<'_>, places: Places<'_>, k: usize) -> Result<Lineage, StageError> {
     let tonight = night.as_of.days();
     let known = night.previous.get("segments").zip(night.previous.get("segment_lineage"));
     let (before, shared) = match known {
         Some((segments, lineage)) => {
             let before = earlier(night, lineage).await?;
-            let shared = shared(night, nearest, segments, &before, k).await?;
+            let shared = shared(night, &places, segments, &before, k).await?;
             (before, shared)
         }
         None => (BTreeMap::new(), Vec::new()),
     };
     let alive: Vec<i32> = before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| *id).collect();
-    let descent = match fixed {
-        Some(ids) => going_on(&shared, ids, &alive),
-        None => lineage::descent(&shared, k, night.project.segmentation.carried_share),
+    let descent = match places {
+        Places::Same(_, model) => going_on(&shared, &model.ids, &alive),
+        Places::New(_) => lineage::descent(&shared, k, night.project.segmentation.carried_share),
     };
     let mut free = before.keys().max().map_or(0, |last| last + 1);
     let ids: Vec<i32> = descent
@@ -123,14 +126,26 @@ async fn earlier(night: &Night<'_>, lineage: &DataFrame) -> Result<BTreeMap<i32,
 /// How many customers of each segment that was alive are in each of tonight's.
 async fn shared(
     night: &Night<'_>,
-    nearest: &DataFrame,
+    places: &Places<'_>,
     segments: &DataFrame,
     before: &BTreeMap<i32, (i32, Option<i32>)>,
     k: usize,
 ) -> Result<Vec<Vec<u64>>, StageError> {
-    let query = "SELECT p.segment_id AS was, a.place AS place, count(*) AS n FROM \
-                 nearest AS a JOIN segments AS p ON a.customer_key = p.customer_key GROUP BY p.segment_id, a.place";
-    let batch = rows::collect(night.over(query, &[("nearest", nearest), ("segments", segments)]).await?).await?;
+    let frame = match places {
+        Places::New(nearest) => {
+            let query = "SELECT p.segment_id AS was, a.place AS place, count(*) AS n FROM \
+                         segments AS p JOIN nearest AS a ON p.customer_key = a.customer_key GROUP BY p.segment_id, a.place";
+            night.over(query, &[("nearest", nearest), ("segments", segments)]).await?
+        }
+        Places::Same(placed, model) => {
+            let query = format!(
+                "SELECT was, {} AS place, n FROM (SELECT was, segment_id, count(*) AS n FROM placed WHERE was IS NOT NULL GROUP BY 1, 2)",
+                model.place_of("segment_id")
+            );
+            night.over(&query, &[("placed", placed)]).await?
+        }
+    };
+    let batch = rows::collect(frame).await?;
     let integer = |name: &str| rows::integers(&batch, name);
     let alive: Vec<i64> =
         before.iter().filter(|(_, (_, ended))| ended.is_none()).map(|(id, _)| i64::from(*id)).collect();

@@ -4,7 +4,7 @@ use datafusion::prelude::DataFrame;
 
 use crate::{Night, StageError};
 
-/// Tonight's `segments` (`customer_key`, `segment_id`) against those of the parent night. `by_it` are tonight's segments by the parent
+/// Tonight's `segments` (see [`super::place::segments`]) against those of the parent night. `by_it` are tonight's segments by the parent
 /// night's model, where its features are still there.
 ///
 /// A customer who was in one segment and is in another moved by `data`, if that model puts what is known of it tonight elsewhere than it
@@ -23,14 +23,12 @@ pub(super) async fn moves(
     };
     // Where a feature is gone, or is of another kind, the model is another by that.
     let stays = by_it.unwrap_or(before);
-    let query = "SELECT coalesce(n.customer_key, b.customer_key) AS customer_key, b.segment_id AS from_segment_id, \
-                 n.segment_id AS to_segment_id, b.kept AS kept FROM segments AS n FULL JOIN before AS b ON n.customer_key = b.customer_key \
-                 WHERE n.segment_id IS NULL OR b.segment_id IS NULL OR n.segment_id <> b.segment_id";
+    let query = "SELECT customer_key, was AS from_segment_id, segment_id AS to_segment_id, was_kept AS kept FROM segments \
+                 WHERE was IS NULL OR segment_id <> was \
+                 UNION ALL SELECT b.customer_key, b.segment_id, arrow_cast(NULL, 'Int32'), b.kept \
+                 FROM before AS b LEFT ANTI JOIN segments AS n ON b.customer_key = n.customer_key";
     let moved = night.over(query, &[("segments", segments), ("before", before)]).await?;
-    let moved = match night.folders {
-        Some(_) => night.engine.materialise(moved, "moved").await?,
-        None => moved,
-    };
+    let moved = night.materialised(moved, "moved").await?;
     // Accounts of a customer who has gone that are somebody else's, and accounts of one who came that were somebody else's.
     let query = "SELECT DISTINCT m.customer_key FROM moved AS m JOIN then AS t ON m.customer_key = t.customer_key \
                  JOIN now AS n ON t.account_key = n.account_key WHERE m.to_segment_id IS NULL AND n.customer_key <> t.customer_key \

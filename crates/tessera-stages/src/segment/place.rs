@@ -40,7 +40,8 @@ pub(super) async fn nearest(
     night.over(query, &[("placed", &placed)]).await
 }
 
-/// The segments of the night: who is borderline between the nearest one and that of the parent night, the second nearest, stays there.
+/// The segments of the night, with `was` and `was_kept`, what the parent night's table says: who is borderline between the nearest one and that
+/// of the parent night, the second nearest, stays there.
 pub(super) async fn segments(night: &Night<'_>, model: &Model, nearest: &DataFrame) -> Result<DataFrame, StageError> {
     let (of, second) = (model.segment_of("place"), model.segment_of("second"));
     let borderline = format!("arrow_cast('{:?}', 'Float64')", night.project.segmentation.borderline);
@@ -52,18 +53,22 @@ pub(super) async fn segments(night: &Night<'_>, model: &Model, nearest: &DataFra
         model.ids.iter().zip(&model.names).map(|(id, name)| format!(" WHEN {id} THEN {}", text(name))).collect();
     let table = |from: &str| {
         format!(
-            "SELECT segment_id, customer_key, CASE segment_id{names} END AS segment_name, distance, margin, borderline, kept, imputed FROM ({from})"
+            "SELECT segment_id, customer_key, CASE segment_id{names} END AS segment_name, distance, margin, borderline, kept, imputed, \
+             was, was_kept FROM ({from})"
         )
     };
-    let Some(before) = night.previous.get("segments").filter(|_| night.project.segmentation.reuse) else {
-        return night.over(&table(&format!("SELECT *, false AS kept FROM ({near})")), &[("nearest", nearest)]).await;
+    let Some(before) = night.previous.get("segments") else {
+        let none = "arrow_cast(NULL, 'Int32') AS was, arrow_cast(NULL, 'Boolean') AS was_kept, false AS kept";
+        return night.over(&table(&format!("SELECT *, {none} FROM ({near})")), &[("nearest", nearest)]).await;
     };
+    let reuse = night.project.segmentation.reuse;
     let kept = format!(
-        "SELECT n.*, b.segment_id AS was, coalesce(n.borderline AND n.second = b.segment_id AND n.segment_id <> b.segment_id, false) AS kept \
+        "SELECT n.*, b.segment_id AS was, b.kept AS was_kept, \
+         {reuse} AND coalesce(n.borderline AND n.second = b.segment_id AND n.segment_id <> b.segment_id, false) AS kept \
          FROM ({near}) AS n LEFT JOIN before AS b ON n.customer_key = b.customer_key"
     );
     let settled = format!(
-        "SELECT customer_key, imputed, borderline, kept, CASE WHEN kept THEN was ELSE segment_id END AS segment_id, \
+        "SELECT customer_key, imputed, borderline, kept, was, was_kept, CASE WHEN kept THEN was ELSE segment_id END AS segment_id, \
          CASE WHEN kept THEN second_distance ELSE distance END AS distance, CASE WHEN kept THEN 0 - margin ELSE margin END AS margin \
          FROM ({kept})"
     );
