@@ -1,4 +1,4 @@
-//! Numbers in, numbers out: clustering, its validity, the intervals of figures, and who is who.
+//! Numbers in, numbers out: clustering, its validity, the intervals of figures, what customers are worth, and who is who.
 //!
 //! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
 
@@ -24,6 +24,7 @@ pub mod robust;
 pub mod scorecard;
 pub mod stability;
 pub mod validity;
+pub mod value;
 
 pub use matrix::{Matrix, MatrixError};
 
