@@ -29,3 +29,5 @@ mod retention;
 mod segments;
 #[path = "end_to_end/sources.rs"]
 mod sources;
+#[path = "end_to_end/value.rs"]
+mod value;

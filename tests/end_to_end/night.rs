@@ -8,8 +8,8 @@ use std::{
 
 use crate::project::{Project, complaint, repository};
 
-pub const STAGES: [&str; 9] =
-    ["ingest", "reconcile", "quality", "identity", "features", "segment", "validate", "kpis", "publish"];
+pub const STAGES: [&str; 10] =
+    ["ingest", "reconcile", "quality", "identity", "features", "value", "segment", "validate", "kpis", "publish"];
 
 /// The demo's project over a generated shop.
 pub fn generated(customers: u32, further: &[&str]) -> Project {
@@ -108,7 +108,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
         project.fingerprints(night, &["--lake", lake])
     };
     let expect = run("one", &["--set", "engine.partitions=1"]);
-    assert_eq!(expect.len(), 30, "{expect:?}");
+    assert_eq!(expect.len(), 32, "{expect:?}");
     assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
     assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
     shuffle(&project.path("data"));
@@ -240,7 +240,7 @@ fn a_night_killed_at_any_stage_goes_on_and_is_the_same() {
     );
     crate::retention::all_died(&project.path("often"));
     let said = vacuum("often", "1", &[]);
-    assert!(said.starts_with("9 files of "), "the leases of nine processes that died: {said}");
+    assert!(said.starts_with("10 files of "), "the leases of ten processes that died: {said}");
     project.ok(&["run", "--as-of", night, "--lake", "often"]);
     assert_eq!(project.fingerprints(night, &["--lake", "often"]), expect);
 

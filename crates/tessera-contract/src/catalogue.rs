@@ -503,6 +503,12 @@ pub struct Kpi {
     /// Whether a value beyond them holds the night.
     #[serde(default = "yes")]
     pub required: bool,
+    /// What it is to be: stands beside the value.
+    #[serde(default)]
+    pub target: Option<f64>,
+    /// What it is elsewhere: stands beside the value.
+    #[serde(default)]
+    pub benchmark: Option<f64>,
     /// What it means.
     pub description: String,
     /// Whether it takes part.

@@ -4,6 +4,7 @@ mod load;
 pub mod matching;
 pub mod segmentation;
 mod source;
+pub mod value;
 
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use load::{Override, ProjectError};
 pub use segmentation::{Population, Segmentation};
 pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
+pub use value::Value;
 
 use crate::{Check, Entity, Feature, Kind, Kpi, Rule, Scale, as_of};
 
@@ -38,12 +40,16 @@ pub struct Project {
     pub features: IndexMap<String, Feature>,
     /// Name → psychographic scale over survey items.
     pub scales: IndexMap<String, Scale>,
+    /// What customers are going to be worth.
+    pub value: Value,
     /// How segments are found.
     pub segmentation: Segmentation,
     /// When a candidate may be published.
     pub validation: Validation,
     /// Name → KPI.
     pub kpis: IndexMap<String, Kpi>,
+    /// What KPIs are compared with.
+    pub comparison: Comparison,
     /// Disclosure control.
     pub privacy: Privacy,
 }
@@ -130,6 +136,15 @@ pub struct Gate {
     /// What to do when it fails.
     #[serde(default)]
     pub advice: String,
+}
+
+/// `[comparison]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// A published night (`2025-01-01`) whose values stand beside those of every later one.
+    #[serde(default)]
+    pub baseline: Option<String>,
 }
 
 /// `[privacy]`
@@ -281,10 +296,18 @@ impl Project {
         }) {
             return fail(&path, problem);
         }
+        if let Some((path, problem)) = self.value.problem() {
+            return fail(&path, problem);
+        }
         for (name, gate) in &self.validation.gates {
             if gate.at_least.is_none() && gate.at_most.is_none() {
                 return fail(&format!("validation.gates.{name}"), "a gate needs at_least or at_most".into());
             }
+        }
+        if let Some(night) = &self.comparison.baseline
+            && let Err(error) = as_of::AsOf::parse(night, &self.project.timezone)
+        {
+            return fail("comparison.baseline", format!("`{night}` is no night: {error}; write 2025-01-01"));
         }
         for (name, rule) in &self.quality.rules {
             let path = format!("quality.rules.{name}");

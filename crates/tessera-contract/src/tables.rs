@@ -1,11 +1,13 @@
 //! The tables of the lake: what a night leaves behind.
 
 mod segmentation;
+mod value;
 
 use self::segmentation::{
     drift, drift_bins, feature_report, model, model_candidates, segment_lineage, segment_moves, segment_profiles,
     segments, validation,
 };
+use self::value::{clv_model, customer_value};
 use crate::{
     Entity, Project,
     table::{Class, Column, Kind, Table},
@@ -29,6 +31,8 @@ pub fn all(project: &Project) -> Vec<Table> {
         ledger(),
         quality(),
         features(project),
+        customer_value(project),
+        clv_model(),
         feature_report(),
         model_candidates(),
         model(),
@@ -378,7 +382,14 @@ fn kpis() -> Table {
                 Kind::Float,
                 "The value of the last published night before this one; of a segment, where it was there",
             ),
-            column("baseline", Kind::Float, "The value of the declared baseline night"),
+            column(
+                "year_ago",
+                Kind::Float,
+                "The value of the night of this date a year before, if it is published; of a segment, where it was there",
+            ),
+            column("baseline", Kind::Float, "The value of the declared baseline night (comparison.baseline), likewise"),
+            column("target", Kind::Float, "What the catalogue says that the value is to be"),
+            column("benchmark", Kind::Float, "What the catalogue says that it is elsewhere"),
             column(
                 "threshold",
                 Kind::Float,

@@ -65,6 +65,9 @@ const NEVER: jiff::civil::Date = jiff::civil::Date::constant(1900, 1, 1);
 /// that went at a discount.
 pub(crate) const OFFERED: &str = "offered_share";
 
+/// Groups of contacts that were not made.
+const HELD_OUT: &str = "'holdout', 'control'";
+
 /// How many lines a customer has: who has none is not in the relation.
 const LINES: &str = "tessera.lines";
 
@@ -232,6 +235,9 @@ fn rows_of(entity: Entity, frame: &DataFrame) -> String {
     let mut columns: Vec<_> = frame.schema().fields().iter().map(|f| masked(f.name())).collect();
     if entity == Entity::Transactions {
         columns.push("NOT is_return AS purchase".to_owned());
+    }
+    if entity == Entity::CampaignContacts {
+        columns.push(format!("coalesce(lower(trim(\"group\")) NOT IN ({HELD_OUT}), true) AS treated"));
     }
     let event = entity.event_time();
     format!("SELECT {} FROM clean WHERE {event} < as_of AND account_key IS NOT NULL", columns.join(", "))

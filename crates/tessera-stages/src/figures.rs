@@ -93,6 +93,7 @@ const TELLING: [(&str, &str, &[&str]); 2] = [
 pub(crate) struct Sums<'a> {
     night: &'a Night<'a>,
     customers: DataFrame,
+    value: DataFrame,
     sums: BTreeMap<String, (Behind, Vec<Told>)>,
 }
 
@@ -133,7 +134,8 @@ struct Values {
 impl<'a> Sums<'a> {
     /// No sums yet, over the customers of a night.
     pub(crate) async fn new(night: &'a Night<'_>) -> Result<Self, StageError> {
-        Ok(Self { night, customers: night.customers().await?, sums: BTreeMap::new() })
+        let value = night.input("customer_value")?.clone();
+        Ok(Self { night, customers: night.customers().await?, value, sums: BTreeMap::new() })
     }
 
     /// A sum that is told.
@@ -149,16 +151,17 @@ impl<'a> Sums<'a> {
     /// The features of every customer with a segment, the segment and what of their account the expressions name, as a relation of
     /// [`Self::tables`].
     pub(crate) fn joined(&self, expressions: &[&str]) -> String {
-        joined(self.night, &self.customers, expressions)
+        joined(self.night, &self.customers, &self.value, expressions)
     }
 
     /// The tables of [`Self::joined`].
-    pub(crate) fn tables(&self) -> Result<[(&'static str, &DataFrame); 3], StageError> {
+    pub(crate) fn tables(&self) -> Result<[(&'static str, &DataFrame); 4], StageError> {
         let night = self.night;
         Ok([
             ("features", night.input("features")?),
             ("segments", night.input("segments")?),
             ("customers", &self.customers),
+            ("value", &self.value),
         ])
     }
 
@@ -329,22 +332,27 @@ pub(crate) fn columns(sums: &[&str]) -> String {
     sums.iter().enumerate().map(|(at, sum)| format!(", {} AS v{at}", exact(sum))).collect()
 }
 
-fn joined(night: &Night<'_>, customers: &DataFrame, expressions: &[&str]) -> String {
+fn joined(night: &Night<'_>, customers: &DataFrame, value: &DataFrame, expressions: &[&str]) -> String {
     let features: BTreeSet<&str> = night.project.enabled_features().map(|(name, _)| name).collect();
     let words: Vec<BTreeSet<String>> = expressions.iter().filter_map(|e| formula::names(e).ok()).collect();
     let named = |name: &str| words.iter().flatten().any(|word| word.eq_ignore_ascii_case(name));
-    let fields = customers.schema().fields().iter().map(|f| f.name());
-    let attributes: String = fields
-        .filter(|name| *name != "customer_key" && !features.contains(name.as_str()) && named(name))
-        .map(|name| format!(", c.{0} AS {0}", quote(name)))
-        .collect();
-    let accounts = match attributes.is_empty() {
-        true => "",
-        false => " LEFT JOIN customers AS c ON s.customer_key = c.customer_key",
+    // What features say goes first, then what is predicted.
+    let of = |table: &DataFrame, alias: &str, before: &dyn Fn(&str) -> bool| -> String {
+        let fields = table.schema().fields().iter().map(|f| f.name());
+        let ours = fields.filter(|name| *name != "customer_key" && !before(name) && named(name));
+        ours.map(|name| format!(", {alias}.{0} AS {0}", quote(name))).collect()
     };
+    let predicted = of(value, "v", &|name| features.contains(name));
+    let is_value = |name: &str| value.schema().has_column_with_unqualified_name(name);
+    let attributes = of(customers, "c", &|name| features.contains(name) || is_value(name));
+    let join = |columns: &str, table: &str, alias: &str| match columns.is_empty() {
+        true => String::new(),
+        false => format!(" LEFT JOIN {table} AS {alias} ON s.customer_key = {alias}.customer_key"),
+    };
+    let accounts = join(&attributes, "customers", "c") + &join(&predicted, "value", "v");
     // What is narrow is put together and held, and what is wide passes by.
     format!(
-        "(SELECT f.*, m.* EXCEPT (customer_key) FROM (SELECT s.customer_key, s.segment_id{attributes} FROM segments AS s{accounts}) AS m \
+        "(SELECT f.*, m.* EXCEPT (customer_key) FROM (SELECT s.customer_key, s.segment_id{attributes}{predicted} FROM segments AS s{accounts}) AS m \
          JOIN features AS f ON m.customer_key = f.customer_key)"
     )
 }

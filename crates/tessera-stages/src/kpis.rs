@@ -1,6 +1,6 @@
 //! KPIs: one row per segment and KPI, and per KPI for the whole population; and the profiles of the segments.
 //!
-//! Reads `features`, `segments` and what accounts say of customers, of this night and of published ones. Writes `kpis` and
+//! Reads `features`, `segments`, `customer_value` and what accounts say of customers, of this night and of published ones. Writes `kpis` and
 //! `segment_profiles`. A KPI is a sum, or a ratio of two sums, of values per customer, so the segments' numerators and denominators
 //! add up to the population's exactly. Intervals: Wilson for shares, the delta method for ratios, with the customer as the unit.
 //! What stands for fewer people than the project's threshold is not told (see [`crate::suppress`]): a row is, if all its sums are.
@@ -12,10 +12,13 @@ use std::{
     sync::Arc,
 };
 
-use datafusion::arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray};
+use datafusion::{
+    arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray},
+    prelude::DataFrame,
+};
 use futures::FutureExt;
 use tessera_algo::interval;
-use tessera_contract::{Entity, Interval, Kpi, project::Gate, table::MONEY};
+use tessera_contract::{AsOf, Entity, Interval, Kpi, project::Gate, table::MONEY};
 use tessera_engine::formula::{self, quote};
 
 use crate::{
@@ -29,7 +32,7 @@ pub const STAGE: Stage = Stage {
     name: "kpis",
     purpose: "tracks the catalogue's KPIs per segment and for everybody, and profiles the segments",
     sources: false,
-    reads: &["features", "segments", "clean_customers", "accounts", "golden_records"],
+    reads: &["features", "segments", "clean_customers", "accounts", "golden_records", "customer_value"],
     reads_previous: &["kpis", "segment_lineage"],
     reads_neighbours: &[
         "kpis",
@@ -39,10 +42,11 @@ pub const STAGE: Stage = Stage {
         "clean_customers",
         "accounts",
         "golden_records",
+        "customer_value",
     ],
-    reads_history: &[],
+    reads_history: &["kpis", "segment_lineage"],
     writes: &["kpis", "segment_profiles"],
-    settings: &["kpis", "privacy"],
+    settings: &["kpis", "comparison", "privacy"],
     decides: None,
     run,
 };
@@ -66,6 +70,10 @@ struct Row {
     low: Option<f64>,
     high: Option<f64>,
     previous: Option<f64>,
+    year_ago: Option<f64>,
+    baseline: Option<f64>,
+    target: Option<f64>,
+    benchmark: Option<f64>,
     state: &'static str,
     /// What the gate by its name asks for, what it says, and whether it holds the night.
     gate: Option<(Option<f64>, &'static str, &'static str)>,
@@ -107,6 +115,9 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
     }
     let mut available = BTreeSet::new();
+    // Of what is not predicted there is no sum.
+    let (refused, tried) = refused(night).await?;
+    let mut unknown = BTreeMap::new();
     let mut moments = Vec::new();
     for (name, kpi) in &kpis {
         let (x, y) = (kpi.numerator.as_str(), denominator(kpi));
@@ -114,6 +125,12 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         if words.iter().any(|w| {
             missing.contains_key(w) || absent.contains(&w.as_str()) && !feature_names.iter().any(|feature| feature == w)
         }) {
+            continue;
+        }
+        if let Some(word) = words.iter().find(|w| refused.contains(w.as_str()) && !feature_names.contains(w)) {
+            let state = if tried { "not_identifiable" } else { "not_available" };
+            tracing::debug!("{name} is {state}: {word} is not predicted");
+            unknown.insert(*name, state);
             continue;
         }
         available.insert(*name);
@@ -140,7 +157,12 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     );
     let batch = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
     let segments = rows::integers(&batch, "segment_id")?;
-    let previous = previous(night).await?;
+    let before = earlier(night, Some(&night.previous)).await?;
+    let mut dated = Vec::new();
+    for date in compared(night.project, night.as_of) {
+        let then = night.history.iter().find(|(night, _)| Some(*night) == date).map(|(_, tables)| tables);
+        dated.push(earlier(night, then).await?);
+    }
     let verdict = sums.verdict(&batch).await?;
 
     let mut table: Vec<Row> = Vec::new();
@@ -149,7 +171,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             let none = |segment: &Option<i64>| {
                 let segment = segment.and_then(|s| i32::try_from(s).ok());
                 let gate = asked(kpi, None).filter(|_| segment.is_none());
-                Row { segment, kpi: (*name).to_owned(), state: "not_available", gate, ..Row::default() }
+                let state = unknown.get(name).copied().unwrap_or("not_available");
+                Row { segment, kpi: (*name).to_owned(), state, gate, ..Row::default() }
             };
             table.extend(segments.iter().map(none));
             continue;
@@ -178,7 +201,9 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", gate: row.gate, ..Row::default() };
             }
             row.n = row.n.filter(|_| !verdict.hides(&counted, segments[i]));
-            row.previous = previous.get(&(segment, (*name).to_owned())).copied().flatten();
+            let of = |values: &Values| values.get(&(segment, (*name).to_owned())).copied().flatten();
+            (row.previous, row.year_ago, row.baseline) = (of(&before), of(&dated[0]), of(&dated[1]));
+            (row.target, row.benchmark) = (kpi.target, kpi.benchmark);
             row
         });
         table.extend(rows);
@@ -186,6 +211,19 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let profiles = profile::profiles(night, &sums, &batch, &verdict).await?;
     Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?, Output::table(night, "segment_profiles", profiles)?]
         .into())
+}
+
+/// The columns of `customer_value` that hold no prediction, and whether there was to be one.
+async fn refused(night: &Night<'_>) -> Result<(BTreeSet<String>, bool), StageError> {
+    let value = night.input("customer_value")?;
+    let batch = rows::collect(night.sql("SELECT DISTINCT basis FROM customer_value ORDER BY basis").await?).await?;
+    let bases: Vec<String> = rows::texts(&batch, "basis")?.into_iter().flatten().collect();
+    let predicted = |column: &str| match column {
+        "expected_order_value" | "clv" => bases.iter().any(|basis| basis == "predicted"),
+        _ => bases.iter().any(|basis| basis != "historical"),
+    };
+    let columns = value.schema().fields().iter().map(|f| f.name().clone());
+    Ok((columns.filter(|name| name != "customer_key" && !predicted(name)).collect(), !bases.is_empty()))
 }
 
 /// The column of a KPI's moments.
@@ -235,16 +273,28 @@ fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {
         state: if sums.observed < LOW_N { "low_n" } else { "ok" },
         segment,
         kpi: name.to_owned(),
-        previous: None,
-        gate: None,
+        ..Row::default()
     }
 }
 
-/// The values of the last published night, of the population and of the segments that go on.
-async fn previous(night: &Night<'_>) -> Result<BTreeMap<(Option<i32>, String), Option<f64>>, StageError> {
-    let Some(previous) = night.previous.get("kpis") else { return Ok(BTreeMap::new()) };
+/// The nights that a night is compared with beside the one before: that of its date a year before, and the declared one.
+#[must_use]
+pub fn compared(project: &tessera_contract::Project, as_of: AsOf) -> [Option<jiff::civil::Date>; 2] {
+    let year = as_of.date().checked_sub(jiff::Span::new().years(1)).ok();
+    let baseline = project.comparison.baseline.as_ref().and_then(|night| night.parse().ok());
+    [year, baseline]
+}
+
+/// Values by segment and KPI.
+type Values = BTreeMap<(Option<i32>, String), Option<f64>>;
+
+/// The values of an earlier night, of the population and of the segments that were there.
+async fn earlier(night: &Night<'_>, tables: Option<&BTreeMap<String, DataFrame>>) -> Result<Values, StageError> {
+    let Some((tables, previous)) = tables.and_then(|tables| Some((tables, tables.get("kpis")?))) else {
+        return Ok(Values::new());
+    };
     // Of a night before segments had a lineage, an id says nothing.
-    let which = if night.previous.contains_key("segment_lineage") { "" } else { " WHERE segment_id IS NULL" };
+    let which = if tables.contains_key("segment_lineage") { "" } else { " WHERE segment_id IS NULL" };
     let query = format!("SELECT segment_id, kpi, value FROM previous{which}");
     let batch = rows::collect(night.over(&query, &[("previous", previous)]).await?).await?;
     let ids = rows::integers(&batch, "segment_id")?.into_iter().map(|id| id.and_then(|id| i32::try_from(id).ok()));
@@ -252,7 +302,7 @@ async fn previous(night: &Night<'_>) -> Result<BTreeMap<(Option<i32>, String), O
     Ok(ids.zip(names).zip(rows::floats(&batch, "value")?).collect())
 }
 
-fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFrame, StageError> {
+fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
     let floats =
         |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
     rows::frame(
@@ -267,8 +317,10 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<datafusion::prelude::DataFr
             ("ci_low", floats(|r| r.low)),
             ("ci_high", floats(|r| r.high)),
             ("previous", floats(|r| r.previous)),
-            // No night is declared to compare with.
-            ("baseline", floats(|_| None)),
+            ("year_ago", floats(|r| r.year_ago)),
+            ("baseline", floats(|r| r.baseline)),
+            ("target", floats(|r| r.target)),
+            ("benchmark", floats(|r| r.benchmark)),
             ("threshold", floats(|r| r.gate.and_then(|(threshold, ..)| threshold))),
             ("verdict", Arc::new(table.iter().map(|r| r.gate.map(|(_, verdict, _)| verdict)).collect::<StringArray>())),
             ("gate", Arc::new(table.iter().map(|r| r.gate.map(|(.., gate)| gate)).collect::<StringArray>())),
@@ -297,36 +349,46 @@ mod tests {
                 project: &project,
                 as_of: "2025-04-01",
                 sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price\n")],
-                tables: &[("features", features), ("segments", segments)],
+                tables: &[
+                    ("features", features),
+                    ("segments", segments),
+                    ("customer_value", "customer_key | clv | basis\nA | 10 | historical"),
+                ],
                 previous: &[("kpis", "segment_id | kpi | value\n | revenue | 50")],
                 looks_at: &[("kpis", "segment_id kpi value numerator denominator n previous state")],
             };
             let all = testing::check(&STAGE, given).await;
-            let wanted = ["segment_id", "| revenue ", "| retention_rate", "| average_order_value"];
+            let wanted = ["segment_id", "| revenue ", "| retention_rate", "| average_order_value", "| clv "];
             all.lines().filter(|l| wanted.iter().any(|w| l.contains(w))).collect::<Vec<_>>().join("\n")
         };
         let halves = "customer_key | segment_id\nA | 0\nB | 0\nC | 1\nD | 1";
         insta::assert_snapshot!(kpis(halves, 1).await, @r"
         segment_id | kpi                 | value     | numerator | denominator | n | previous | state
                    | average_order_value | 13.9375   | 55.750000 | 4.000000    | 3 |          | low_n
+                   | clv                 |           |           |             |   |          | not_identifiable
                    | retention_rate      | 0.666667  | 2.000000  | 3.000000    | 3 |          | low_n
                    | revenue             | 55.75     | 55.750000 |             | 4 | 50       | low_n
         0          | average_order_value | 16.166667 | 48.500000 | 3.000000    | 2 |          | low_n
+        0          | clv                 |           |           |             |   |          | not_identifiable
         0          | retention_rate      | 1         | 1.000000  | 1.000000    | 1 |          | low_n
         0          | revenue             | 48.5      | 48.500000 |             | 2 |          | low_n
         1          | average_order_value | 7.25      | 7.250000  | 1.000000    | 1 |          | low_n
+        1          | clv                 |           |           |             |   |          | not_identifiable
         1          | retention_rate      | 0.5       | 1.000000  | 2.000000    | 2 |          | low_n
         1          | revenue             | 7.25      | 7.250000  |             | 2 |          | low_n
         ");
         insta::assert_snapshot!(kpis(halves, 3).await, @r"
         segment_id | kpi                 | value | numerator | denominator | n | previous | state
                    | average_order_value |       |           |             |   |          | suppressed
+                   | clv                 |       |           |             |   |          | not_identifiable
                    | retention_rate      |       |           |             |   |          | suppressed
                    | revenue             | 55.75 | 55.750000 |             | 4 | 50       | low_n
         0          | average_order_value |       |           |             |   |          | suppressed
+        0          | clv                 |       |           |             |   |          | not_identifiable
         0          | retention_rate      |       |           |             |   |          | suppressed
         0          | revenue             |       |           |             |   |          | suppressed
         1          | average_order_value |       |           |             |   |          | suppressed
+        1          | clv                 |       |           |             |   |          | not_identifiable
         1          | retention_rate      |       |           |             |   |          | suppressed
         1          | revenue             |       |           |             |   |          | suppressed
         ");
@@ -352,7 +414,7 @@ mod tests {
             project: SEEN,
             as_of: "2025-04-01",
             sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price\n")],
-            tables: &[("features", &now[0]), ("segments", &now[1])],
+            tables: &[("features", &now[0]), ("segments", &now[1]), ("customer_value", "customer_key | basis")],
             previous,
             looks_at: &[looks_at],
         };
@@ -375,6 +437,7 @@ mod tests {
             ("clean_customers", "account_key"),
             ("accounts", "customer_key"),
             ("golden_records", "customer_key"),
+            ("customer_value", "customer_key | basis"),
         ];
         let cells = ("kpis", "segment_id kpi numerator state");
         let few = shop(|i| if [0, 2].contains(&i) { 11 } else { 10 }, |_| None);

@@ -20,6 +20,7 @@ mod suppress;
 #[cfg(test)]
 mod testing;
 pub mod validate;
+pub mod value;
 
 use std::collections::BTreeMap;
 
@@ -73,6 +74,7 @@ pub const STAGES: &[Stage] = &[
     quality::STAGE,
     identity::STAGE,
     features::STAGE,
+    value::STAGE,
     segment::STAGE,
     validate::STAGE,
     kpis::STAGE,

@@ -118,7 +118,7 @@ pub(crate) fn mean_and_scale(moments: &RecordBatch, row: usize) -> Result<Option
 }
 
 /// A double as SQL that reads back to the same bits.
-fn literal(value: f64) -> String {
+pub(crate) fn literal(value: f64) -> String {
     format!("arrow_cast('{value:?}', 'Float64')")
 }
 

@@ -144,7 +144,7 @@ pub enum Command {
     /// Runs one stage, for a workflow scheduler.
     #[command(after_help = "Example: tessera stage ingest --as-of 2026-11-01")]
     Stage {
-        /// ingest, reconcile, quality, identity, features, segment, validate, kpis or publish.
+        /// ingest, reconcile, quality, identity, features, value, segment, validate, kpis or publish.
         name: String,
         /// The night's date.
         #[arg(long, value_name = "DATE")]

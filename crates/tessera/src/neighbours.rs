@@ -27,14 +27,15 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Those around a night; `again` if what is published of the night itself is to be another one. Unless no two nights together may tell
-    /// of few people, only those before count.
-    pub fn around(history: &History, as_of: &str, again: bool, between: bool) -> Self {
+    /// of few people, only those before count. Of the nights `compared` with it, those that are before it count among the earlier ones.
+    pub fn around(history: &History, as_of: &str, again: bool, between: bool, compared: &[String]) -> Self {
         let night = |r: &SnapshotRecord| r.content.as_of.as_str() < as_of || again && r.content.as_of == as_of;
         let most = if between { NIGHTS } else { 0 };
         let before = history.current().rev().filter(|r| night(r)).take(most).cloned().collect();
         let after = history.current().filter(|r| r.content.as_of.as_str() > as_of).take(most).cloned().collect();
-        let earlier =
-            history.current().rev().filter(|r| r.content.as_of.as_str() < as_of).take(NIGHTS).cloned().collect();
+        let earlier = history.current().rev().filter(|r| r.content.as_of.as_str() < as_of).enumerate();
+        let earlier = earlier.filter(|(ago, r)| *ago < NIGHTS || compared.contains(&r.content.as_of));
+        let earlier = earlier.map(|(_, r)| r.clone()).collect();
         Self { before, after, earlier }
     }
 

@@ -142,7 +142,12 @@ impl<'a> Run<'a> {
         let mut answers = history.of_night(&night).into_iter().chain(held);
         run.recorded = answers.rfind(|r| !ask.force && same(&r.content)).cloned();
         let between = context.project.privacy.between_nights;
-        run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none(), between);
+        let compared: Vec<String> = tessera_stages::kpis::compared(&context.project, as_of)
+            .into_iter()
+            .flatten()
+            .map(|d| d.to_string())
+            .collect();
+        run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none(), between, &compared);
         // A run that the registry has, and that is asked for again, is another attempt.
         for attempt in 1.. {
             run.name(ask, attempt);

@@ -5,6 +5,7 @@ mod bags;
 pub(crate) mod bucket;
 mod contact;
 pub(crate) mod customer_key;
+mod day_stats;
 mod days_between;
 mod distinct_count;
 mod failed;
@@ -83,6 +84,7 @@ pub fn aggregates() -> Vec<AggregateUDF> {
     let ours = grouped::forms::<OfBags<distinct_count::DistinctCount>>()
         .chain(grouped::forms::<OfStates<moments::Moments>>())
         .chain(grouped::forms::<OfBags<order_stats::OrderStats>>())
+        .chain(grouped::forms::<OfBags<day_stats::DayStats>>())
         .chain(grouped::forms::<OfBags<repeated::Repeated>>())
         .chain(grouped::forms::<OfBags<share_stats::ShareStats>>())
         .chain(grouped::forms::<OfStates<tally::Tally>>());

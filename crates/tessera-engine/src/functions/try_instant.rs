@@ -60,7 +60,8 @@ fn try_parse(target: Target, args: &[ArrayRef]) -> Result<ArrayRef> {
     if let (Target::Date, DataType::Timestamp(_, Some(_))) = (target, args[0].data_type()) {
         let stamps = cast(&args[0], &Kind::Instant.arrow())?;
         let stamps = stamps.as_primitive::<TimestampMicrosecondType>().iter();
-        return Ok(Arc::new(stamps.map(|micros| reader.day_of(micros?)).collect::<Date32Array>()));
+        let mut calendar = Calendar { reader: &reader, offsets: HashMap::new() };
+        return Ok(Arc::new(stamps.map(|micros| calendar.day_of(micros?)).collect::<Date32Array>()));
     }
     let texts = cast(&args[0], &DataType::Utf8View)?;
     let texts = texts.as_string_view();
@@ -117,10 +118,40 @@ impl Reader {
         Some(days(date))
     }
 
+    /// Microseconds by which the wall is ahead of UTC.
+    fn offset(&self, micros: i64) -> Option<i64> {
+        let stamp = Timestamp::from_microsecond(micros).ok()?;
+        Some(i64::from(self.zone.to_offset(stamp).seconds()) * 1_000_000)
+    }
+
     /// The date that an instant has on the wall.
     fn day_of(&self, micros: i64) -> Option<i32> {
         let stamp = Timestamp::from_microsecond(micros).ok()?;
         Some(days(stamp.to_zoned(self.zone.clone()).date()))
+    }
+}
+
+/// Dates of instants, where most are of few days: a day of UTC with one offset is looked up once.
+struct Calendar<'a> {
+    reader: &'a Reader,
+    offsets: HashMap<i64, Option<i64>>,
+}
+
+impl Calendar<'_> {
+    const DAY: i64 = 86_400_000_000;
+
+    fn day_of(&mut self, micros: i64) -> Option<i32> {
+        let day = micros.div_euclid(Self::DAY);
+        let reader = self.reader;
+        let offset = self.offsets.entry(day).or_insert_with(|| {
+            let first = day.checked_mul(Self::DAY)?;
+            let offset = reader.offset(first)?;
+            (reader.offset(first + Self::DAY - 1)? == offset).then_some(offset)
+        });
+        match offset {
+            Some(offset) => i32::try_from((micros + *offset).div_euclid(Self::DAY)).ok(),
+            None => reader.day_of(micros),
+        }
     }
 }
 

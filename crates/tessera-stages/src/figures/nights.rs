@@ -13,6 +13,7 @@ use crate::{
 /// Another night that is published.
 pub(super) struct Other {
     customers: DataFrame,
+    value: DataFrame,
     features: DataFrame,
     assigned: DataFrame,
     pub(super) segments: Vec<i64>,
@@ -56,14 +57,19 @@ impl Other {
                 }
             }
         }
-        let joined = joined(night, &customers, expressions);
+        // Nights before there was one predicted nothing.
+        let value = match tables.get("customer_value") {
+            Some(value) => value.clone(),
+            None => night.over("SELECT * FROM v WHERE false", &[("v", &sums.value)]).await?,
+        };
+        let joined = joined(night, &customers, &value, expressions);
         let (features, assigned) = (table("features")?.clone(), table("segments")?.clone());
-        let given = [("features", &features), ("segments", &assigned), ("customers", &customers)];
+        let given = [("features", &features), ("segments", &assigned), ("customers", &customers), ("value", &value)];
         let values = sums.values(&joined, &given, expressions, &scaled::below(threshold)).await?;
         let ids = rows::collect(night.over("SELECT DISTINCT segment_id FROM segments", &given).await?).await?;
         let mut segments: Vec<i64> = rows::integers(&ids, "segment_id")?.into_iter().flatten().collect();
         segments.sort_unstable();
-        Ok(Self { customers, features, assigned, segments, told, values })
+        Ok(Self { customers, value, features, assigned, segments, told, values })
     }
 
     /// What it hides of a sum.
@@ -127,9 +133,14 @@ impl Other {
                 })
                 .collect();
             let night = sums.night;
-            let before = [("features", &self.features), ("segments", &self.assigned), ("customers", &self.customers)];
+            let before = [
+                ("features", &self.features),
+                ("segments", &self.assigned),
+                ("customers", &self.customers),
+                ("value", &self.value),
+            ];
             let query = |joined: &str| format!("SELECT customer_key, segment_id{values} FROM {joined}");
-            let then = night.over(&query(&joined(night, &self.customers, &expressions)), &before).await?;
+            let then = night.over(&query(&joined(night, &self.customers, &self.value, &expressions)), &before).await?;
             let now = night.over(&query(&sums.joined(&expressions)), &sums.tables()?).await?;
             let query = format!(
                 "SELECT a.segment_id AS was, b.segment_id AS is{counts} FROM a FULL JOIN b ON a.customer_key = b.customer_key GROUP BY 1, 2"
