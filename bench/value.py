@@ -12,11 +12,13 @@ import warnings
 
 warnings.filterwarnings("ignore")
 tessera = os.environ["TESSERA_BIN"]
+NIGHT = "2026-01-01"
+ONE_NIGHT = ["--as-of", NIGHT] if len(sys.argv) > 1 else []
 
 
 def asked(lake, query, cwd=None):
-    shown = subprocess.run([tessera, "sql", query, "--lake", str(lake), "--format", "json"], check=True, capture_output=True,
-                           text=True, cwd=cwd).stdout
+    shown = subprocess.run([tessera, "sql", query, *ONE_NIGHT, "--lake", str(lake), "--format", "json"], check=True,
+                           capture_output=True, text=True, cwd=cwd).stdout
     rows = shown.strip()
     return json.loads(rows) if rows.startswith("[") else [json.loads(line) for line in rows.splitlines()]
 
@@ -67,7 +69,7 @@ def million(place):
     place = pathlib.Path(place)
     shutil.rmtree(place / "next", ignore_errors=True)
     shutil.copytree(place / "lake-long", place / "next", copy_function=os.link)
-    command = [tessera, "run", "--as-of", "2026-01-01", "--lake", "next", "--log", "json"]
+    command = [tessera, "run", "--as-of", NIGHT, "--lake", "next", "--log", "json"]
     night = subprocess.run(command, cwd=place, capture_output=True, text=True)
     if night.returncode:
         sys.exit(night.stderr)
@@ -77,7 +79,8 @@ def million(place):
     rows = pathlib.Path(tempfile.mkdtemp(prefix="value-")) / "features.parquet"
     query = ("SELECT purchase_days - 1 AS x, purchase_span_days / 7.0 AS t_x, observed_days / 7.0 AS t, "
              "CAST(repeat_value AS DOUBLE) AS m FROM features WHERE purchase_days > 0")
-    subprocess.run([tessera, "sql", query, "--lake", lake, "--format", "parquet", "--out", str(rows)], check=True)
+    with rows.open("wb") as out:
+        subprocess.run([tessera, "sql", query, *ONE_NIGHT, "--lake", lake, "--format", "parquet"], check=True, stdout=out)
     script = f"""
 import resource, time, warnings, pandas
 warnings.filterwarnings("ignore")

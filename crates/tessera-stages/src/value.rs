@@ -40,7 +40,7 @@ pub const STAGE: Stage = Stage {
 };
 
 /// Counts of customers who are alike that a model is fitted on at most.
-const COUNTS: usize = if cfg!(test) { 3_000 } else { 1 << 15 };
+const COUNTS: usize = if cfg!(test) { 3_000 } else { 1 << 17 };
 /// Steps in which values of orders are counted together where these are many: so many to a factor of e.
 const STEPS: f64 = 64.0;
 
