@@ -62,7 +62,8 @@ class Figures:
             f"SELECT f.customer_key, s.segment_id, {columns} FROM features AS f JOIN segments AS s ON f.customer_key = s.customer_key "
             "LEFT JOIN (SELECT a.customer_key AS who, c.acquisition_cost FROM clean_customers AS c JOIN accounts AS a "
             "ON a.account_key = c.account_key WHERE a.customer_key NOT IN (SELECT customer_key FROM golden_records) "
-            "UNION ALL SELECT customer_key, acquisition_cost FROM golden_records) ON who = f.customer_key"
+            "UNION ALL SELECT customer_key, acquisition_cost FROM golden_records) ON who = f.customer_key "
+            "LEFT JOIN (SELECT customer_key AS valued, clv, churn_risk FROM customer_value) ON valued = f.customer_key"
         )
         return {row[0]: (int(row[1]), [int(v) for v in row[2:]]) for row in self.rows(folder, as_of, query)}
 
