@@ -68,12 +68,8 @@ async fn value(night: &Night<'_>) -> Result<Outcome, StageError> {
         if settings.enabled {
             tracing::warn!("no value is predicted: the features {} are switched off", lacks.join(", "));
         }
-        let model = models(night, unit(settings), &[], &Err(Refused::Few(0)), None)?;
-        let nobody = customers(night, None, None, "false").await?;
-        let nothing = night.over("SELECT * FROM m WHERE false", &[("m", &model)]).await?;
-        return Ok(
-            vec![Output::table(night, "customer_value", nobody)?, Output::table(night, "clv_model", nothing)?].into()
-        );
+        let none = |name| Output::table(night, name, night.engine.none(night.table(name)?.file_schema())?);
+        return Ok(vec![none("customer_value")?, none("clv_model")?].into());
     }
 
     let buyers = buyers(night).await?;
@@ -88,15 +84,16 @@ async fn value(night: &Night<'_>) -> Result<Outcome, StageError> {
     let best = fits.iter().filter_map(|(_, fit)| fit.as_ref().ok());
     // Of equal ones the first.
     let best = best.reduce(|best, next| if next.log_likelihood > best.log_likelihood { next } else { best });
-    let spenders = spenders(night).await?;
+    let best = best.map(|fit| fit.model);
+    let again = buyers.iter().filter(|group| group.repeats > 0).map(|group| group.customers).sum();
+    let spenders = spenders(night, again).await?;
     let spend = Spend::fit(&spenders, threads);
     for refused in fits.iter().filter_map(|(_, fit)| fit.as_ref().err()).chain(spend.as_ref().err()) {
         tracing::warn!("a model of customer value is refused: {refused}");
     }
     let together = correlation(&spenders);
-    let table = models(night, unit, &fits, &spend, together)?;
-    let spend = spend.as_ref().ok().map(|fit| fit.model);
-    let scored = customers(night, best.map(|fit| fit.model), spend, &format!("{DAYS} > 0")).await?;
+    let table = models(night, unit, &fits, best, &spend, together)?;
+    let scored = customers(night, best, spend.ok().map(|fit| fit.model)).await?;
     Ok(vec![Output::table(night, "customer_value", scored)?, Output::table(night, "clv_model", table)?].into())
 }
 
@@ -112,7 +109,7 @@ fn unit(settings: &settings::Value) -> TimeUnit {
 /// few counts. Of a step, the days are their mean.
 async fn buyers(night: &Night<'_>) -> Result<Vec<Buyers>, StageError> {
     let unit = unit(&night.project.value);
-    let counted = rows::collect(night.sql(&format!("SELECT count({DAYS}) AS n FROM features")).await?).await?;
+    let counted = rows::collect(night.sql("SELECT count(*) AS n FROM features").await?).await?;
     let customers = rows::integers(&counted, "n")?.first().copied().flatten().unwrap_or(0);
     let mut step = ((customers as f64 / COUNTS as f64).sqrt().ceil() as u64).max(1);
     loop {
@@ -141,12 +138,9 @@ async fn buyers(night: &Night<'_>) -> Result<Vec<Buyers>, StageError> {
     }
 }
 
-/// Customers with a second day by the number of such days and their mean value; where these are many, in steps of the value.
-async fn spenders(night: &Night<'_>) -> Result<Vec<Spenders>, StageError> {
-    let query = format!("SELECT count(*) AS n FROM features WHERE {VALUE} > 0");
-    let counted = rows::collect(night.sql(&query).await?).await?;
-    let customers = rows::integers(&counted, "n")?.first().copied().flatten().unwrap_or(0);
-    let step = match usize::try_from(customers).is_ok_and(|n| n <= COUNTS) {
+/// Customers with a second day, who are `again`, by the number of such days and their mean value; where they are many, in steps of the value.
+async fn spenders(night: &Night<'_>, again: u64) -> Result<Vec<Spenders>, StageError> {
+    let step = match again <= COUNTS as u64 {
         true => VALUE.to_owned(),
         false => format!("floor(ln(CAST({VALUE} AS DOUBLE)) * {STEPS:?})"),
     };
@@ -187,6 +181,7 @@ fn models(
     night: &Night<'_>,
     unit: TimeUnit,
     purchases: &[(Variant, Result<Fit<Purchases>, Refused>)],
+    best: Option<Purchases>,
     spend: &Result<Fit<Spend>, Refused>,
     together: Option<f64>,
 ) -> Result<DataFrame, StageError> {
@@ -204,9 +199,6 @@ fn models(
         TimeUnit::Week => "weeks",
         TimeUnit::Month => "months",
     };
-    let likelihoods = purchases.iter().filter_map(|(_, fit)| Some(fit.as_ref().ok()?.log_likelihood));
-    let highest = likelihoods.fold(f64::NEG_INFINITY, f64::max);
-    let first = purchases.iter().position(|(_, fit)| fit.as_ref().is_ok_and(|fit| fit.log_likelihood == highest));
     let mut table: Vec<Row> = Vec::new();
     let mut add = |model, unit, chosen, told: Option<String>, fit: Result<(&[Estimate], f64, u64), &Refused>| match fit
     {
@@ -224,9 +216,9 @@ fn models(
             table.push(Row { model, estimate: None, log_likelihood: None, n: None, unit, chosen: false, told });
         }
     };
-    for (at, (variant, fit)) in purchases.iter().enumerate() {
+    for (variant, fit) in purchases {
         let fit = fit.as_ref().map(|fit| (fit.estimates.as_slice(), fit.log_likelihood, fit.customers));
-        add(variant.name(), Some(name), first == Some(at), None, fit);
+        add(variant.name(), Some(name), best.is_some_and(|best| best.variant == *variant), None, fit);
     }
     let told = together.filter(|r| r.abs() > TOGETHER).map(|r| {
         format!("how much a customer spends goes with how often (correlation {r:.2}), and the model takes it to have nothing to do with it")
@@ -286,12 +278,11 @@ async fn expectations(night: &Night<'_>, model: &Purchases) -> Result<DataFrame,
     night.materialised(rows::frame(night.engine, columns)?, "expected").await
 }
 
-/// The table `customer_value` of the customers of whom a condition is true.
+/// The table `customer_value`.
 async fn customers(
     night: &Night<'_>,
     purchases: Option<Purchases>,
     spend: Option<Spend>,
-    condition: &str,
 ) -> Result<DataFrame, StageError> {
     let settings = &night.project.value;
     let past = |name: &str| match night.project.features.get(name).is_some_and(|feature| feature.enabled) {
@@ -315,7 +306,7 @@ async fn customers(
         let query = format!(
             "SELECT customer_key, arrow_cast(NULL, 'Float64') AS p_alive, {nothing}{} AS expected_order_value, {} AS clv, \
              arrow_cast(NULL, 'Float64') AS churn_risk, arrow_cast(NULL, 'Float64') AS next_order_days, 'historical' AS basis \
-             FROM features WHERE {condition}",
+             FROM features WHERE {DAYS} > 0",
             money(&spent),
             money(&total)
         );
@@ -339,7 +330,7 @@ async fn customers(
     let next = format!("CASE WHEN {next} <= {CENTURY} THEN {next} END");
     let scored = format!(
         "SELECT customer_key, {DAYS} AS days, {OBSERVED} AS observed, {alive} AS p_alive, {next} AS next_order_days, {spent} AS spent \
-         FROM features WHERE {condition}"
+         FROM features WHERE {DAYS} > 0"
     );
     let orders: String =
         settings.horizons().map(|(name, _)| format!("f.p_alive * e.{0} AS {0}, ", quote(&name))).collect();
@@ -430,6 +421,52 @@ mod tests {
         customer_key | p_alive  | expected_orders_273 | expected_order_value | clv         | churn_risk | next_order_days | basis
         C2040        | 0.72662  | 1.225994            | 24.658616            | 36.740732   | 0.27338    | 109.701081      | predicted
         ");
+    }
+
+    /// What plans compute is what the models say, of everybody.
+    #[tokio::test]
+    async fn plans_say_what_the_models_say() {
+        let features = panel(1, |_| true);
+        let customers: Vec<Vec<&str>> =
+            features.lines().skip(1).map(|line| line.split('|').map(str::trim).collect()).collect();
+        let number = |cell: &str| cell.parse::<f64>().unwrap_or(0.0);
+        let mut counts = std::collections::BTreeMap::<_, u64>::new();
+        for row in &customers {
+            *counts.entry([1, 2, 3].map(|at| number(row[at]) as u32)).or_default() += 1;
+        }
+        let weeks = |days: u32| TimeUnit::Week.of(Days(f64::from(days)));
+        let buyers: Vec<Buyers> = counts
+            .into_iter()
+            .map(|([days, span, observed], customers)| Buyers {
+                repeats: days - 1,
+                last: weeks(span),
+                observed: weeks(observed),
+                customers,
+            })
+            .collect();
+        for variant in Variant::ALL {
+            let model = Purchases::fit(variant, TimeUnit::Week, &buyers, 1).expect("fits").model;
+            let settings = format!("model = \"{}\"\nhorizons_days = [90]", variant.name());
+            let told =
+                look(&settings, &features, &[("customer_value", "customer_key p_alive expected_orders_90")]).await;
+            let told: std::collections::BTreeMap<&str, Vec<f64>> = told
+                .lines()
+                .skip(2)
+                .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>())
+                .map(|cells| (cells[0], cells[1..].iter().map(|cell| number(cell)).collect()))
+                .collect();
+            assert_eq!(told.len(), customers.len());
+            for row in &customers {
+                let [days, span, observed] = [1, 2, 3].map(|at| number(row[at]) as u32);
+                let alive = model.alive(days - 1, weeks(span), weeks(observed));
+                let orders = model.expected(days - 1, weeks(span), weeks(observed), weeks(90));
+                let told = &told[row[0]];
+                assert!(
+                    (told[0] - alive).abs() < 1e-6 && (told[1] - orders).abs() < 1e-6,
+                    "{row:?}: {told:?} {alive} {orders}"
+                );
+            }
+        }
     }
 
     /// Twice the customers than there may be counts: in steps of two days the parameters are the same to a thousandth or so.

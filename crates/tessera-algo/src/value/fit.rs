@@ -13,7 +13,11 @@ const PIECE: usize = 2048;
 /// Groups among which starts are tried.
 const TRIED: usize = 2_000;
 
-/// The logarithm beyond which a parameter goes to its bound.
+/// Customers who bought again without whom nothing is fitted.
+pub(super) const FEWEST: u64 = 50;
+/// Between these a parameter is one.
+const BOUNDS: [f64; 2] = [1e-5, 1e5];
+/// The logarithm beyond which a parameter is on its way to a bound.
 const FAR: f64 = 17.0;
 
 /// A likelihood of groups of customers.
@@ -137,8 +141,8 @@ impl<L: Likelihood> CostFunction for Cost<'_, L> {
 }
 
 /// The maximum, from the start that leads highest: parameters, standard errors, logarithm of the likelihood; on the way to a bound, where it
-/// was left. Starts are tried on every n-th
-/// group where these are many; from there on Newton's steps over all of them end at the same digits from wherever they began.
+/// was left. Starts are tried on every n-th group where these are many; from there on Newton's steps over all of them end at the same digits
+/// from wherever they began.
 pub(super) fn maximum<L: Likelihood>(
     name: &'static str,
     likelihood: &L,
@@ -185,6 +189,39 @@ pub(super) fn maximum<L: Likelihood>(
         return Err(Refused::Flat(name));
     }
     Ok((parameters, variances.iter().map(|variance| variance.sqrt()).collect(), value))
+}
+
+/// A parameter as its paper has it.
+pub(super) struct Parameter {
+    pub name: &'static str,
+    /// What it says of the customers if it goes to 0, and if it goes beyond all bounds.
+    pub bounds: [&'static str; 2],
+    /// By how much it is larger in the units of the data than in those of the fit.
+    pub scale: f64,
+}
+
+/// Estimates in the units of the data; an error where one stands at its bound.
+pub(super) fn estimates(
+    model: &'static str,
+    parameters: &[Parameter],
+    found: &[f64],
+    errors: &[f64],
+) -> Result<Vec<Estimate>, Refused> {
+    let all = parameters.iter().zip(found).zip(errors).map(|((parameter, value), error)| {
+        let beyond = [*value < BOUNDS[0], *value > BOUNDS[1]].iter().position(|beyond| *beyond);
+        match beyond {
+            Some(which) => {
+                let meaning = parameter.bounds[which];
+                Err(Refused::AtTheBound { model, parameter: parameter.name, value: *value, meaning })
+            }
+            None => Ok(Estimate {
+                name: parameter.name,
+                value: value * parameter.scale,
+                std_error: error * parameter.scale,
+            }),
+        }
+    });
+    all.collect()
 }
 
 fn total<L: Likelihood>(groups: &[L::Group]) -> f64 {
@@ -292,8 +329,26 @@ fn inverse(matrix: &[f64], dims: usize) -> Option<Vec<f64>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Holds the gradient of a group against central differences.
+    pub(in crate::value) fn gradient_is_right<L: Likelihood>(likelihood: &L, at: &[f64], group: &L::Group) {
+        let value = |at: &[f64], gradient: &mut [f64]| {
+            likelihood.of(at, &likelihood.prepare(at, std::slice::from_ref(group)), group, gradient)
+        };
+        let mut gradient = vec![0.0; at.len()];
+        value(at, &mut gradient);
+        for i in 0..at.len() {
+            let moved = |by: f64| {
+                let mut at = at.to_vec();
+                at[i] += by;
+                value(&at, &mut vec![0.0; at.len()])
+            };
+            let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+            assert!((gradient[i] - numeric).abs() < 1e-5 * numeric.abs().max(1.0), "{i}: {gradient:?} {numeric}");
+        }
+    }
 
     #[test]
     fn an_inverse_by_hand() {

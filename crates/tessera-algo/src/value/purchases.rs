@@ -4,7 +4,7 @@
 //! b). Of the modified model, a customer may be lost right after the first purchase too. Formulas: Fader, Hardie & Lee, "Counting Your
 //! Customers" the Easy Way (Marketing Science 24, 2005), equations 6 to 10, and for MBG/NBD Batislam, Denizel & Filiztekin (International
 //! Journal of Research in Marketing 24, 2007). Conditional expectations are brought by Euler's transformation (DLMF 15.8.1) to a series
-//! whose parameters do not grow with the purchases.
+//! whose parameters do not grow with the purchases, or, where its terms have two signs, found by integration.
 
 use std::collections::HashMap;
 
@@ -12,14 +12,9 @@ use statrs::function::gamma::{digamma, ln_gamma};
 
 use super::{
     Periods, TimeUnit,
-    fit::{Estimate, Fit, Likelihood, Refused, maximum},
+    fit::{FEWEST, Fit, Likelihood, Parameter, Refused, estimates, maximum},
     hypergeometric::hyp2f1,
 };
-
-/// Customers with purchases after the first without whom nothing is fitted.
-const FEWEST: u64 = 50;
-/// Between these a parameter is one.
-const BOUNDS: [f64; 2] = [1e-5, 1e5];
 
 /// Which of the two models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,18 +126,16 @@ impl Likelihood for Of {
         let x = f64::from(group.repeats);
         let (until, since) = (alpha + group.observed.count(), alpha + group.last.count());
         let stayed = of.stayed[0] - (r + x) * until.ln();
-        let lost = of.lost.map(|lost| (lost[0] - (r + x) * since.ln(), lost));
         // The logarithm of the sum, and the share of either in it.
-        let (value, share) = match lost {
-            None => (stayed, 1.0),
-            Some((lost, _)) => {
+        let (value, share, lost) = match of.lost {
+            None => (stayed, 1.0, [0.0; 3]),
+            Some(of) => {
+                let lost = of[0] - (r + x) * since.ln();
                 let top = stayed.max(lost);
                 let sum = (stayed - top).exp() + (lost - top).exp();
-                (top + sum.ln(), (stayed - top).exp() / sum)
+                (top + sum.ln(), (stayed - top).exp() / sum, of)
             }
         };
-        let none = [0.0; 3];
-        let lost = lost.map_or(&none, |(_, _)| of.lost.as_ref().unwrap_or(&none));
         let n = group.customers as f64;
         gradient[0] += n * (of.rate[1] - share * until.ln() - (1.0 - share) * since.ln());
         gradient[1] += n * (r / alpha - (r + x) * (share / until + (1.0 - share) / since));
@@ -187,27 +180,19 @@ impl Purchases {
             groups.iter().map(|g| Buyers { last: scaled(g.last), observed: scaled(g.observed), ..*g }).collect();
         let starts = [[0.25, 0.5, 2.0], [1.0, 1.0, 1.0], [2.0, 0.2, 5.0], [0.5, 3.0, 3.0]];
         let starts = starts.map(|[r, a, b]| vec![r, r, a, b]);
-        let (mut found, mut errors, log_likelihood) = maximum(name, &Of(variant), &scaled, &starts, threads)?;
-        let names = ["r", "alpha", "a", "b"];
-        let meanings = [
-            ["customers differ in how often they buy without bounds", "all customers buy equally often"],
-            ["there is no time between purchases", "all customers buy equally often"],
-            ["nobody is ever lost", "all customers are lost alike"],
-            ["everybody is lost at once", "nobody is ever lost, or all are lost alike"],
+        let (found, errors, log_likelihood) = maximum(name, &Of(variant), &scaled, &starts, threads)?;
+        let alike = "all customers buy equally often";
+        let parameter = |name, bounds, scale| Parameter { name, bounds, scale };
+        let parameters = [
+            parameter("r", ["customers differ in how often they buy without bounds", alike], 1.0),
+            parameter("alpha", ["there is no time between purchases", alike], gap),
+            parameter("a", ["nobody is ever lost", "all customers are lost alike"], 1.0),
+            parameter("b", ["everybody is lost at once", "nobody is ever lost, or all are lost alike"], 1.0),
         ];
-        for ((parameter, value), meanings) in names.iter().zip(&found).zip(meanings) {
-            let beyond = [*value < BOUNDS[0], *value > BOUNDS[1]].iter().position(|beyond| *beyond);
-            if let Some(which) = beyond {
-                return Err(Refused::AtTheBound { model: name, parameter, value: *value, meaning: meanings[which] });
-            }
-        }
-        found[1] *= gap;
-        errors[1] *= gap;
+        let estimates = estimates(name, &parameters, &found, &errors)?;
         let log_likelihood = log_likelihood - mean(|g| f64::from(g.repeats)) * customers as f64 * gap.ln();
-        let estimates = names.into_iter().zip(&found).zip(&errors);
-        let estimates = estimates.map(|((name, value), error)| Estimate { name, value: *value, std_error: *error });
-        let model = Self::new(variant, unit, [found[0], found[1], found[2], found[3]]);
-        Ok(Fit { model, estimates: estimates.collect(), log_likelihood, customers })
+        let model = Self::new(variant, unit, [0, 1, 2, 3].map(|at: usize| estimates[at].value));
+        Ok(Fit { model, estimates, log_likelihood, customers })
     }
 
     /// The logarithm of the likelihood of one customer.
@@ -287,322 +272,4 @@ impl Purchases {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-    use rand::SeedableRng;
-    use rand_distr::{Beta, Distribution, Exp, Gamma};
-    use rand_pcg::Pcg64;
-
-    use super::*;
-    use crate::value::Days;
-
-    /// The CDNOW panel (Fader & Hardie 2001; brucehardie.com/datasets): repeats, days to the last purchase, days observed, mean value of a repeat
-    /// in cents, customers.
-    pub(in crate::value) fn cdnow() -> Vec<[u64; 5]> {
-        let lines = include_str!("cdnow.csv").lines().skip(1);
-        let numbers = |line: &str| line.split(',').map(|n| n.parse().expect("a number")).collect::<Vec<u64>>();
-        lines.map(|line| numbers(line).try_into().expect("five columns")).collect()
-    }
-
-    fn weeks(days: f64) -> Periods {
-        TimeUnit::Week.of(Days(days))
-    }
-
-    fn group(repeats: u32, last: f64, observed: f64) -> Buyers {
-        Buyers { repeats, last: Periods(last), observed: Periods(observed), customers: 1 }
-    }
-
-    fn panel() -> Vec<Buyers> {
-        let of = |[x, last, observed, _, customers]: [u64; 5]| Buyers {
-            repeats: x as u32,
-            last: weeks(last as f64),
-            observed: weeks(observed as f64),
-            customers,
-        };
-        cdnow().into_iter().map(of).collect()
-    }
-
-    #[test]
-    fn the_published_fit() {
-        // Fader, Hardie & Lee (2005), table 2.
-        let fit = Purchases::fit(Variant::BgNbd, TimeUnit::Week, &panel(), 1).expect("fits");
-        for (estimate, published) in fit.estimates.iter().zip([0.243, 4.414, 0.793, 2.426]) {
-            assert!((estimate.value - published).abs() < 5e-4, "{estimate:?}");
-        }
-        assert!((fit.log_likelihood + 9582.4).abs() < 0.05, "{}", fit.log_likelihood);
-        assert_eq!(fit.customers, 2357);
-        // Standard errors by numpy from the inverse Hessian of the same likelihood: see the test of panels for what they are worth.
-        assert!((fit.estimates[0].std_error - 0.0126).abs() < 1e-3, "{:?}", fit.estimates);
-        // Fader & Hardie, Computing P(alive) and expectations, of the first customer.
-        let expected = fit.model.expected(2, Periods(30.43), Periods(38.86), Periods(39.0));
-        assert!((expected - 1.226).abs() < 5e-4, "{expected}");
-        // Whatever the threads.
-        assert_eq!(Purchases::fit(Variant::BgNbd, TimeUnit::Week, &panel(), 7).expect("fits"), fit);
-    }
-
-    #[test]
-    fn in_days_it_is_the_same_model() {
-        let in_weeks = Purchases::fit(Variant::MbgNbd, TimeUnit::Week, &panel(), 1).expect("fits");
-        let days = |g: Buyers| Buyers {
-            last: TimeUnit::Day.of(TimeUnit::Week.to_days(g.last)),
-            observed: TimeUnit::Day.of(TimeUnit::Week.to_days(g.observed)),
-            ..g
-        };
-        let days: Vec<Buyers> = panel().into_iter().map(days).collect();
-        let in_days = Purchases::fit(Variant::MbgNbd, TimeUnit::Day, &days, 1).expect("fits");
-        let ([r, alpha, a, b], [r7, alpha7, a7, b7]) = (in_weeks.model.parameters(), in_days.model.parameters());
-        for (one, other) in [(r, r7), (alpha * 7.0, alpha7), (a, a7), (b, b7)] {
-            assert!((one / other - 1.0).abs() < 1e-6, "{one} {other}");
-        }
-    }
-
-    /// ∫ of a function of p and 1 − p over 0 to 1 (tanh-sinh).
-    fn integral(of: impl Fn(f64, f64) -> f64) -> f64 {
-        let h = 1.0 / 256.0;
-        let terms = (-1024..=1024).map(|k| {
-            let t = f64::from(k) * h;
-            let s = std::f64::consts::FRAC_PI_2 * t.sinh();
-            let (p, q) = (1.0 / (1.0 + (-2.0 * s).exp()), 1.0 / (1.0 + (2.0 * s).exp()));
-            let weight = std::f64::consts::FRAC_PI_2 * t.cosh() / (s.cosh() * s.cosh()) / 2.0;
-            if weight == 0.0 || p == 0.0 || q == 0.0 { 0.0 } else { weight * of(p, q) }
-        });
-        terms.sum::<f64>() * h
-    }
-
-    /// P(alive), the expectation and the likelihood by integration over p, λ by hand.
-    fn integrated(model: &Purchases, group: &Buyers, ahead: f64) -> [f64; 3] {
-        let [r, alpha, a, b] = model.parameters();
-        let (x, j) = (f64::from(group.repeats), model.variant.chances());
-        let beta = (ln_gamma(a) + ln_gamma(b) - ln_gamma(a + b)).exp();
-        let prior = |p: f64, q: f64| p.powf(a - 1.0) * q.powf(b - 1.0) / beta;
-        let rate = |time: f64| (ln_gamma(r + x) - ln_gamma(r) + r * alpha.ln() - (r + x) * (alpha + time).ln()).exp();
-        let (until, since) = (group.observed.count(), group.last.count());
-        let alive = integral(|p, q| prior(p, q) * q.powf(x + j)) * rate(until);
-        let lost = match x + j > 0.0 {
-            true => integral(|p, q| prior(p, q) * p * q.powf(x + j - 1.0)) * rate(since),
-            false => 0.0,
-        };
-        // Of an alive customer (1 − e^(−λpt)) / p more.
-        let bought = |p: f64| -((r + x) * -(p * ahead / (alpha + until)).ln_1p()).exp_m1();
-        let more = integral(|p, q| prior(p, q) * q.powf(x + j) * bought(p) / p) * rate(until);
-        [alive / (alive + lost), more / (alive + lost), (alive + lost).ln()]
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(60))]
-        #[test]
-        fn as_by_integration(
-            r in 0.2..3.0_f64, alpha in 0.5..20.0_f64, a in 0.3..4.0_f64, b in 0.6..6.0_f64,
-            x in 0..25_u32, last in 0.05..1.0_f64, observed in 0.5..100.0_f64, ahead in 0.5..80.0_f64, modified: bool,
-        ) {
-            let variant = if modified { Variant::MbgNbd } else { Variant::BgNbd };
-            let model = Purchases::new(variant, TimeUnit::Week, [r, alpha, a, b]);
-            let group = group(x, if x == 0 { 0.0 } else { last * observed }, observed);
-            let [alive, more, likelihood] = integrated(&model, &group, ahead);
-            prop_assert!((model.alive(x, group.last, group.observed) - alive).abs() < 1e-8);
-            prop_assert!((model.log_likelihood(&group) - likelihood).abs() < 1e-8);
-            let expected = model.expected(x, group.last, group.observed, Periods(ahead));
-            prop_assert!((expected - more).abs() < 1e-8 * more.max(1.0), "{expected} {more}");
-        }
-
-        #[test]
-        fn the_gradient_is_that_of_the_likelihood(
-            r in 0.2..3.0_f64, alpha in 0.5..20.0_f64, a in 0.3..4.0_f64, b in 0.6..6.0_f64,
-            x in 0..25_u32, modified: bool,
-        ) {
-            let of = Of(if modified { Variant::MbgNbd } else { Variant::BgNbd });
-            let group = group(x, if x == 0 { 0.0 } else { 7.5 }, 20.0);
-            let value = |parameters: &[f64], gradient: &mut [f64]| {
-                of.of(parameters, &of.prepare(parameters, &[group]), &group, gradient)
-            };
-            let at = [r, alpha, a, b];
-            let mut gradient = [0.0; 4];
-            value(&at, &mut gradient);
-            for i in 0..4 {
-                let moved = |by: f64| {
-                    let mut at = at;
-                    at[i] += by;
-                    value(&at, &mut [0.0; 4])
-                };
-                let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-                prop_assert!((gradient[i] - numeric).abs() < 1e-5 * numeric.abs().max(1.0), "{i}: {gradient:?} {numeric}");
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_the_parameters_an_expectation_is_one() {
-        let beyond = [0.01, 0.5, 5.0, 60.0, 700.0, 1e4, 1e5];
-        for (r, a, b) in beyond.iter().flat_map(|r| beyond.iter().flat_map(move |a| beyond.map(|b| (*r, *a, b)))) {
-            for variant in Variant::ALL {
-                let model = Purchases::new(variant, TimeUnit::Week, [r, r * 2.0, a, b]);
-                for (x, observed) in [(0, 0.0), (0, 50.0), (3, 20.0), (400, 900.0)] {
-                    let mut before = 0.0;
-                    for ahead in [4.0, 52.0, 520.0] {
-                        let more = model.expected_if_alive(x, Periods(observed), Periods(ahead));
-                        let most = (r + f64::from(x)) * ahead / (r * 2.0 + observed);
-                        assert!(
-                            more.is_finite() && more <= most && more >= before * (1.0 - 1e-9),
-                            "{model:?} {x} {ahead}: {more}"
-                        );
-                        before = more;
-                    }
-                }
-            }
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        #[test]
-        fn the_series_is_the_integral(
-            r in 0.2..8.0_f64, alpha in 0.5..20.0_f64, a in 0.3..40.0_f64, b in 0.3..40.0_f64,
-            x in 0..25_u32, observed in 0.0..100.0_f64, ahead in 0.5..80.0_f64, modified: bool,
-        ) {
-            let variant = if modified { Variant::MbgNbd } else { Variant::BgNbd };
-            let model = Purchases::new(variant, TimeUnit::Week, [r, alpha, a, b]);
-            let series = model.expected_if_alive(x, Periods(observed), Periods(ahead));
-            let integral = model.integrated(f64::from(x), ahead / (alpha + observed));
-            prop_assert!((series - integral).abs() < 1e-6 * integral, "{series} {integral}");
-        }
-    }
-
-    #[test]
-    fn a_heavy_buyer_and_a_limit_stay_numbers() {
-        let model = Purchases::new(Variant::BgNbd, TimeUnit::Week, [0.243, 4.414, 1.0, 2.426]);
-        let expected = model.expected(5_000, Periods(500.0), Periods(500.0), Periods(52.0));
-        assert!(expected > 480.0 && expected < 520.0, "{expected}");
-        let near = Purchases::new(Variant::BgNbd, TimeUnit::Week, [0.243, 4.414, 1.000_01, 2.426]);
-        let difference = model.expected(3, Periods(9.0), Periods(12.0), Periods(52.0))
-            - near.expected(3, Periods(9.0), Periods(12.0), Periods(52.0));
-        assert!(difference.abs() < 1e-4);
-    }
-
-    /// A panel of customers who came over the first half of the time, as the model says.
-    pub(in crate::value) fn simulated(
-        variant: Variant,
-        [r, alpha, a, b]: [f64; 4],
-        customers: usize,
-        weeks: f64,
-        seed: u64,
-    ) -> Vec<Buyers> {
-        let mut rng = Pcg64::seed_from_u64(seed);
-        let (rates, losses) = (Gamma::new(r, 1.0 / alpha).expect("valid"), Beta::new(a, b).expect("valid"));
-        let mut groups = Vec::new();
-        for at in 0..customers {
-            let observed = weeks - weeks / 2.0 * at as f64 / customers as f64;
-            let (rate, loss): (f64, f64) = (rates.sample(&mut rng), losses.sample(&mut rng));
-            let (mut time, mut last, mut repeats) = (0.0, 0.0, 0);
-            let lost = |rng: &mut Pcg64| rand::Rng::random::<f64>(rng) < loss;
-            let mut alive = variant == Variant::BgNbd || !lost(&mut rng);
-            while alive {
-                time += if rate > 1e-12 { Exp::new(rate).expect("positive").sample(&mut rng) } else { f64::INFINITY };
-                if time > observed {
-                    break;
-                }
-                (last, repeats, alive) = (time, repeats + 1, !lost(&mut rng));
-            }
-            groups.push(group(repeats, last, observed));
-        }
-        groups
-    }
-
-    /// Of a panel: with fewer, estimates are skew.
-    const CUSTOMERS: usize = 6_000;
-
-    /// Of a hundred panels, in how many each parameter is within two standard errors.
-    fn recovered(variant: Variant, truth: [f64; 4]) -> [usize; 4] {
-        let mut within = [0; 4];
-        for seed in 0..100 {
-            let fit = Purchases::fit(variant, TimeUnit::Week, &simulated(variant, truth, CUSTOMERS, 104.0, seed), 1);
-            let fit = fit.unwrap_or_else(|e| panic!("panel {seed}: {e}"));
-            for (i, estimate) in fit.estimates.iter().enumerate() {
-                within[i] += usize::from((estimate.value - truth[i]).abs() < 2.0 * estimate.std_error);
-            }
-        }
-        within
-    }
-
-    #[test]
-    fn parameters_of_made_panels_are_found() {
-        for variant in Variant::ALL {
-            let within = recovered(variant, [0.5, 6.0, 0.8, 2.5]);
-            assert!(within.iter().all(|n| *n >= 93), "{variant:?}: {within:?}");
-        }
-    }
-
-    #[test]
-    fn of_the_two_models_the_one_that_made_the_panel_fits_better() {
-        for variant in Variant::ALL {
-            let better = (0..20).filter(|seed| {
-                let panel = simulated(variant, [0.5, 6.0, 1.2, 2.0], 4_000, 104.0, *seed);
-                let of = |variant| Purchases::fit(variant, TimeUnit::Week, &panel, 1).expect("fits").log_likelihood;
-                of(variant) > Variant::ALL.into_iter().filter(|v| *v != variant).map(of).fold(f64::MIN, f64::max)
-            });
-            assert!(better.count() >= 17, "{variant:?}");
-        }
-    }
-
-    /// Customers who come back at their own pace until a day, some of whom are gone: no model made them, and a fit ends all the same.
-    #[test]
-    fn customers_of_no_model_are_fitted_or_refused() {
-        for known in [60_u32, 182, 366, 600] {
-            let mut groups = Vec::new();
-            for customer in 0..400_u32 {
-                let (pace, lost) = (9 + customer * 7 % 61, 60 + customer * 31 % 500);
-                let first = customer * 13 % 150;
-                let (mut day, mut last, mut days) = (first, first, 0);
-                while day < known && (days == 0 || customer % 2 == 1 && day <= first + lost) {
-                    (last, days) = (day, days + 1);
-                    day += pace + day * customer % 11;
-                }
-                if days > 0 {
-                    groups.push(Buyers {
-                        repeats: days - 1,
-                        last: weeks(f64::from(last - first)),
-                        observed: weeks(f64::from(known - 1 - first)),
-                        customers: 1,
-                    });
-                }
-            }
-            for variant in Variant::ALL {
-                match Purchases::fit(variant, TimeUnit::Week, &groups, 2) {
-                    Ok(fit) => assert!(fit.log_likelihood.is_finite() && known > 60, "{known} {variant:?}: {fit:?}"),
-                    Err(refused) => println!("{known} {variant:?}: {refused}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_the_customers_do_not_tell_is_refused() {
-        // Nobody is lost, and all buy every week.
-        let regular: Vec<Buyers> = (10..200).map(|weeks| group(weeks, f64::from(weeks), f64::from(weeks))).collect();
-        let refused = Purchases::fit(Variant::BgNbd, TimeUnit::Week, &regular, 1).expect_err("nothing to tell");
-        assert!(matches!(refused, Refused::AtTheBound { .. } | Refused::Flat(_) | Refused::NoMaximum(_)), "{refused}");
-        let once: Vec<Buyers> = panel().into_iter().filter(|g| g.repeats == 0).collect();
-        let few = Purchases::fit(Variant::BgNbd, TimeUnit::Week, &once, 1);
-        assert_eq!(few, Err(Refused::Few(FEWEST)));
-    }
-
-    #[test]
-    fn customers_counted_together_are_those_counted_alone() {
-        let alone = simulated(Variant::BgNbd, [0.5, 6.0, 0.8, 2.5], 2_000, 52.0, 3);
-        let whole = |g: &Buyers| (g.repeats, g.last.count().floor() as u64, g.observed.count().floor() as u64);
-        let mut groups: BTreeMap<_, u64> = BTreeMap::new();
-        alone.iter().for_each(|g| *groups.entry(whole(g)).or_default() += 1);
-        let floored: Vec<Buyers> =
-            alone.iter().map(|g| group(g.repeats, g.last.count().floor(), g.observed.count().floor())).collect();
-        let together = groups.into_iter().map(|((repeats, last, observed), customers)| Buyers {
-            customers,
-            ..group(repeats, last as f64, observed as f64)
-        });
-        let fit = |groups: &[Buyers]| Purchases::fit(Variant::BgNbd, TimeUnit::Week, groups, 1).expect("fits");
-        let (one, other) = (fit(&floored), fit(&together.collect::<Vec<_>>()));
-        for (one, other) in one.estimates.iter().zip(&other.estimates) {
-            assert!((one.value / other.value - 1.0).abs() < 1e-6, "{one:?} {other:?}");
-        }
-    }
-}
+pub(super) mod tests;

@@ -7,12 +7,9 @@ use std::collections::HashMap;
 
 use statrs::function::gamma::{digamma, ln_gamma};
 
-use super::fit::{Estimate, Fit, Likelihood, Refused, maximum};
+use super::fit::{FEWEST, Fit, Likelihood, Parameter, Refused, estimates, maximum};
 
 const NAME: &str = "gamma_gamma";
-/// Customers without whom nothing is fitted.
-const FEWEST: u64 = 50;
-const BOUNDS: [f64; 2] = [1e-5, 1e5];
 
 /// An amount in units of the currency, not in its hundredths.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -106,29 +103,22 @@ impl Spend {
         let scaled: Vec<Spenders> = groups.iter().map(|g| Spenders { mean: Money(g.mean.0 / mean), ..*g }).collect();
         let starts = [[2.0, 3.0], [6.0, 4.0], [1.0, 2.0], [20.0, 10.0]];
         let starts = starts.map(|[p, q]| vec![p, q, (q - 1.0) / p]);
-        let (mut found, mut errors, log_likelihood) = maximum(NAME, &Of, &scaled, &starts, threads)?;
-        let names = ["p", "q", "gamma"];
-        let meanings = [
-            ["what customers spend has no mean", "every purchase of a customer has the same value"],
-            ["customers differ without bounds", "all customers spend alike"],
-            ["customers differ without bounds", "all customers spend alike"],
+        let (found, errors, log_likelihood) = maximum(NAME, &Of, &scaled, &starts, threads)?;
+        let [apart, alike] = ["customers differ without bounds", "all customers spend alike"];
+        let same = "every purchase of a customer has the same value";
+        let parameter = |name, bounds, scale| Parameter { name, bounds, scale };
+        let parameters = [
+            parameter("p", ["what customers spend has no mean", same], 1.0),
+            parameter("q", [apart, alike], 1.0),
+            parameter("gamma", [apart, alike], mean),
         ];
-        for ((parameter, value), meanings) in names.iter().zip(&found).zip(meanings) {
-            let beyond = [*value < BOUNDS[0], *value > BOUNDS[1]].iter().position(|beyond| *beyond);
-            if let Some(which) = beyond {
-                return Err(Refused::AtTheBound { model: NAME, parameter, value: *value, meaning: meanings[which] });
-            }
+        let estimates = estimates(NAME, &parameters, &found, &errors)?;
+        let model = Self::new([0, 1, 2].map(|at: usize| estimates[at].value));
+        if model.q <= 1.0 {
+            return Err(Refused::NoMean(model.q));
         }
-        if found[1] <= 1.0 {
-            return Err(Refused::NoMean(found[1]));
-        }
-        found[2] *= mean;
-        errors[2] *= mean;
         let log_likelihood = log_likelihood - customers as f64 * mean.ln();
-        let estimates = names.into_iter().zip(&found).zip(&errors);
-        let estimates = estimates.map(|((name, value), error)| Estimate { name, value: *value, std_error: *error });
-        let model = Self::new([found[0], found[1], found[2]]);
-        Ok(Fit { model, estimates: estimates.collect(), log_likelihood, customers })
+        Ok(Fit { model, estimates, log_likelihood, customers })
     }
 
     /// The logarithm of the likelihood of one customer.
@@ -155,7 +145,7 @@ mod tests {
     use rand_pcg::Pcg64;
 
     use super::*;
-    use crate::value::purchases::tests::cdnow;
+    use crate::value::{fit::tests::gradient_is_right, purchases::tests::cdnow};
 
     #[test]
     fn the_published_fit() {
@@ -227,19 +217,7 @@ mod tests {
     #[test]
     fn the_gradient_is_that_of_the_likelihood() {
         let group = Spenders { purchases: 4, mean: Money(31.0), customers: 1 };
-        let at = [4.0, 3.5, 20.0];
-        let mut gradient = [0.0; 3];
-        let value = |at: &[f64], gradient: &mut [f64]| Of.of(at, &Of.prepare(at, &[group]), &group, gradient);
-        value(&at, &mut gradient);
-        for i in 0..3 {
-            let moved = |by: f64| {
-                let mut at = at;
-                at[i] += by;
-                value(&at, &mut [0.0; 3])
-            };
-            let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
-            assert!((gradient[i] - numeric).abs() < 1e-6 * numeric.abs().max(1.0), "{i}: {gradient:?} {numeric}");
-        }
+        gradient_is_right(&Of, &[4.0, 3.5, 20.0], &group);
     }
 
     #[test]
