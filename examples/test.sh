@@ -52,6 +52,9 @@ says complete-journey "SELECT rows_in, rows_after_as_of, rows_clean, amount_clea
 says complete-journey "SELECT rule, rows_quarantined FROM ledger WHERE rows_quarantined > 0 AND step > 0 ORDER BY rule" "bad_price,2405
 bad_quantity,8861"
 says complete-journey "SELECT count(*), count(responded_at) FROM clean_campaign_contacts" "6589,792"
+says complete-journey "SELECT numerator, denominator, round(value, 4) FROM kpi_breakdowns WHERE breakdown = 'response_rate' AND dimension IS NULL AND segment_id IS NULL" \
+  "792.000000,6589.000000,0.1202"
+says complete-journey "SELECT count(DISTINCT item) FROM kpi_breakdowns WHERE breakdown = 'response_rate' AND dimension = 'campaign'" "27"
 says complete-journey "SELECT customers FROM feature_report WHERE feature IN ('age_band', 'frequency') ORDER BY feature" "801
 2469"
 says complete-journey "SELECT count(*) FROM feature_report WHERE clustered_on" "11"
@@ -84,6 +87,8 @@ if [ -n "$campaign" ]; then
   night marketing-campaign 2014-06-30
   says marketing-campaign "SELECT numerator, denominator, round(value, 4), n FROM kpis WHERE kpi = 'last_campaign_response' AND segment_id IS NULL" \
     "334.000000,2240.000000,0.1491,2240"
+  says marketing-campaign "SELECT numerator, denominator, round(value, 4) FROM kpi_breakdowns WHERE breakdown = 'response_rate' AND item = 'last' AND segment_id IS NULL" \
+    "334.000000,2240.000000,0.1491"
   says marketing-campaign "SELECT amount_clean FROM ledger WHERE source = 'transactions' AND step = 0" "1356988.000000"
   says marketing-campaign "SELECT customers FROM feature_report WHERE feature = 'income'" "2216"
   echo "examples: marketing-campaign as it is told"

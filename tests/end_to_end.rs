@@ -15,6 +15,8 @@ mod gates;
 mod house;
 #[path = "end_to_end/identity.rs"]
 mod identity;
+#[path = "end_to_end/kpis.rs"]
+mod kpis;
 #[path = "end_to_end/ledger.rs"]
 mod ledger;
 #[path = "end_to_end/night.rs"]

@@ -40,10 +40,12 @@ fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTreeSe
     text
 }
 
-/// What depends on the nights before: the ledger tells what changed since the parent, KPIs and profiles are held against what is published,
+/// What depends on the nights before: the ledger tells what changed since the parent, figures are held against what is published,
 /// weights of identity are of the night that learned them, a model stays, and segments keep the ids that they had.
-pub const HISTORIC: [&str; 14] = [
+pub const HISTORIC: [&str; 16] = [
     "ledger",
+    "clv_backtest",
+    "kpi_breakdowns",
     "kpis",
     "segment_profiles",
     "identity_model",

@@ -108,7 +108,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
         project.fingerprints(night, &["--lake", lake])
     };
     let expect = run("one", &["--set", "engine.partitions=1"]);
-    assert_eq!(expect.len(), 32, "{expect:?}");
+    assert_eq!(expect.len(), 35, "{expect:?}");
     assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
     assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
     shuffle(&project.path("data"));
@@ -390,7 +390,8 @@ description = \"Toys are another company's\"
 fn the_demo_runs_and_runs_again() {
     let project = Project::new("");
     let out = project.ok(&["demo", "--customers", "800", "--dir", "d"]);
-    for expect in ["KPIs per segment", "they balance", "Gates", "night by night", "What next"] {
+    for expect in ["KPIs of retention per segment", "Campaigns", "they balance", "Gates", "night by night", "What next"]
+    {
         assert!(out.contains(expect), "{out}");
     }
     let again = project.ok(&["demo", "--customers", "800", "--dir", "d"]);

@@ -5,7 +5,7 @@ use crate::project::{Project, complaint};
 const SHOP: &str = "[project]\ntimezone = \"Europe/Berlin\"\n[sources.transactions]\nurl = \"orders/*.csv\"\n\
     columns = { line_id = \"line\" }\n[segmentation]\nfeatures = [\"monetary\", \"recency_days\", \"frequency\"]\nk = 2\n\
     [validation.gates.silhouette]\nrequired = false\n[privacy]\nbetween_nights = false\n[comparison]\nbaseline = \"2024-07-01\"\n\
-    [kpis.revenue]\ntarget = 5000\nbenchmark = 4000\n[value]\nhorizons_days = [30, 200]\n";
+    [kpis.revenue]\ntarget = 5000\nbenchmark = 4000\n[value]\nhorizons_days = [30, 184]\n";
 
 /// The days on which a customer buys: the odd ones come back at their own pace until they are lost, the even ones buy once.
 fn visits(customer: u32) -> Vec<u32> {
@@ -66,10 +66,18 @@ fn every_customer_has_a_value_and_kpis_are_compared() {
     );
     assert_eq!(
         of(
-            "SELECT count(*) AS n, count(clv) AS known, min(basis) AS basis, bool_and(p_alive BETWEEN 0 AND 1 AND expected_orders_30 <= expected_orders_200) AS sane FROM customer_value"
+            "SELECT count(*) AS n, count(clv) AS known, min(basis) AS basis, bool_and(p_alive BETWEEN 0 AND 1 AND expected_orders_30 <= expected_orders_184) AS sane FROM customer_value"
         ),
         "n,known,basis,sane\n400,400,predicted,true\n"
     );
+    // What was predicted half a year ago is near to what came: in tenths that rise, and of everybody within a tenth.
+    assert_eq!(
+        of("SELECT count(*) AS n, count(DISTINCT tenth) AS tenths, min(reference_as_of) AS night, \
+             bool_and(abs(predicted - observed) < 0.1 * observed + 4 * std_error) FILTER (WHERE tenth IS NULL) AS near, \
+             bool_and(customers = 40) FILTER (WHERE tenth > 1) AS even FROM clv_backtest WHERE horizon_days = 184"),
+        "n,tenths,night,near,even\n11,10,2024-07-01,true,true\n"
+    );
+    assert_eq!(of("SELECT count(*) AS n FROM clv_backtest WHERE horizon_days = 30"), "n\n0\n");
     // The KPI is the mean of the customers', in each segment too.
     let same = "SELECT count(*) AS apart FROM kpis AS k JOIN (SELECT s.segment_id, sum(clv) AS clv, count(*) AS n FROM customer_value AS v \
                 JOIN segments AS s ON s.customer_key = v.customer_key GROUP BY 1) AS v ON k.segment_id = v.segment_id \

@@ -9,11 +9,16 @@ import itertools
 import json
 import os
 import shutil
+import zoneinfo
 
 import numpy
 
 from sources import PROJECT, Shop
 from trials import Broken, run
+
+# In place of a segment, of people who have none.
+NOBODYS = -1
+ONE = 1_000_000
 
 # Exact enough: that a sum follows by chance has a probability of one in two billion.
 PRIME = (1 << 31) - 1
@@ -27,6 +32,9 @@ class Figures:
         with open(f"{folder}/lake/_tessera/projects/{text}") as project:
             content = json.load(project)
         kpis = content["kpis"]
+        # Of these, people without a segment add to what is told of everybody.
+        self.wide = {name for name, k in kpis.items() if k.get("population") == "everybody"}
+        self.zone = zoneinfo.ZoneInfo(content["project"]["timezone"])
         self.kpis = {
             name: (k["numerator"], k.get("denominator") or "1", counted(k.get("denominator") or "1")) for name, k in kpis.items() if k.get("enabled", True)
         }
@@ -42,7 +50,7 @@ class Figures:
         ended = self.night(f"{folder}/many", "2026-01-01")
         if ended.code:
             raise Broken(ended.err)
-        values = [v for _, v in self.values(f"{folder}/many", "2026-01-01").values()]
+        values = [v for segment, v in self.values(f"{folder}/many", "2026-01-01").values() if segment != NOBODYS]
         self.always = nullspace(values, len(self.sums))
 
     def night(self, folder, as_of, *further):
@@ -65,14 +73,62 @@ class Figures:
             "UNION ALL SELECT customer_key, acquisition_cost FROM golden_records) ON who = f.customer_key "
             "LEFT JOIN (SELECT customer_key AS valued, clv, churn_risk FROM customer_value) ON valued = f.customer_key"
         )
-        return {row[0]: (int(row[1]), [int(v) for v in row[2:]]) for row in self.rows(folder, as_of, query)}
+        found = {row[0]: (int(row[1]), [int(v) for v in row[2:]]) for row in self.rows(folder, as_of, query)}
+        wide = {one for name in self.wide for one in self.kpis[name]}
+        values = (f"CAST(CAST(coalesce({one}, 0) AS DECIMAL(38, 6)) * 1000000 AS BIGINT)" if one in wide else "0" for one in self.sums)
+        columns = ", ".join(f"{value} AS v{at}" for at, value in enumerate(values))
+        for row in self.rows(folder, as_of, f"SELECT customer_key, {NOBODYS}, {columns} FROM prospects"):
+            found[row[0]] = (int(row[1]), [int(v) for v in row[2:]])
+        return found
+
+    def items(self, folder, as_of, breakdown):
+        """What a breakdown tells by campaign and channel: each sum with the segments that it is over, and what everybody adds to it."""
+        night = datetime.datetime.fromisoformat(as_of).replace(tzinfo=self.zone)
+        first = (datetime.datetime.fromisoformat(as_of) - datetime.timedelta(days=90)).replace(tzinfo=self.zone)
+        query = (
+            'SELECT a.customer_key, campaign_id, channel, "group", CAST(contacted_at AS VARCHAR), CAST(responded_at AS VARCHAR), '
+            "CAST(converted_at AS VARCHAR), CAST(CAST(converted_amount AS DECIMAL(38, 6)) * 1000000 AS BIGINT), "
+            "CAST(CAST(cost AS DECIMAL(38, 6)) * 1000000 AS BIGINT) FROM clean_campaign_contacts AS c JOIN accounts AS a ON a.account_key = c.account_key"
+        )
+        contacts = []
+        for who, campaign, channel, group, contacted, responded, converted, amount, cost in self.rows(folder, as_of, query):
+            if not first <= instant(contacted) < night:
+                continue
+            treated = group.strip().lower() not in ("holdout", "control")
+            answered, bought = (bool(t) and instant(t) < night for t in (responded, converted))
+            contacts.append((who, {"campaign": campaign, "channel": channel or "unknown"}, treated, answered, bought, int(amount or 0) * bought, cost))
+        told = self.rows(
+            folder, as_of,
+            "SELECT breakdown, dimension, item, segment_id, numerator, denominator, versus_numerator, versus_denominator FROM kpi_breakdowns "
+            f"WHERE breakdown = '{breakdown}'",
+        )
+        of = {
+            "response_rate": lambda answered, bought, amount, cost: (answered * ONE, ONE),
+            "uplift": lambda answered, bought, amount, cost: (bought * ONE, ONE),
+            "roi": lambda answered, bought, amount, cost: (amount, int(cost)) if cost else (0, 0),
+        }
+        known = {d: {row[2] for row in told if row[1] == d} for d in ("campaign", "channel")}
+        people, cells = {}, []
+        for name, dimension, item, segment, *figures in told:
+            for at, figure in enumerate(figures):
+                key = (name, dimension, item, at)
+                if key not in people:
+                    people[key] = {}
+                    for who, where, treated, *rest in contacts:
+                        place = where.get(dimension)
+                        here = not dimension or place == item or item == "other" and place not in known[dimension]
+                        if here and treated == (at < 2):
+                            people[key][who] = people[key].get(who, 0) + of[name](*rest)[at % 2]
+                if figure:
+                    cells.append((key, int(segment) if segment else None))
+        return people, cells
 
     def told(self, folder, as_of, groups):
         """The sums that a night tells: each with the segments that it is over."""
         for segment, kpi, *told in self.rows(
             folder, as_of, "SELECT segment_id, kpi, numerator, denominator, n FROM kpis WHERE state <> 'not_available'"
         ):
-            of = [int(segment)] if segment else groups
+            of = [int(segment)] if segment else [g for g in groups if g != NOBODYS or kpi in self.wide]
             yield from ((one, of) for one, cell in zip(self.kpis[kpi], told) if cell)
         profiles = self.rows(folder, as_of, "SELECT segment_id, feature, customers, mean, population_mean FROM segment_profiles")
         for segment, feature, customers, mean, population in profiles:
@@ -82,7 +138,7 @@ class Figures:
                     yield feature, [int(segment)]
             # A mean is a sum only to those who know how many it is over.
             if population and all(row[2] for row in profiles if row[1] == feature):
-                yield feature, groups
+                yield feature, [g for g in groups if g != NOBODYS]
 
     def attack(self, r, folder):
         os.symlink(f"{self.folder}/data", f"{folder}/data")
@@ -96,8 +152,14 @@ class Figures:
                 return f"ends with {ended.code}"
         customers = [self.values(folder, as_of) for as_of in nights]
         groups = [sorted({segment for segment, _ in night.values()}) for night in customers]
-        place = {one: i for i, one in enumerate(self.sums)}
-        cells = [(night, group, one) for night in (0, 1) for group in groups[night] for one in self.sums]
+        breakdown = r.choice(["response_rate", "uplift", "uplift", "roi"])
+        items = [self.items(folder, as_of, breakdown) for as_of in nights]
+        everything = sorted({key for people, _ in items for key in people})
+        sums = self.sums + everything
+        for night, (people, _) in zip(customers, items):
+            for key, (_, values) in night.items():
+                values.extend(people.get(one, {}).get(key, 0) for one in everything)
+        cells = [(night, group, one) for night in (0, 1) for group in groups[night] for one in sums]
         at = {cell: i for i, cell in enumerate(cells)}
         basis = Basis(len(at))
 
@@ -112,12 +174,20 @@ class Figures:
             for group in groups[night]:
                 for relation in self.always:
                     basis.add(functional([(night, one, [group], c) for one, c in zip(self.sums, relation) if c]))
+                # All items of a dimension are all together.
+                for name, dimension, figure in {(n, d, figure) for n, d, _, figure in items[night][0] if d}:
+                    parts = [one for one in items[night][0] if (one[0], one[1], one[3]) == (name, dimension, figure)]
+                    whole = (name, "", "", figure)
+                    if whole in items[night][0]:
+                        basis.add(functional([(night, one, [group], 1) for one in parts] + [(night, whole, [group], -1)]))
             for one, of in self.told(folder, nights[night], groups[night]):
                 basis.add(functional([(night, one, of, 1)]))
+            for one, segment in items[night][1]:
+                basis.add(functional([(night, one, groups[night] if segment is None else [segment], 1)]))
         hidden = len(at) - len(basis.pivots)
 
         everybody = sorted({key for night in customers for key in night})
-        nobody = (None, [0] * len(self.sums))
+        nobody = (None, [0] * len(sums))
         segment = [numpy.array([-1 if key not in night else night[key][0] for key in everybody]) for night in customers]
         value = [numpy.array([night.get(key, nobody)[1] for key in everybody]) for night in customers]
 
@@ -134,16 +204,21 @@ class Figures:
 
         values = {(night, union): within(night, union) for night in (0, 1) for union in unions(night)}
         for (night, union), v in values.items():
-            for a, one in enumerate(self.sums):
+            for a, one in enumerate(sums):
                 few([(night, one, union, 1)], int((v[:, a] != 0).sum()))
                 for b, n in enumerate((v[:, [a]] != v[:, :a]).sum(axis=0)):
-                    few([(night, one, union, 1), (night, self.sums[b], union, -1)], int(n))
+                    few([(night, one, union, 1), (night, sums[b], union, -1)], int(n))
         for g, h in itertools.product(unions(1), unions(0)):
             for a, n in enumerate((values[1, g] != values[0, h]).sum(axis=0)):
                 # That somebody came or left, the number of rows tells.
                 if not all((v[s >= 0, a] == 1_000_000).all() for s, v in zip(segment, value)):
-                    few([(1, self.sums[a], g, 1), (0, self.sums[a], h, -1)], int(n))
+                    few([(1, sums[a], g, 1), (0, sums[a], h, -1)], int(n))
         return "nothing of few follows" if hidden else "nothing of few follows, nothing is hidden"
+
+
+def instant(text):
+    at = datetime.datetime.fromisoformat(text)
+    return at if at.tzinfo else at.replace(tzinfo=datetime.timezone.utc)
 
 
 def known(feature):

@@ -4,11 +4,13 @@
 //! Three words may be used in every expression besides the columns named below: `as_of` (the night's instant),
 //! `as_of_date` and `timezone` (the project's, as text).
 
+mod breakdown;
 mod feature;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use breakdown::Breakdown;
 pub use feature::{Closeness, Criterion, Feature, Impute, Scale, Scaling, ValueType};
 
 use crate::Entity;
@@ -199,6 +201,33 @@ pub enum Interval {
     Ratio,
 }
 
+/// What a business is after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// More customers who buy more.
+    Growth,
+    /// Customers who stay.
+    Retention,
+    /// Customers who are worth more.
+    Value,
+    /// Campaigns that are worth what they cost.
+    Campaigns,
+    /// Customers who are content.
+    Satisfaction,
+}
+
+/// Whose values a KPI adds up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Whose {
+    /// Those of the customers who have a segment.
+    #[default]
+    Customers,
+    /// Those of people without a segment too, in what is told of everybody: who was contacted or asked, and bought nothing yet.
+    Everybody,
+}
+
 /// A KPI: a sum, or a ratio of two sums, of per-customer values. So it is additive or the ratio of additive things, and
 /// every change of it can be taken apart exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -212,6 +241,12 @@ pub struct Kpi {
     /// What is added to the ratio (−1 turns a quotient into growth).
     #[serde(default)]
     pub offset: i32,
+    /// Whose values are added up.
+    #[serde(default)]
+    pub population: Whose,
+    /// What whoever is after asks for the KPI; none, everybody does.
+    #[serde(default)]
+    pub objectives: Vec<Objective>,
     /// The interval.
     #[serde(default)]
     pub interval: Interval,

@@ -251,6 +251,12 @@ impl Entity {
         self.facts().amount
     }
 
+    /// Whether its rows may be of somebody who bought nothing yet.
+    #[must_use]
+    pub fn tells_of_prospects(self) -> bool {
+        matches!(self, Self::Interactions | Self::CampaignContacts | Self::SurveyResponses)
+    }
+
     /// Whether rows belong to a customer.
     #[must_use]
     pub fn has_customer(self) -> bool {

@@ -13,7 +13,8 @@ pub mod tables;
 
 pub use as_of::{AsOf, AsOfError, Length};
 pub use catalogue::{
-    Check, Closeness, Criterion, Feature, Impute, Interval, Kpi, Measure, Rule, Scale, Scaling, Severity, ValueType,
+    Breakdown, Check, Closeness, Criterion, Feature, Impute, Interval, Kpi, Measure, Objective, Rule, Scale, Scaling,
+    Severity, ValueType, Whose,
 };
 pub use entity::Entity;
 pub use project::{Project, ProjectError};

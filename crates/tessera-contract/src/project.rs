@@ -15,7 +15,7 @@ pub use segmentation::{Population, Segmentation};
 pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
 pub use value::Value;
 
-use crate::{Check, Entity, Feature, Kind, Kpi, Rule, Scale, as_of};
+use crate::{Breakdown, Check, Entity, Feature, Kind, Kpi, Objective, Rule, Scale, as_of};
 
 /// A project, resolved: flag over project file over defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,8 @@ pub struct Project {
     pub validation: Validation,
     /// Name → KPI.
     pub kpis: IndexMap<String, Kpi>,
+    /// Name → figure per campaign, channel, cohort.
+    pub breakdowns: IndexMap<String, Breakdown>,
     /// What KPIs are compared with.
     pub comparison: Comparison,
     /// Disclosure control.
@@ -64,6 +66,9 @@ pub struct Identity {
     pub timezone: String,
     /// ISO 4217 code of the amounts.
     pub currency: String,
+    /// What the business is after: summaries show the KPIs of it. Absent, all of them.
+    #[serde(default)]
+    pub objective: Option<Objective>,
 }
 
 /// `[lake]`
@@ -241,6 +246,17 @@ impl Project {
         self.kpis.iter().filter(|(_, k)| k.enabled).map(|(name, k)| (name.as_str(), k))
     }
 
+    /// Whether whoever is after the project's objective asks for a KPI.
+    #[must_use]
+    pub fn headline(&self, kpi: &Kpi) -> bool {
+        kpi.objectives.is_empty() || self.project.objective.is_none_or(|objective| kpi.objectives.contains(&objective))
+    }
+
+    /// The enabled breakdowns.
+    pub fn enabled_breakdowns(&self) -> impl Iterator<Item = (&str, &Breakdown)> {
+        self.breakdowns.iter().filter(|(_, b)| b.enabled).map(|(name, b)| (name.as_str(), b))
+    }
+
     /// What the types cannot say: the first contradiction with the path of its key.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |path: &str, problem: String| Err((path.to_owned(), problem));
@@ -298,6 +314,15 @@ impl Project {
         }
         if let Some((path, problem)) = self.value.problem() {
             return fail(&path, problem);
+        }
+        for (name, breakdown) in &self.breakdowns {
+            if !Breakdown::OVER.contains(&breakdown.over.as_str()) {
+                let problem = load::unknown(&breakdown.over, &Breakdown::OVER, "relation of breakdowns");
+                return fail(&format!("breakdowns.{name}.over"), problem);
+            }
+            if let Some((key, problem)) = breakdown.problem() {
+                return fail(&format!("breakdowns.{name}.{key}"), problem);
+            }
         }
         for (name, gate) in &self.validation.gates {
             if gate.at_least.is_none() && gate.at_most.is_none() {

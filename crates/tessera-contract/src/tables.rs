@@ -1,15 +1,17 @@
 //! The tables of the lake: what a night leaves behind.
 
+mod figures;
 mod segmentation;
 mod value;
 
+use self::figures::{kpi_breakdowns, kpis};
 use self::segmentation::{
     drift, drift_bins, feature_report, model, model_candidates, segment_lineage, segment_moves, segment_profiles,
     segments, validation,
 };
-use self::value::{clv_model, customer_value};
+use self::value::{clv_backtest, clv_model, customer_value};
 use crate::{
-    Entity, Project,
+    Entity, Feature, Project,
     table::{Class, Column, Kind, Table},
 };
 
@@ -31,8 +33,10 @@ pub fn all(project: &Project) -> Vec<Table> {
         ledger(),
         quality(),
         features(project),
+        prospects(project),
         customer_value(project),
         clv_model(),
+        clv_backtest(),
         feature_report(),
         model_candidates(),
         model(),
@@ -44,6 +48,7 @@ pub fn all(project: &Project) -> Vec<Table> {
         segment_profiles(),
         validation(),
         kpis(),
+        kpi_breakdowns(),
     ]);
     tables
 }
@@ -346,66 +351,22 @@ fn quality() -> Table {
     ))
 }
 
-fn features(project: &Project) -> Table {
-    let mut columns = vec![column("customer_key", Kind::Text, "Customer")];
-    columns.extend(
-        project
-            .enabled_features()
-            .map(|(name, f)| column(name, f.value_type.kind(), &format!("{} [{}]", f.description, f.unit))),
-    );
-    pseudonymous(table(
-        "features",
-        "One row per customer of the population (segmentation.population); one column per feature",
-        columns,
-    ))
+/// One column per feature of those that `which` accepts.
+fn feature_columns(project: &Project, which: impl Fn(&Feature) -> bool) -> Vec<Column> {
+    let features = project.enabled_features().filter(|(_, f)| which(f));
+    let features =
+        features.map(|(name, f)| column(name, f.value_type.kind(), &format!("{} [{}]", f.description, f.unit)));
+    [column("customer_key", Kind::Text, "Customer")].into_iter().chain(features).collect()
 }
 
-fn kpis() -> Table {
-    table(
-        "kpis",
-        "One row per segment and KPI, and per KPI for the whole population with segment_id null",
-        vec![
-            column("segment_id", Kind::Small, "Segment; null for the whole population"),
-            column("kpi", Kind::Text, "Name in the catalogue"),
-            column(
-                "value",
-                Kind::Float,
-                "numerator / denominator + offset, or the numerator where there is no denominator",
-            ),
-            column("numerator", Kind::Money, "Exact sum"),
-            column("denominator", Kind::Money, "Exact sum; null for a plain sum"),
-            column("n", Kind::Integer, "Customers behind the value"),
-            column("ci_low", Kind::Float, "Lower end of the 95 % interval"),
-            column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
-            column(
-                "previous",
-                Kind::Float,
-                "The value of the last published night before this one; of a segment, where it was there",
-            ),
-            column(
-                "year_ago",
-                Kind::Float,
-                "The value of the night of this date a year before, if it is published; of a segment, where it was there",
-            ),
-            column("baseline", Kind::Float, "The value of the declared baseline night (comparison.baseline), likewise"),
-            column("target", Kind::Float, "What the catalogue says that the value is to be"),
-            column("benchmark", Kind::Float, "What the catalogue says that it is elsewhere"),
-            column(
-                "threshold",
-                Kind::Float,
-                "Of the whole population, what the gate by the KPI's name asks for; null where there is none",
-            ),
-            column(
-                "verdict",
-                Kind::Text,
-                "pass or fail, also where the value is not told; null where there is no gate",
-            ),
-            column("gate", Kind::Text, "required, advisory or none"),
-            column(
-                "state",
-                Kind::Text,
-                "ok, low_n, suppressed (fewer than privacy.k people, or what would tell of these with other figures of this or another night), not_available or not_identifiable",
-            ),
-        ],
-    )
+fn features(project: &Project) -> Table {
+    let what = "One row per customer of the population (segmentation.population); one column per feature";
+    pseudonymous(table("features", what, feature_columns(project, |_| true)))
+}
+
+fn prospects(project: &Project) -> Table {
+    let what = "One row per person with an account who is not of the population, and did something, was contacted or asked; one \
+                column per feature over such rows";
+    let over = |f: &Feature| Entity::parse(&f.over).is_some_and(Entity::tells_of_prospects);
+    pseudonymous(table("prospects", what, feature_columns(project, over)))
 }

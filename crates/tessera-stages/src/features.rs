@@ -1,7 +1,7 @@
 //! Features: one row per customer of the population (with at least one purchase before the night, unless the project says
 //! otherwise), one column per catalogue entry.
 //!
-//! Reads the clean tables. Writes `features`. Every relation is aggregated once, however many features stand over it;
+//! Reads the clean tables. Writes `features`, and `prospects`: who bought nothing yet. Every relation is aggregated once, however many features stand over it;
 //! formulas over features follow in the order of the catalogue. Customers who object to profiling are left out.
 //!
 //! What an aggregate needs of the past follows from its expression ([`tessera_engine::partial`]). The lifetime states of every
@@ -48,7 +48,7 @@ pub const STAGE: Stage = Stage {
     reads_previous: &["accounts"],
     reads_neighbours: &[],
     reads_history: &[],
-    writes: &["features"],
+    writes: &["features", "prospects"],
     settings: &["features", "segmentation.population"],
     decides: None,
     run,
@@ -79,33 +79,26 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
     let mut outcome = Outcome::default();
     let all: Vec<(&str, &Feature)> = night.project.enabled_features().collect();
 
-    let mut frame = match night.project.segmentation.population {
+    let mut base = match night.project.segmentation.population {
         Population::Buyers => None,
         Population::Customers => Some(night.sql("SELECT DISTINCT customer_key FROM accounts").await?),
     };
+    let mut relations = Vec::new();
     for entity in RELATIONS {
         let over: Vec<_> = all.iter().filter(|(_, f)| f.over == entity.name()).copied().collect();
-        if over.is_empty() && frame.is_some() {
+        // Who are prospects does not depend on what is told of them.
+        let tells = entity.tells_of_prospects() && night.availability.of(entity).is_some();
+        if over.is_empty() && base.is_some() && !tells {
             continue;
         }
-        let given = night.availability.of(entity).is_some();
-        let aggregated = aggregate(night, entity, &over, &mut outcome).await?;
-        frame = Some(match frame {
-            None => aggregated,
-            Some(base) => {
-                let columns: Vec<_> = over
-                    .iter()
-                    .map(|(name, f)| format!("{} AS {}", value(f, given, &format!("r.{}", quote(name))), quote(name)))
-                    .collect();
-                let query = format!(
-                    "SELECT base.*, {} FROM relation AS r RIGHT JOIN base ON r.customer_key = base.customer_key",
-                    columns.join(", ")
-                );
-                night.over(&query, &[("base", &base), ("relation", &aggregated)]).await?
-            }
-        });
+        let values = aggregate(night, entity, &over, &mut outcome).await?;
+        match base {
+            None => base = Some(values),
+            Some(_) => relations.push(Aggregated { entity, over, values }),
+        }
     }
-    let base = frame.ok_or_else(|| StageError::Data("there is no relation to compute features from".into()))?;
+    let buyers = base.ok_or_else(|| StageError::Data("there is no relation to compute features from".into()))?;
+    let base = beside(night, buyers.clone(), &relations).await?;
 
     let customers = night.customers().await?;
     let related: Vec<_> = all.iter().filter(|(_, f)| !is_formula(f)).copied().collect();
@@ -154,7 +147,76 @@ async fn features(night: &Night<'_>) -> Result<Outcome, StageError> {
         }
     };
     outcome.outputs.push(Output::table(night, "features", frame)?);
+    let prospects = prospects(night, &buyers, &relations, &customers).await?;
+    outcome.outputs.push(Output::table(night, "prospects", prospects)?);
     Ok(outcome)
+}
+
+/// The features over one relation, by customer.
+struct Aggregated<'a> {
+    entity: Entity,
+    over: Vec<(&'a str, &'a Feature)>,
+    values: DataFrame,
+}
+
+/// The rows of a frame with the features over relations beside them.
+async fn beside<'a>(
+    night: &Night<'_>,
+    mut base: DataFrame,
+    relations: impl IntoIterator<Item = &'a Aggregated<'a>>,
+) -> Result<DataFrame, StageError> {
+    for Aggregated { entity, over, values } in relations {
+        if over.is_empty() {
+            continue;
+        }
+        let given = night.availability.of(*entity).is_some();
+        let columns = over
+            .iter()
+            .map(|(name, f)| format!(", {} AS {}", value(f, given, &format!("r.{}", quote(name))), quote(name)));
+        let query = format!(
+            "SELECT base.*{} FROM relation AS r RIGHT JOIN base ON r.customer_key = base.customer_key",
+            columns.collect::<String>()
+        );
+        base = night.over(&query, &[("base", &base), ("relation", values)]).await?;
+    }
+    Ok(base)
+}
+
+/// Who is none of the population, and did something, was contacted or asked.
+async fn prospects(
+    night: &Night<'_>,
+    population: &DataFrame,
+    relations: &[Aggregated<'_>],
+    customers: &DataFrame,
+) -> Result<DataFrame, StageError> {
+    let given = |r: &&Aggregated<'_>| r.entity.tells_of_prospects() && night.availability.of(r.entity).is_some();
+    let names: Vec<String> = relations.iter().filter(given).map(|r| format!("r{}", r.entity)).collect();
+    let mut tables: Vec<(&str, &DataFrame)> =
+        names.iter().map(String::as_str).zip(relations.iter().filter(given).map(|r| &r.values)).collect();
+    if tables.is_empty() {
+        return Ok(night.engine.none(night.table("prospects")?.file_schema())?);
+    }
+    let named: Vec<String> = names.iter().map(|name| format!("SELECT customer_key FROM {name}")).collect();
+    tables.extend([("population", population), ("customers", customers)]);
+    let query = format!(
+        "SELECT n.customer_key FROM (SELECT n.customer_key FROM ({}) AS n \
+         LEFT ANTI JOIN population AS p ON n.customer_key = p.customer_key) AS n \
+         LEFT JOIN customers AS c ON n.customer_key = c.customer_key WHERE c.consent_profiling IS DISTINCT FROM false",
+        named.join(" UNION ")
+    );
+    let base = night.materialised(night.over(&query, &tables).await?, "prospects").await?;
+    let over = |r: &&Aggregated<'_>| r.entity.tells_of_prospects();
+    let known: Vec<_> = relations.iter().filter(over).collect();
+    let columns: String = known
+        .iter()
+        .flat_map(|r| &r.over)
+        .map(|(name, f)| format!(", {} AS {}", agreed(f, "c.", &format!("base.{}", quote(name))), quote(name)))
+        .collect();
+    let base = beside(night, base, known).await?;
+    let query = format!(
+        "SELECT base.customer_key{columns} FROM customers AS c RIGHT JOIN base ON c.customer_key = base.customer_key"
+    );
+    night.over(&query, &[("base", &base), ("customers", customers)]).await
 }
 
 /// Whether a feature is made of the customer's attributes and other features, and not of rows.
@@ -205,20 +267,34 @@ async fn relation_of(
     night.over(&query, &[("rows", &rows)]).await
 }
 
-/// The expression of a feature over rows as a night reads it, its window included.
-fn expression(night: &Night<'_>, entity: Entity, feature: &Feature, as_of: AsOf) -> Result<String, String> {
-    let (project, length) = (night.project, |text: &Option<String>| text.as_deref().and_then(Length::parse));
-    let Some(window) = length(&feature.window) else { return Ok(feature.expression.clone()) };
-    let lag = length(&feature.lag);
+/// SQL that is true of the rows of a window before a night, which ends a lag before it.
+pub(crate) fn within(
+    night: &Night<'_>,
+    entity: Entity,
+    window: &str,
+    lag: Option<&str>,
+    as_of: AsOf,
+) -> Result<String, String> {
+    let length = |text: &str| Length::parse(text).ok_or_else(|| format!("`{text}` is no length of time"));
     let event = entity.event_time();
     let at = |lengths: &[Length]| {
-        let micros = as_of.before(lengths, &project.project.timezone).map_err(|e| e.to_string())?;
+        let micros = as_of.before(lengths, &night.project.project.timezone).map_err(|e| e.to_string())?;
         Ok::<_, String>(format!("arrow_cast({micros}, 'Timestamp(µs, \"UTC\")')"))
     };
-    let condition = match lag {
+    let window = length(window)?;
+    Ok(match lag {
         None => format!("{event} >= {}", at(&[window])?),
-        Some(lag) => format!("{event} >= {} AND {event} < {}", at(&[lag, window])?, at(&[lag])?),
-    };
+        Some(lag) => {
+            let lag = length(lag)?;
+            format!("{event} >= {} AND {event} < {}", at(&[lag, window])?, at(&[lag])?)
+        }
+    })
+}
+
+/// The expression of a feature over rows as a night reads it, its window included.
+fn expression(night: &Night<'_>, entity: Entity, feature: &Feature, as_of: AsOf) -> Result<String, String> {
+    let Some(window) = &feature.window else { return Ok(feature.expression.clone()) };
+    let condition = within(night, entity, window, feature.lag.as_deref(), as_of)?;
     let state = night.engine.session().state();
     let known = |name: &str| state.aggregate_functions().contains_key(name);
     let filtered = formula::filtered(&feature.expression, &condition, known).map_err(|e| crate::in_short(&e))?;
@@ -226,7 +302,7 @@ fn expression(night: &Night<'_>, entity: Entity, feature: &Feature, as_of: AsOf)
 }
 
 /// SQL of the rows of a relation that the night knows. What happens to a row later is not known yet.
-fn rows_of(entity: Entity, frame: &DataFrame) -> String {
+pub(crate) fn rows_of(entity: Entity, frame: &DataFrame) -> String {
     let masked = |name: &str| {
         let later = later(entity, name);
         let name = quote(name);

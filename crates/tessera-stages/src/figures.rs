@@ -4,18 +4,25 @@
 //! whichever table tells them. What that takes is counted in customers sampled by the hash of their key, and where these do not
 //! decide it, in all.
 
+mod moments;
 mod nights;
+mod people;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
+use datafusion::arrow::array::RecordBatch;
 use tessera_contract::table::MONEY;
-use tessera_engine::formula::{self, quote};
 
 use self::nights::{Now, Other};
+pub(crate) use self::{
+    moments::Moments,
+    people::{NOBODYS, People, of_customers},
+};
 use crate::{
-    Night, StageError, rows, scaled,
-    suppress::{self, Apart, Hidden, Published, Sum},
+    Night, StageError,
+    breakdowns::{Items, Others, ToldItems},
+    rows, scaled,
+    suppress::{self, Apart, Hidden, Parts, Published, Sum},
 };
 
 /// Customers of each segment in which it is counted for how many two sums differ.
@@ -38,6 +45,10 @@ pub(crate) struct Told {
     pub column: &'static str,
     /// The column that tells everybody's, in any row; without it, that of the row without a segment.
     pub total: Option<&'static str>,
+    /// Whether it is told by segment.
+    pub segments: bool,
+    /// How much it is asked for: of two figures, the one that is asked for less is hidden.
+    pub rank: u8,
 }
 
 /// Where the people behind a sum are counted.
@@ -81,20 +92,51 @@ impl Behind {
         };
         Ok(some.enumerate().map(|(row, some)| (some, one(row, some))).collect())
     }
+
+    /// What is told of everybody.
+    fn total(&self, counted: &RecordBatch) -> Result<Option<i128>, StageError> {
+        let everybody = rows::integers(counted, "segment_id")?.iter().position(Option::is_none);
+        let moments = rows::fields(counted, &self.column)?;
+        let whole = |name| {
+            Ok::<_, StageError>(
+                rows::integers(&moments, name)?.into_iter().map(|n| n.map(|n| i128::from(n) * ONE)).collect(),
+            )
+        };
+        let all: Vec<Option<i128>> = match self.field {
+            Field::X => rows::money(&moments, "sum_x")?,
+            Field::Y => rows::money(&moments, "sum_y")?,
+            Field::SomeY => whole("some_y")?,
+            Field::Known => whole("n")?,
+        };
+        Ok(everybody.and_then(|row| all[row]))
+    }
 }
 
-/// The tables that tell figures, with the column that says of what, and those that hold figures.
-const TELLING: [(&str, &str, &[&str]); 2] = [
+/// The tables that tell figures, with SQL of what a row is of, and the columns that hold figures.
+const TELLING: [(&str, &str, &[&str]); 3] = [
     ("kpis", "kpi", &["numerator", "denominator", "n"]),
     ("segment_profiles", "feature", &["customers", "mean", "population_mean"]),
+    (BREAKDOWNS, CELL, &["numerator", "denominator", "n", "versus_numerator", "versus_denominator"]),
 ];
+/// The table of figures by item.
+pub(crate) const BREAKDOWNS: &str = "kpi_breakdowns";
+/// SQL of which breakdown, item and step a row of it is of, and the same of a row that is to be one.
+const CELL: &str =
+    "breakdown || '/' || coalesce(dimension || '=' || item, '') || '/' || coalesce(CAST(step AS VARCHAR), '')";
+pub(crate) fn cell(breakdown: &str, item: Option<(&str, &str)>, step: Option<u32>) -> String {
+    let item = item.map(|(dimension, item)| format!("{dimension}={item}")).unwrap_or_default();
+    format!("{breakdown}/{item}/{}", step.map(|step| step.to_string()).unwrap_or_default())
+}
 
 /// The sums of a night.
 pub(crate) struct Sums<'a> {
     night: &'a Night<'a>,
-    customers: DataFrame,
-    value: DataFrame,
+    people: People,
+    items: Items,
+    /// The sums over what is not told by itself of a dimension.
+    others: BTreeMap<String, Others>,
     sums: BTreeMap<String, (Behind, Vec<Told>)>,
+    parts: Vec<Vec<String>>,
 }
 
 /// The segments of a night, and what is hidden of its sums.
@@ -131,38 +173,62 @@ struct Values {
     of: Vec<Vec<i128>>,
 }
 
+impl Values {
+    /// Whether a sum is one for each of them who has a segment, and nothing for the others.
+    fn counts_everybody(&self, sum: usize) -> bool {
+        self.of[sum].iter().zip(&self.segments).all(|(v, segment)| *v == if *segment == NOBODYS { 0 } else { ONE })
+    }
+}
+
 impl<'a> Sums<'a> {
     /// No sums yet, over the customers of a night.
     pub(crate) async fn new(night: &'a Night<'_>) -> Result<Self, StageError> {
-        let value = night.input("customer_value")?.clone();
-        Ok(Self { night, customers: night.customers().await?, value, sums: BTreeMap::new() })
+        let people = People::of_tonight(night).await?;
+        Ok(Self {
+            night,
+            people,
+            items: Items::default(),
+            others: BTreeMap::new(),
+            sums: BTreeMap::new(),
+            parts: Vec::new(),
+        })
+    }
+
+    /// Whose figures they are.
+    pub(crate) fn people(&self) -> &People {
+        &self.people
+    }
+
+    /// Puts what every customer adds to the items of breakdowns beside the customers.
+    pub(crate) async fn with_items(&mut self, items: Items) -> Result<(), StageError> {
+        let night = self.night;
+        let clean = |name: &str| night.tables.get(name).map(|input| &input.frame);
+        self.people.items =
+            items.of_customers(night, night.as_of, clean, night.input("accounts")?, &ToldItems::new()).await?;
+        self.items = items;
+        Ok(())
+    }
+
+    /// A sum over what is not told by itself of a dimension: of another night, over what that night did not tell by itself.
+    pub(crate) fn add_others(&mut self, sum: String, others: Others) {
+        self.others.insert(sum, others);
+    }
+
+    /// A sum as another night told it.
+    fn then(&self, sum: &str, told: &ToldItems) -> String {
+        let Some(others) = self.others.get(sum) else { return sum.to_owned() };
+        let told = told.get(&(others.breakdown.clone(), others.dimension.clone()));
+        sum.replace(&others.condition(None), &others.condition(told.map(Vec::as_slice)))
+    }
+
+    /// Sums of which the first is that of the others, for everybody.
+    pub(crate) fn add_parts(&mut self, whole: String, parts: impl IntoIterator<Item = String>) {
+        self.parts.push([whole].into_iter().chain(parts).collect());
     }
 
     /// A sum that is told.
     pub(crate) fn add(&mut self, expression: &str, behind: Behind, told: Told) {
         self.sums.entry(expression.to_owned()).or_insert_with(|| (behind, Vec::new())).1.push(told);
-    }
-
-    /// The sums.
-    pub(crate) fn expressions(&self) -> Vec<&str> {
-        self.sums.keys().map(String::as_str).collect()
-    }
-
-    /// The features of every customer with a segment, the segment and what of their account the expressions name, as a relation of
-    /// [`Self::tables`].
-    pub(crate) fn joined(&self, expressions: &[&str]) -> String {
-        joined(self.night, &self.customers, &self.value, expressions)
-    }
-
-    /// The tables of [`Self::joined`].
-    pub(crate) fn tables(&self) -> Result<[(&'static str, &DataFrame); 4], StageError> {
-        let night = self.night;
-        Ok([
-            ("features", night.input("features")?),
-            ("segments", night.input("segments")?),
-            ("customers", &self.customers),
-            ("value", &self.value),
-        ])
     }
 
     /// What is hidden, by a row per segment with `segment_id`, the number of `members` and what is [`Behind`] the sums.
@@ -177,14 +243,15 @@ impl<'a> Sums<'a> {
             Ok(order.iter().map(|row| all[*row].unwrap_or(0)).collect())
         };
         let members = column("members")?;
-        // What is 0 for everybody says nothing of anybody. KPIs are what people come for.
+        // What is 0 for everybody says nothing of anybody.
         let (mut sums, mut people) = (Vec::new(), Vec::new());
         let mut everybody_counted: Vec<&str> = Vec::new();
         for (sum, (behind, told)) in &self.sums {
             let all = behind.people(counted)?;
             let of: Vec<i64> = order.iter().map(|row| all[*row].0).collect();
             // What counts everybody is one sum, whatever it is called.
-            if of == members && order.iter().all(|row| all[*row].1) {
+            let everybody = |at: usize| of[at] == if segments[at] == NOBODYS { 0 } else { members[at] };
+            if (0..of.len()).all(everybody) && order.iter().all(|row| all[*row].1) {
                 everybody_counted.push(sum);
                 if everybody_counted.len() > 1 {
                     continue;
@@ -192,7 +259,7 @@ impl<'a> Sums<'a> {
             }
             if of.iter().any(|n| *n > 0) {
                 sums.push((sum.as_str(), told));
-                people.push(Sum { people: of, rank: u8::from(told.iter().any(|told| told.table == "kpis")) });
+                people.push(Sum { people: of, rank: told.iter().map(|told| told.rank).max().unwrap_or(0) });
             }
         }
         let expressions: Vec<&str> = sums.iter().map(|(sum, _)| *sum).collect();
@@ -205,11 +272,17 @@ impl<'a> Sums<'a> {
         });
         let within = within.collect::<Vec<_>>().join(" OR ");
         let condition = if within.is_empty() { "false" } else { &within };
-        let values = self.values(&self.joined(&expressions), &self.tables()?, &expressions, condition).await?;
+        let values = self.values(&self.people, &expressions, condition).await?;
 
-        let apart = self.apart(&expressions, &values, &segments, &members).await?;
+        let apart = self.apart(&expressions, &people, &values, &segments, &members).await?;
         let relations = relations(&values);
-        let alone = suppress::hidden_together(&people, &apart, &relations, &[], k);
+        let place = |sum: &String| expressions.binary_search(&sum.as_str()).ok();
+        let parts = self.parts.iter().filter_map(|parts| {
+            let (whole, parts) = parts.split_first()?;
+            Some(Parts { whole: place(whole)?, parts: parts.iter().filter_map(place).collect() })
+        });
+        let parts: Vec<Parts> = parts.collect();
+        let alone = suppress::hidden_together(&people, &apart, &relations, &parts, &[], k);
         let mut nights = Vec::new();
         for published in [&self.night.neighbours.before, &self.night.neighbours.after] {
             // A night that tells all that this one would tell is the last that has to be looked at.
@@ -220,13 +293,21 @@ impl<'a> Sums<'a> {
                 }
                 let other = Other::of(self, tables, &expressions, of_all).await?;
                 // Who came and who left, the tables' rows tell.
-                open.retain(|sum| ![&values, &other.values].iter().all(|v| v.of[*sum].iter().all(|v| *v == ONE)));
+                open.retain(|sum| ![&values, &other.values].iter().all(|v| v.counts_everybody(*sum)));
                 let mut asked = Vec::new();
                 for sum in open.clone() {
+                    // A figure that is told of everybody alone, and was told already, tells nothing more.
+                    let (behind, places) = (&self.sums[expressions[sum]].0, sums[sum].1);
+                    if other.told_so(places, &|| behind.total(counted))? {
+                        open.remove(&sum);
+                        continue;
+                    }
                     let hidden = other.hidden(sums[sum].1);
                     // A segment that was not there yet was not told.
                     let closed = |id: &i64| other.segments.binary_search(id).map_or(true, |at| hidden.groups[at]);
-                    let mut told = segments.iter().zip(&alone[sum].groups).filter(|(_, hidden)| !**hidden);
+                    let of_segments = places.iter().any(|told| told.segments);
+                    let told = segments.iter().zip(&alone[sum].groups);
+                    let mut told = told.filter(|(id, hidden)| of_segments && **id != NOBODYS && !**hidden);
                     if !(hidden.total && !alone[sum].total || told.any(|(id, _)| closed(id))) {
                         open.remove(&sum);
                     }
@@ -240,7 +321,7 @@ impl<'a> Sums<'a> {
                 nights.extend(seen.map(|((sum, hidden), moves)| Published { sum, hidden, moves }));
             }
         }
-        let all = suppress::hidden_together(&people, &apart, &relations, &nights, k);
+        let all = suppress::hidden_together(&people, &apart, &relations, &parts, &nights, k);
         let mut hidden: BTreeMap<String, Hidden> = expressions.iter().map(|sum| (*sum).to_owned()).zip(all).collect();
         if let Some(first) = everybody_counted.first().and_then(|sum| hidden.get(*sum)).cloned() {
             hidden.extend(everybody_counted.iter().map(|sum| ((*sum).to_owned(), first.clone())));
@@ -249,18 +330,13 @@ impl<'a> Sums<'a> {
     }
 
     /// The values of some customers of a night.
-    async fn values(
-        &self,
-        joined: &str,
-        tables: &[(&str, &DataFrame)],
-        sums: &[&str],
-        condition: &str,
-    ) -> Result<Values, StageError> {
+    async fn values(&self, people: &People, sums: &[&str], condition: &str) -> Result<Values, StageError> {
         let query = format!(
-            "SELECT customer_key, key_hash, segment_id{} FROM (SELECT *, row_hash(customer_key) AS key_hash FROM {joined}) WHERE {condition}",
-            columns(sums)
+            "SELECT customer_key, row_hash(customer_key) AS key_hash, segment_id{} FROM {}",
+            columns(sums),
+            people.everybody_where(self.night, sums, condition)
         );
-        let batch = rows::collect(self.night.over(&query, tables).await?).await?;
+        let batch = rows::collect(self.night.over(&query, &people.tables()).await?).await?;
         let all = |values: Vec<Option<i64>>| values.into_iter().map(|v| v.unwrap_or(0)).collect::<Vec<_>>();
         Ok(Values {
             keys: rows::texts(&batch, "customer_key")?.into_iter().map(Option::unwrap_or_default).collect(),
@@ -276,6 +352,7 @@ impl<'a> Sums<'a> {
     async fn apart(
         &self,
         sums: &[&str],
+        behind: &[Sum],
         values: &Values,
         segments: &[i64],
         members: &[i64],
@@ -288,6 +365,12 @@ impl<'a> Sums<'a> {
         let mut open = Vec::new();
         for b in 0..sums.len() {
             for a in 0..b {
+                // Where one is of so many more than the other, they differ for these at least.
+                let more = behind[a].people.iter().zip(&behind[b].people).map(|(a, b)| (a - b).abs());
+                if more.clone().zip(&behind[b].people).all(|(n, of_b)| n >= k || n == 0 && *of_b == 0) {
+                    found.push(Apart { sums: [a, b], people: more.collect() });
+                    continue;
+                }
                 let mut people = vec![0_i64; segments.len()];
                 for ((x, y), group) in values.of[a].iter().zip(&values.of[b]).zip(&groups) {
                     people[*group] += i64::from(x != y);
@@ -310,9 +393,9 @@ impl<'a> Sums<'a> {
                 "SELECT segment_id{} FROM (SELECT segment_id{} FROM {}) GROUP BY segment_id",
                 counts.collect::<String>(),
                 columns(&these),
-                self.joined(&these)
+                self.people.everybody(self.night, &these)
             );
-            let batch = rows::collect(self.night.over(&query, &self.tables()?).await?).await?;
+            let batch = rows::collect(self.night.over(&query, &self.people.tables()).await?).await?;
             let ids = rows::integers(&batch, "segment_id")?;
             for (at, pair) in some.iter().enumerate() {
                 let counts = rows::integers(&batch, &format!("c{at}"))?;
@@ -332,45 +415,24 @@ pub(crate) fn columns(sums: &[&str]) -> String {
     sums.iter().enumerate().map(|(at, sum)| format!(", {} AS v{at}", exact(sum))).collect()
 }
 
-fn joined(night: &Night<'_>, customers: &DataFrame, value: &DataFrame, expressions: &[&str]) -> String {
-    let features: BTreeSet<&str> = night.project.enabled_features().map(|(name, _)| name).collect();
-    let words: Vec<BTreeSet<String>> = expressions.iter().filter_map(|e| formula::names(e).ok()).collect();
-    let named = |name: &str| words.iter().flatten().any(|word| word.eq_ignore_ascii_case(name));
-    // What features say goes first, then what is predicted.
-    let of = |table: &DataFrame, alias: &str, before: &dyn Fn(&str) -> bool| -> String {
-        let fields = table.schema().fields().iter().map(|f| f.name());
-        let ours = fields.filter(|name| *name != "customer_key" && !before(name) && named(name));
-        ours.map(|name| format!(", {alias}.{0} AS {0}", quote(name))).collect()
-    };
-    let predicted = of(value, "v", &|name| features.contains(name));
-    let is_value = |name: &str| value.schema().has_column_with_unqualified_name(name);
-    let attributes = of(customers, "c", &|name| features.contains(name) || is_value(name));
-    let join = |columns: &str, table: &str, alias: &str| match columns.is_empty() {
-        true => String::new(),
-        false => format!(" LEFT JOIN {table} AS {alias} ON s.customer_key = {alias}.customer_key"),
-    };
-    let accounts = join(&attributes, "customers", "c") + &join(&predicted, "value", "v");
-    // What is narrow is put together and held, and what is wide passes by.
-    format!(
-        "(SELECT f.*, m.* EXCEPT (customer_key) FROM (SELECT s.customer_key, s.segment_id{attributes}{predicted} FROM segments AS s{accounts}) AS m \
-         JOIN features AS f ON m.customer_key = f.customer_key)"
-    )
-}
-
 /// The sums that determine one another: two that are equal, and three of which one is the sum of the others. What only looks like
 /// one in a sample hides more than it must.
 fn relations(values: &Values) -> Vec<Vec<usize>> {
     let of = &values.of;
+    let total: Vec<i128> = of.iter().map(|values| values.iter().sum()).collect();
     let some = |a: usize| of[a].iter().any(|v| *v != 0);
     let sums: Vec<usize> = (0..of.len()).filter(|a| some(*a)).collect();
     let mut found = Vec::new();
     for (at, a) in sums.iter().copied().enumerate() {
         for b in sums[at + 1..].iter().copied() {
-            if of[a] == of[b] {
+            if total[a] == total[b] && of[a] == of[b] {
                 found.push(vec![a, b]);
             }
-            let whole =
-                |c: &usize| ![a, b].contains(c) && of[a].iter().zip(&of[b]).zip(&of[*c]).all(|((a, b), c)| a + b == *c);
+            let whole = |c: &usize| {
+                total[a] + total[b] == total[*c]
+                    && ![a, b].contains(c)
+                    && of[a].iter().zip(&of[b]).zip(&of[*c]).all(|((a, b), c)| a + b == *c)
+            };
             found.extend(sums.iter().copied().filter(whole).map(|c| vec![c, a, b]));
         }
     }

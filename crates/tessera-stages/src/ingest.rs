@@ -87,7 +87,7 @@ pub const STAGE: Stage = Stage {
         "account_ids",
         "inputs",
     ],
-    settings: &["project", "sources", "files", "quality.rules", "quality.events_after_as_of"],
+    settings: &["project.timezone", "sources", "files", "quality.rules", "quality.events_after_as_of"],
     decides: None,
     run,
 };

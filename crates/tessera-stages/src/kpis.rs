@@ -1,11 +1,11 @@
-//! KPIs: one row per segment and KPI, and per KPI for the whole population; and the profiles of the segments.
+//! KPIs: one row per segment and KPI, and per KPI for everybody; the same by campaign, channel and cohort; and the profiles of the segments.
 //!
-//! Reads `features`, `segments`, `customer_value` and what accounts say of customers, of this night and of published ones. Writes `kpis` and
-//! `segment_profiles`. A KPI is a sum, or a ratio of two sums, of values per customer, so the segments' numerators and denominators
+//! Reads `features`, `segments`, `customer_value` and what accounts say of customers, of this night and of published ones. Writes `kpis`,
+//! `kpi_breakdowns` and `segment_profiles`. A KPI is a sum, or a ratio of two sums, of values per customer, so the segments' numerators and denominators
 //! add up to the population's exactly. Intervals: Wilson for shares, the delta method for ratios, with the customer as the unit.
 //! What stands for fewer people than the project's threshold is not told (see [`crate::suppress`]): a row is, if all its sums are.
 //!
-//! To add a KPI, add an entry under `[kpis]`.
+//! To add a KPI, add an entry under `[kpis]`; to tell one by campaign or channel, one under `[breakdowns]`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,46 +13,63 @@ use std::{
 };
 
 use datafusion::{
-    arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, StringArray},
+    arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, StringArray},
     prelude::DataFrame,
 };
 use futures::FutureExt;
-use tessera_algo::interval;
-use tessera_contract::{AsOf, Entity, Interval, Kpi, project::Gate, table::MONEY};
+use tessera_contract::{AsOf, Entity, Kpi, Whose, project::Gate};
 use tessera_engine::formula::{self, quote};
 
 use crate::{
     Night, Outcome, Output, Stage, StageError, StageFuture, blame,
-    figures::{self, Behind, Field, Sums, Told, counted, exact},
+    breakdowns::Breakdowns,
+    figures::{self, Behind, Field, Moments, NOBODYS, Sums, Told, counted, exact, of_customers},
     profile, rows, validate,
 };
 
 /// The entry of the list of stages.
 pub const STAGE: Stage = Stage {
     name: "kpis",
-    purpose: "tracks the catalogue's KPIs per segment and for everybody, and profiles the segments",
+    purpose: "tracks the catalogue's KPIs per segment and for everybody, by campaign, channel and cohort, and profiles the segments",
     sources: false,
-    reads: &["features", "segments", "clean_customers", "accounts", "golden_records", "customer_value"],
+    reads: &[
+        "features",
+        "prospects",
+        "segments",
+        "clean_customers",
+        "clean_campaign_contacts",
+        "clean_interactions",
+        "clean_survey_responses",
+        "clean_marketing_costs",
+        "accounts",
+        "golden_records",
+        "customer_value",
+    ],
     reads_previous: &["kpis", "segment_lineage"],
     reads_neighbours: &[
         "kpis",
+        "kpi_breakdowns",
         "segment_profiles",
         "features",
+        "prospects",
         "segments",
+        "clean_campaign_contacts",
+        "clean_interactions",
+        "clean_survey_responses",
         "clean_customers",
         "accounts",
         "golden_records",
         "customer_value",
     ],
     reads_history: &["kpis", "segment_lineage"],
-    writes: &["kpis", "segment_profiles"],
-    settings: &["kpis", "comparison", "privacy"],
+    writes: &["kpis", "kpi_breakdowns", "segment_profiles"],
+    settings: &["project.objective", "kpis", "breakdowns", "comparison", "privacy"],
     decides: None,
     run,
 };
 
 /// Below so many customers a value is published as uncertain.
-const LOW_N: i64 = 30;
+pub(crate) const LOW_N: i64 = 30;
 
 fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     kpis(night).boxed()
@@ -99,10 +116,10 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
     let missing = night.availability.missing_features(night.project)?;
 
     let mut sums = Sums::new(night).await?;
-    let tables = sums.tables()?;
+    let tables = sums.people().tables();
     let all: Vec<&str> = kpis.iter().flat_map(|(_, kpi)| [kpi.numerator.as_str(), denominator(kpi)]).collect();
-    if let Err(error) =
-        night.over(&format!("SELECT 1{} FROM {}", figures::columns(&all), sums.joined(&all)), &tables).await
+    let joined = |expressions: &[&str]| sums.people().joined(night, expressions);
+    if let Err(error) = night.over(&format!("SELECT 1{} FROM {}", figures::columns(&all), joined(&all)), &tables).await
     {
         let mut entries = Vec::new();
         for (name, kpi) in &kpis {
@@ -111,7 +128,7 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
             }
         }
-        let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), sums.joined(&[expression]));
+        let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), joined(&[expression]));
         return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
     }
     let mut available = BTreeSet::new();
@@ -134,28 +151,37 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             continue;
         }
         available.insert(*name);
-        moments.push((of(name), format!("{}, {}", exact(x), exact(y))));
-        let told = |column| Told { table: "kpis", of: (*name).to_owned(), column, total: None };
+        moments.push((of(name), format!("{}, {}", exact(x), exact(y)), kpi.population));
+        let told =
+            |column| Told { table: "kpis", of: (*name).to_owned(), column, total: None, segments: true, rank: 2 };
         let behind = |field| Behind { column: of(name), field };
-        sums.add(x, behind(Field::X), told("numerator"));
-        sums.add(y, behind(Field::Y), told("denominator"));
-        sums.add(&counted(y), behind(Field::SomeY), told("n"));
+        let [x, y] = added(kpi);
+        sums.add(&x, behind(Field::X), told("numerator"));
+        sums.add(&y, behind(Field::Y), told("denominator"));
+        sums.add(&counted(&y), behind(Field::SomeY), told("n"));
     }
     profile::tell(night, &mut sums);
-    moments.extend(profile::moments(night));
+    moments.extend(profile::moments(night).into_iter().map(|(name, of)| (name, of, Whose::Customers)));
+    let breakdowns = Breakdowns::find(night, &mut sums).await?;
+    breakdowns.tell(&mut sums);
     // Everybody is the segments together: no row is added up twice.
     let (mut parts, mut whole) = (String::new(), String::new());
-    for (name, arguments) in &moments {
+    for (name, arguments, whose) in &moments {
         let name = quote(name);
-        parts.push_str(&format!(", moments_state({arguments}) AS {name}"));
+        let whose = match whose {
+            Whose::Customers if sums.people().has_prospects() => " FILTER (WHERE segment_id >= 0)",
+            _ => "",
+        };
+        parts.push_str(&format!(", moments_state({arguments}){whose} AS {name}"));
         whole.push_str(&format!(", moments_merge({name}) AS {name}"));
     }
     let query = format!(
         "SELECT segment_id, sum(members) AS members{whole} FROM (SELECT segment_id, count(*) AS members{parts} FROM {} GROUP BY segment_id) \
          GROUP BY GROUPING SETS ((segment_id), ()) ORDER BY segment_id NULLS FIRST",
-        sums.joined(&sums.expressions())
+        sums.people().everybody(night, &moments.iter().map(|(_, of, _)| of.as_str()).collect::<Vec<_>>())
     );
-    let batch = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
+    let batch = rows::collect(night.over(&query, &sums.people().tables()).await?).await?;
+    let batch = breakdowns.counted(night, &sums, batch).await?;
     let segments = rows::integers(&batch, "segment_id")?;
     let before = earlier(night, Some(&night.previous)).await?;
     let mut dated = Vec::new();
@@ -174,28 +200,15 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
                 let state = unknown.get(name).copied().unwrap_or("not_available");
                 Row { segment, kpi: (*name).to_owned(), state, gate, ..Row::default() }
             };
-            table.extend(segments.iter().map(none));
+            table.extend(segments.iter().filter(|segment| **segment != Some(NOBODYS)).map(none));
             continue;
         }
-        let moments = rows::fields(&batch, &of(name))?;
-        let (counted, observed) = (counted(denominator(kpi)), rows::integers(&moments, "some_y")?);
-        let (x, y) = (rows::money(&moments, "sum_x")?, rows::money(&moments, "sum_y")?);
-        let spread = ["n", "var_x", "var_y", "cov"].map(|field| rows::floats(&moments, field));
-        let [n, var_x, var_y, cov] = spread;
-        let (n, var_x, var_y, cov) = (n?, var_x?, var_y?, cov?);
-        let behind = [kpi.numerator.as_str(), denominator(kpi)];
-        let rows = (0..batch.num_rows()).map(|i| {
-            let sums = Moments {
-                customers: n[i].unwrap_or(0.0),
-                x: x[i].unwrap_or(0),
-                y: y[i].unwrap_or(0),
-                var_x: var_x[i].unwrap_or(0.0),
-                var_y: var_y[i].unwrap_or(0.0),
-                cov: cov[i].unwrap_or(0.0),
-                observed: observed[i].unwrap_or(0),
-            };
+        let moments = Moments::all(&batch, &of(name))?;
+        let behind = added(kpi);
+        let counted = counted(&behind[1]);
+        let rows = (0..batch.num_rows()).filter(|i| segments[*i] != Some(NOBODYS)).map(|i| {
             let segment = segments[i].and_then(|s| i32::try_from(s).ok());
-            let mut row = row(name, kpi, segment, &sums);
+            let mut row = row(name, kpi, segment, &moments[i]);
             row.gate = asked(kpi, row.value).filter(|_| segment.is_none());
             if behind.iter().any(|sum| verdict.hides(sum, segments[i])) {
                 return Row { segment, kpi: (*name).to_owned(), state: "suppressed", gate: row.gate, ..Row::default() };
@@ -209,8 +222,13 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
         table.extend(rows);
     }
     let profiles = profile::profiles(night, &sums, &batch, &verdict).await?;
-    Ok(vec![Output::table(night, "kpis", frame(night, &table)?)?, Output::table(night, "segment_profiles", profiles)?]
-        .into())
+    let broken_down = breakdowns.table(night, &batch, &verdict)?;
+    Ok(vec![
+        Output::table(night, "kpis", frame(night, &table)?)?,
+        Output::table(night, "kpi_breakdowns", broken_down)?,
+        Output::table(night, "segment_profiles", profiles)?,
+    ]
+    .into())
 }
 
 /// The columns of `customer_value` that hold no prediction, and whether there was to be one.
@@ -236,41 +254,30 @@ fn denominator(kpi: &Kpi) -> &str {
     kpi.denominator.as_deref().unwrap_or("1")
 }
 
-/// The sums behind a KPI in one segment.
-struct Moments {
-    customers: f64,
-    x: i128,
-    y: i128,
-    var_x: f64,
-    var_y: f64,
-    cov: f64,
-    observed: i64,
+/// What is added up of everybody.
+fn added(kpi: &Kpi) -> [String; 2] {
+    [kpi.numerator.as_str(), denominator(kpi)].map(|sum| match kpi.population {
+        Whose::Customers => of_customers(sum),
+        Whose::Everybody => sum.to_owned(),
+    })
 }
 
 fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {
-    let unit = 10_f64.powi(i32::from(MONEY.1));
-    let (x, y) = (sums.x as f64 / unit, sums.y as f64 / unit);
     let offset = f64::from(kpi.offset);
     let ratio = kpi.denominator.is_some();
     let value = match ratio {
-        true => (sums.y != 0).then(|| x / y + offset),
-        false => Some(x + offset),
+        true => sums.ratio().map(|ratio| ratio + offset),
+        false => Some(sums.sums().0 + offset),
     };
-    let bounds = match kpi.interval {
-        Interval::Wilson if sums.y > 0 => Some(interval::wilson(y, x)),
-        Interval::Ratio if ratio => {
-            interval::ratio(sums.customers, x / sums.customers, y / sums.customers, sums.var_x, sums.var_y, sums.cov)
-        }
-        _ => None,
-    };
+    let bounds = sums.bounds(kpi.interval).filter(|_| ratio && value.is_some());
     Row {
         value,
         numerator: Some(sums.x),
         denominator: ratio.then_some(sums.y),
-        n: Some(sums.observed),
-        low: bounds.map(|(low, _)| low + offset).filter(|_| value.is_some()),
-        high: bounds.map(|(_, high)| high + offset).filter(|_| value.is_some()),
-        state: if sums.observed < LOW_N { "low_n" } else { "ok" },
+        n: Some(sums.some_y),
+        low: bounds.map(|(low, _)| low + offset),
+        high: bounds.map(|(_, high)| high + offset),
+        state: if sums.some_y < LOW_N { "low_n" } else { "ok" },
         segment,
         kpi: name.to_owned(),
         ..Row::default()
@@ -319,6 +326,15 @@ fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
             ("previous", floats(|r| r.previous)),
             ("year_ago", floats(|r| r.year_ago)),
             ("baseline", floats(|r| r.baseline)),
+            (
+                "headline",
+                Arc::new(
+                    table
+                        .iter()
+                        .map(|r| night.project.kpis.get(&r.kpi).map(|kpi| night.project.headline(kpi)))
+                        .collect::<BooleanArray>(),
+                ),
+            ),
             ("target", floats(|r| r.target)),
             ("benchmark", floats(|r| r.benchmark)),
             ("threshold", floats(|r| r.gate.and_then(|(threshold, ..)| threshold))),

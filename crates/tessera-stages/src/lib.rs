@@ -4,6 +4,7 @@
 //! with which it could read a clock, the environment or a store; the runner alone says where things go, and commits.
 
 mod availability;
+mod breakdowns;
 pub mod features;
 mod figures;
 pub mod identity;
@@ -115,9 +116,9 @@ pub struct Night<'a> {
 #[derive(Default)]
 pub struct Neighbours {
     /// Nights before it, and what is published of itself.
-    pub before: Vec<BTreeMap<String, DataFrame>>,
+    pub before: Vec<(Date, BTreeMap<String, DataFrame>)>,
     /// Nights after it.
-    pub after: Vec<BTreeMap<String, DataFrame>>,
+    pub after: Vec<(Date, BTreeMap<String, DataFrame>)>,
 }
 
 /// Folders of the engine's store, without slashes around them.

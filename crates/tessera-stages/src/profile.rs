@@ -15,22 +15,33 @@ use tessera_engine::formula::quote;
 
 use crate::{
     Night, StageError,
-    figures::{Behind, Field, Sums, Told, Verdict},
+    figures::{Behind, Field, NOBODYS, Sums, Told, Verdict, of_customers},
     rows, scaled,
 };
 
+/// A feature as it is added up.
+fn value(feature: &str) -> String {
+    of_customers(&quote(feature))
+}
+
 /// One for those of whom a feature is known.
 fn known(feature: &str) -> String {
-    format!("CASE WHEN {} IS NULL THEN 0 ELSE 1 END", quote(feature))
+    of_customers(&format!("CASE WHEN {} IS NULL THEN 0 ELSE 1 END", quote(feature)))
 }
 
 /// Names the sums behind the profiles.
 pub(crate) fn tell(night: &Night<'_>, sums: &mut Sums<'_>) {
     for (at, (feature, _)) in scaled::numeric(night).into_iter().enumerate() {
-        let told =
-            |column| Told { table: "segment_profiles", of: feature.to_owned(), column, total: Some("population_mean") };
+        let told = |column| Told {
+            table: "segment_profiles",
+            of: feature.to_owned(),
+            column,
+            total: Some("population_mean"),
+            segments: true,
+            rank: 0,
+        };
         let of = |field| Behind { column: format!("feature {at}"), field };
-        sums.add(&quote(feature), of(Field::X), told("mean"));
+        sums.add(&value(feature), of(Field::X), told("mean"));
         sums.add(&known(feature), of(Field::Known), told("customers"));
     }
 }
@@ -57,14 +68,16 @@ pub(crate) async fn profiles(
     let numeric: Vec<(&str, Scaling)> = scaled::numeric(night);
     let segments = rows::integers(counted, "segment_id")?;
     let everybody = segments.iter().position(Option::is_none);
-    let customers = everybody.map(|row| Ok::<_, StageError>(rows::integers(counted, "members")?[row])).transpose()?;
-    let condition = scaled::sampled(night.project.segmentation.sample, customers.flatten().unwrap_or(0));
+    let members = rows::integers(counted, "members")?;
+    let of_segments = segments.iter().zip(members).filter(|(segment, _)| segment.is_some_and(|id| id != NOBODYS));
+    let customers = of_segments.map(|(_, members)| members.unwrap_or(0)).sum();
+    let condition = scaled::sampled(night.project.segmentation.sample, customers);
     let features: String = numeric.iter().map(|(name, _)| format!(", {}", quote(name))).collect();
     let query = format!(
         "SELECT segment_id{features} FROM (SELECT *, row_hash(customer_key) AS key_hash FROM {}) WHERE {condition}",
-        sums.joined(&[])
+        sums.people().joined(night, &[])
     );
-    let sampled = rows::collect(night.over(&query, &sums.tables()?).await?).await?;
+    let sampled = rows::collect(night.over(&query, &sums.people().tables()).await?).await?;
     let k = night.project.privacy.k;
     let mut table = Profile::default();
     for (at, (name, scaling)) in numeric.iter().enumerate() {
@@ -81,11 +94,11 @@ pub(crate) async fn profiles(
         let told = |segment: Option<i64>, sum: &str| !verdict.hides(sum, segment);
         let mean = |row: usize, sum: &[Option<f64>]| -> Option<f64> {
             let members = known_here[row].filter(|n| *n > 0)?;
-            let mean = sum[row].filter(|_| told(segments[row], &quote(name)))? / members as f64;
+            let mean = sum[row].filter(|_| told(segments[row], &value(name)))? / members as f64;
             Some(if told(segments[row], &known(name)) { mean } else { three_digits(mean) })
         };
         let population = everybody.and_then(|row| mean(row, &sum));
-        for (row, segment) in segments.iter().enumerate().filter(|(_, segment)| segment.is_some()) {
+        for (row, segment) in segments.iter().enumerate().filter(|(_, s)| s.is_some_and(|id| id != NOBODYS)) {
             table.segment.push(segment.and_then(|s| i32::try_from(s).ok()));
             table.feature.push((*name).to_owned());
             table.customers.push(known_here[row].filter(|_| told(*segment, &known(name))));

@@ -31,6 +31,12 @@ pub(crate) struct Apart {
     pub people: Vec<i64>,
 }
 
+/// A sum that is that of its parts, for everybody; somebody may add to several of them.
+pub(crate) struct Parts {
+    pub whole: usize,
+    pub parts: Vec<usize>,
+}
+
 /// The fewest people of whom something may be told.
 #[derive(Clone, Copy)]
 struct Fewest(i64);
@@ -195,6 +201,7 @@ pub(crate) fn hidden_together(
     sums: &[Sum],
     apart: &[Apart],
     relations: &[Vec<usize>],
+    parts: &[Parts],
     nights: &[Published],
     k: u64,
 ) -> Vec<Hidden> {
@@ -243,6 +250,28 @@ pub(crate) fn hidden_together(
                 all[sum].total |= total;
             }
         }
+        for Parts { whole, parts } in parts {
+            for group in 0..all[*whole].groups.len() {
+                let people = |part: usize| sums[part].people[group];
+                while !all[*whole].groups[group]
+                    && let Some(more) = more(fewest, parts, &people, &|part| all[part].groups[group])
+                {
+                    match more {
+                        Some(part) => all[part].groups[group] = true,
+                        None => all[*whole].groups[group] = true,
+                    }
+                }
+            }
+            let people = |part: usize| sums[part].people.iter().sum();
+            while !all[*whole].total
+                && let Some(more) = more(fewest, parts, &people, &|part| all[part].total)
+            {
+                match more {
+                    Some(part) => all[part].total = true,
+                    None => all[*whole].total = true,
+                }
+            }
+        }
         for (night, within) in nights.iter().zip(&between) {
             let (told, people) = (&mut all[night.sum], &sums[night.sum].people);
             let total = within.iter().any(|groups| !groups.contains(&false));
@@ -257,6 +286,28 @@ pub(crate) fn hidden_together(
             return all;
         }
     }
+}
+
+/// What else has to be hidden of a whole that is told, so that what is hidden of its parts is not what is left of it: two parts at least, one of them
+/// of enough people; a part, or if there is none, the whole. Parts of nobody hide nothing.
+fn more(
+    fewest: Fewest,
+    parts: &[usize],
+    people: &dyn Fn(usize) -> i64,
+    hidden: &dyn Fn(usize) -> bool,
+) -> Option<Option<usize>> {
+    let some = || parts.iter().copied().filter(|part| people(*part) > 0);
+    let (mut count, mut most) = (0, 0);
+    for part in some().filter(|part| hidden(*part)) {
+        count += 1;
+        most = most.max(people(part));
+    }
+    if count == 0 || count > 1 && most >= fewest.0 {
+        return None;
+    }
+    let open = || some().filter(|part| !hidden(*part));
+    let enough = open().filter(|part| most >= fewest.0 || people(*part) >= fewest.0);
+    Some(enough.min_by_key(|part| people(*part)))
 }
 
 /// Groups of this night whose sum must not follow, because what follows from the other night with it is of few people.
@@ -321,7 +372,7 @@ mod tests {
     #[test]
     fn a_difference_of_few_hides_the_smaller_sum() {
         let apart = Apart { sums: [0, 1], people: vec![2, 0, 9] };
-        let found = hidden_together(&[sum([100, 50, 30]), sum([98, 50, 21])], &[apart], &[], &[], 5);
+        let found = hidden_together(&[sum([100, 50, 30]), sum([98, 50, 21])], &[apart], &[], &[], &[], 5);
         assert_eq!(found[0], Hidden { groups: vec![false; 3], total: false });
         assert_eq!(found[1], Hidden { groups: vec![true, false, true], total: false });
     }
@@ -336,14 +387,28 @@ mod tests {
         (0..40).for_each(|_| moves.add(Some(1), Some(1), [1, 1]));
         let before = Hidden { groups: vec![false, false], total: false };
         let night = |moves: &Moves| [Published { sum: 0, hidden: before.clone(), moves: moves.clone() }];
-        let found = hidden_together(&[sum([62, 40])], &[], &[], &night(&moves), 5);
+        let found = hidden_together(&[sum([62, 40])], &[], &[], &[], &night(&moves), 5);
         assert_eq!(found[0], Hidden { groups: vec![true, false], total: true });
         (0..5).for_each(|_| moves.add(Some(1), Some(1), [1, 2]));
-        let found = hidden_together(&[sum([62, 45])], &[], &[], &night(&moves), 5);
+        let found = hidden_together(&[sum([62, 45])], &[], &[], &[], &night(&moves), 5);
         assert_eq!(found[0], Hidden { groups: vec![true, true], total: false });
         (0..3).for_each(|_| moves.add(Some(0), Some(0), [1, 2]));
-        let found = hidden_together(&[sum([65, 45])], &[], &[], &night(&moves), 5);
+        let found = hidden_together(&[sum([65, 45])], &[], &[], &[], &night(&moves), 5);
         assert_eq!(found[0], before);
+    }
+
+    /// Of 92 people 90 are in two campaigns; the other two follow, unless a campaign of enough goes with them. A campaign in which nobody of
+    /// the group is hides nothing.
+    #[test]
+    fn what_is_left_of_a_whole_is_of_enough() {
+        let sums = || [sum([92, 101]), sum([50, 50]), sum([40, 40]), sum([2, 6]), sum([0, 5])];
+        let parts = [Parts { whole: 0, parts: vec![1, 2, 3, 4] }];
+        let found = hidden_together(&sums(), &[], &[], &parts, &[], 5);
+        let hidden = |group: usize| found.iter().map(|h| h.groups[group]).collect::<Vec<_>>();
+        assert_eq!(hidden(0), [false, false, true, true, false]);
+        // What is hidden of the third in one group would follow from its total and the other group.
+        assert!(found[3].groups[1] || found[3].total);
+        assert!(!found[0].total);
     }
 
     #[test]
@@ -379,7 +444,7 @@ mod tests {
                 relations.extend((0..4).filter(|c| ![a, b].contains(c) && holds(*c, a, b)).map(|c| vec![a, b, c]));
             }
             let told: Vec<Sum> = sums.iter().zip(ranks).map(|(people, rank)| Sum { people: people.clone(), rank }).collect();
-            let found = hidden_together(&told, &apart, &relations, &[], k);
+            let found = hidden_together(&told, &apart, &relations, &[], &[], k);
             let few = |n: i64| n > 0 && n < i64::try_from(k).expect("few");
             for groups in 1..16_usize {
                 let within = |group: usize| groups & (1 << group) != 0;
@@ -427,7 +492,7 @@ mod tests {
             }
             let before = hidden(&then, k);
             let nights = [Published { sum: 0, hidden: before.clone(), moves }];
-            let found = hidden_together(&[sum(now)], &[], &[], &nights, k).remove(0);
+            let found = hidden_together(&[sum(now)], &[], &[], &[], &nights, k).remove(0);
             let within = |groups: usize| (0..3).map(|g| groups >> g & 1 == 1).collect::<Vec<_>>();
             for (g, h) in (1..8).flat_map(|g| (0..8).map(move |h| (within(g), within(h)))) {
                 if follows(&found, &g) && follows(&before, &h) {

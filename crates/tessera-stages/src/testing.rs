@@ -33,7 +33,7 @@ pub(crate) struct Given<'a> {
     /// The tables it reads, by name: a header and a row a line, cells between bars. What is not named is null, and a table
     /// that is not named is empty.
     pub tables: &'a [(&'a str, &'a str)],
-    /// The same of the parent night. If all that the stage reads of other published nights is among them, it is one.
+    /// The same of the parent night. If its features are among them, and the stage reads other published nights, it is one.
     pub previous: &'a [(&'a str, &'a str)],
     /// The tables that are looked at; of each the columns, or all that are not null.
     pub looks_at: &'a [(&'a str, &'a str)],
@@ -75,11 +75,10 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
         reads.map(|name| ((*name).to_owned(), Input { frame: frame(name, given.tables), added: None })).collect();
     let previous: BTreeMap<_, _> =
         given.previous.iter().map(|(name, _)| ((*name).to_owned(), frame(name, given.previous))).collect();
-    let published =
-        !stage.reads_neighbours.is_empty() && stage.reads_neighbours.iter().all(|n| previous.contains_key(*n));
-    let neighbours =
-        Neighbours { before: published.then(|| previous.clone()).into_iter().collect(), ..Neighbours::default() };
     let as_of = AsOf::parse(given.as_of, &project.project.timezone).expect("a night");
+    let published = stage.reads_neighbours.contains(&"features") && previous.contains_key("features");
+    let before = published.then(|| (as_of.date().yesterday().expect("a day"), previous.clone()));
+    let neighbours = Neighbours { before: before.into_iter().collect(), ..Neighbours::default() };
     let mut night = Night {
         project: &project,
         as_of,

@@ -1,10 +1,12 @@
 //! Value: what every customer is going to buy.
 //!
-//! Reads `features`. Writes `clv_model` and `customer_value`. Customers who are alike in their days with an order are counted together by the
+//! Reads `features`. Writes `clv_model` and `customer_value`, and in `clv_backtest` what earlier nights predicted beside what came. Customers who are alike in their days with an order are counted together by the
 //! engine, and the models are fitted on the counts ([`tessera_algo::value`]), so that the work here does not grow with the customers;
 //! where counts would be too many, days are counted in larger steps. What depends on the number of days and on how long somebody has been
 //! known alone is computed once for each pair of them, and joined to all customers by the engine. Where a model is refused, what is known of
 //! the past stands in, and `basis` says so.
+
+mod backtest;
 
 use std::sync::Arc;
 
@@ -22,6 +24,7 @@ use tessera_contract::{
 };
 use tessera_engine::formula::quote;
 
+pub use self::backtest::looked_back;
 use crate::{Night, Outcome, Output, Stage, StageError, StageFuture, rows, scaled::literal};
 
 /// The entry of the list of stages.
@@ -32,8 +35,8 @@ pub const STAGE: Stage = Stage {
     reads: &["features"],
     reads_previous: &[],
     reads_neighbours: &[],
-    reads_history: &[],
-    writes: &["customer_value", "clv_model"],
+    reads_history: &["features", "customer_value"],
+    writes: &["customer_value", "clv_model", "clv_backtest"],
     settings: &["value"],
     decides: None,
     run,
@@ -69,7 +72,7 @@ async fn value(night: &Night<'_>) -> Result<Outcome, StageError> {
             tracing::warn!("no value is predicted: the features {} are switched off", lacks.join(", "));
         }
         let none = |name| Output::table(night, name, night.engine.none(night.table(name)?.file_schema())?);
-        return Ok(vec![none("customer_value")?, none("clv_model")?].into());
+        return Ok(vec![none("customer_value")?, none("clv_model")?, none("clv_backtest")?].into());
     }
 
     let buyers = buyers(night).await?;
@@ -94,7 +97,13 @@ async fn value(night: &Night<'_>) -> Result<Outcome, StageError> {
     let together = correlation(&spenders);
     let table = models(night, unit, &fits, best, &spend, together)?;
     let scored = customers(night, best, spend.ok().map(|fit| fit.model)).await?;
-    Ok(vec![Output::table(night, "customer_value", scored)?, Output::table(night, "clv_model", table)?].into())
+    let backtest = backtest::backtest(night).await?;
+    Ok(vec![
+        Output::table(night, "customer_value", scored)?,
+        Output::table(night, "clv_model", table)?,
+        Output::table(night, "clv_backtest", backtest)?,
+    ]
+    .into())
 }
 
 fn unit(settings: &settings::Value) -> TimeUnit {

@@ -56,15 +56,7 @@ impl Neighbours {
         engine: &Engine,
         names: &[&'static str],
     ) -> Result<Vec<(Date, BTreeMap<String, DataFrame>)>> {
-        let asked = self.earlier.iter().filter(|_| !names.is_empty());
-        let read = asked.map(|snapshot| {
-            async move {
-                let night = context.night(&snapshot.content.as_of)?.date();
-                anyhow::Ok((night, one(context, engine, snapshot, names).await?))
-            }
-            .boxed()
-        });
-        try_join_all(read).await
+        dated(context, engine, self.earlier.iter().filter(|_| !names.is_empty()), names).await
     }
 
     /// What a stage reads of them.
@@ -77,12 +69,28 @@ impl Neighbours {
         let mut given = [Vec::new(), Vec::new()];
         for (snapshots, given) in [&self.before, &self.after].into_iter().zip(&mut given) {
             let asked = snapshots.iter().filter(|_| !names.is_empty());
-            let read = asked.map(|snapshot| one(context, engine, snapshot, names).boxed());
-            given.extend(try_join_all(read).await?);
+            given.extend(dated(context, engine, asked, names).await?);
         }
         let [before, after] = given;
         Ok(tessera_stages::Neighbours { before, after })
     }
+}
+
+/// The tables of several, each with its night.
+async fn dated(
+    context: &Context,
+    engine: &Engine,
+    asked: impl Iterator<Item = &SnapshotRecord>,
+    names: &[&'static str],
+) -> Result<Vec<(Date, BTreeMap<String, DataFrame>)>> {
+    let read = asked.map(|snapshot| {
+        async move {
+            let night = context.night(&snapshot.content.as_of)?.date();
+            anyhow::Ok((night, one(context, engine, snapshot, names).await?))
+        }
+        .boxed()
+    });
+    try_join_all(read).await
 }
 
 /// The tables of one.

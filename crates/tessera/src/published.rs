@@ -12,8 +12,17 @@ use crate::{
 };
 
 /// Small tables that decide what later nights tell: which model stays, which ids segments have, what is hidden, what a check passes.
-const DECIDE: [&str; 8] =
-    ["drift_bins", "kpis", "model", "quality", "segment_lineage", "segment_profiles", "segments", "validation"];
+const DECIDE: [&str; 9] = [
+    "drift_bins",
+    "kpi_breakdowns",
+    "kpis",
+    "model",
+    "quality",
+    "segment_lineage",
+    "segment_profiles",
+    "segments",
+    "validation",
+];
 
 /// Refuses files of such a table that are not as they were written: a changed bit may read as another segment, and a night that goes by it
 /// would be another one.

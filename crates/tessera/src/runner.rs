@@ -145,6 +145,7 @@ impl<'a> Run<'a> {
         let compared: Vec<String> = tessera_stages::kpis::compared(&context.project, as_of)
             .into_iter()
             .flatten()
+            .chain(tessera_stages::value::looked_back(&context.project, as_of))
             .map(|d| d.to_string())
             .collect();
         run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none(), between, &compared);

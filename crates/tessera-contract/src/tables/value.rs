@@ -67,3 +67,19 @@ pub(super) fn clv_model() -> Table {
         ],
     ))
 }
+
+pub(super) fn clv_backtest() -> Table {
+    pseudonymous(table(
+        "clv_backtest",
+        "One row per horizon and tenth of the customers: what the night so many days before predicted, beside what came; empty where that night is not published",
+        vec![
+            column("horizon_days", Kind::Integer, "Days that were predicted"),
+            column("reference_as_of", Kind::Date, "The night that predicted them"),
+            column("tenth", Kind::Small, "Tenth of its customers by what was predicted, 1 the least; null for all"),
+            column("customers", Kind::Integer, "Customers who are still there"),
+            column("predicted", Kind::Float, "Mean of the days with an order that were predicted"),
+            column("observed", Kind::Float, "Mean of those that came"),
+            column("std_error", Kind::Float, "Standard error of that mean"),
+        ],
+    ))
+}

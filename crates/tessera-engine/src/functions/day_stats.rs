@@ -1,7 +1,8 @@
 //! `day_stats(day, amount)`: on which days something happened, and for how much on the first.
 //!
-//! The result is a struct of `days` (distinct ones), `span_days` (from the first to the last), `first` (a date) and `first_amount` (the exact
-//! sum on it); without a day, all but `days` are null. Of later days no amount is kept: none can become the first.
+//! The result is a struct of `days` (distinct ones), `span_days` (from the first to the last), `first` (a date), `first_amount` (the exact
+//! sum on it) and `months` (text whose letter m, from 0, is 1 if one of the days is 30 m to 30 m + 29 days after the first, and otherwise 0; it ends
+//! with the last 1, or after ten years); without a day, all but `days` are null. Of later days no amount is kept: none can become the first.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use datafusion::{
     arrow::{
         array::{
             Array, ArrayRef, AsArray, Date32Array, Date32Builder, Decimal128Array, Decimal128Builder, Int64Builder,
-            StructArray,
+            StringBuilder, StructArray,
         },
         datatypes::{DataType, Date32Type, Decimal128Type, Field, Fields},
     },
@@ -42,7 +43,27 @@ fn fields() -> Fields {
         Field::new("span_days", DataType::Int64, true),
         Field::new("first", DataType::Date32, true),
         Field::new("first_amount", Kind::Money.arrow(), true),
+        Field::new("months", DataType::Utf8, true),
     ])
+}
+
+/// Months of 30 days that are told of.
+const MONTHS: usize = 122;
+
+/// In which months of 30 days after the first day there is one.
+fn active(first: i32, days: &[Day]) -> String {
+    let mut months = String::new();
+    for (day, _) in days {
+        let month = usize::try_from((i64::from(*day) - i64::from(first)) / 30).unwrap_or(0);
+        if month >= MONTHS {
+            break;
+        }
+        if month >= months.len() {
+            (months.len()..month).for_each(|_| months.push('0'));
+            months.push('1');
+        }
+    }
+    months
 }
 
 impl Bag for DayStats {
@@ -93,12 +114,14 @@ impl Bag for DayStats {
         let mut spans = Int64Builder::with_capacity(groups.len());
         let mut firsts = Date32Builder::with_capacity(groups.len());
         let mut amounts = Decimal128Builder::with_capacity(groups.len()).with_data_type(Kind::Money.arrow());
+        let mut months = StringBuilder::with_capacity(groups.len(), 8 * groups.len());
         for group in groups {
             let (first, last) = (group.first(), group.last());
             days.append_value(group.len() as i64);
             spans.append_option(first.zip(last).map(|(first, last)| i64::from(last.0) - i64::from(first.0)));
             firsts.append_option(first.map(|(day, _)| *day));
             amounts.append_option(first.map(|(_, amount)| *amount));
+            months.append_option(first.map(|(first, _)| active(*first, group)));
         }
         Ok(Arc::new(StructArray::new(
             fields(),
@@ -107,6 +130,7 @@ impl Bag for DayStats {
                 Arc::new(spans.finish()),
                 Arc::new(firsts.finish()),
                 Arc::new(amounts.finish()),
+                Arc::new(months.finish()),
             ],
             None,
         )))
@@ -140,13 +164,15 @@ mod tests {
 
     #[test]
     fn by_hand() {
-        let groups: [&[Day]; 2] = [&[(3, 21), (7, 0), (9, 0)], &[]];
+        let groups: [&[Day]; 2] = [&[(3, 21), (32, 0), (33, 0), (92, 0), (183, 0), (3 + 122 * 30, 0)], &[]];
         let found = DayStats::finish(groups.into_iter()).expect("a struct");
         let found = found.as_struct();
         let whole = |name: &str| found.column_by_name(name).expect("a field").clone();
         let numbers = |name: &str| whole(name).as_primitive::<Int64Type>().clone();
-        assert_eq!(numbers("days").iter().collect::<Vec<_>>(), [Some(3), Some(0)]);
-        assert_eq!(numbers("span_days").iter().collect::<Vec<_>>(), [Some(6), None]);
+        assert_eq!(numbers("days").iter().collect::<Vec<_>>(), [Some(6), Some(0)]);
+        assert_eq!(numbers("span_days").iter().collect::<Vec<_>>(), [Some(122 * 30), None]);
+        let months = whole("months");
+        assert_eq!(months.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("1110001"), None]);
         assert_eq!(whole("first").as_primitive::<Date32Type>().iter().collect::<Vec<_>>(), [Some(3), None]);
         let amounts = whole("first_amount");
         assert_eq!(amounts.as_primitive::<Decimal128Type>().iter().collect::<Vec<_>>(), [Some(21), None]);

@@ -28,7 +28,7 @@ pub(super) const CUSTOMER: &str = "customer_key";
 const MINE: &str = "tessera.mine";
 
 /// What is kept is of this version of the code alone, and of the states' bytes.
-const STAMP: &str = concat!(env!("CARGO_PKG_VERSION"), "-3");
+const STAMP: &str = concat!(env!("CARGO_PKG_VERSION"), "-4");
 
 impl<'a> Relation<'a> {
     /// The name under which the lifetime states of accounts are kept.

@@ -4,21 +4,43 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use datafusion::prelude::DataFrame;
 
-use super::{AT_ONCE, Sums, TELLING, Told, Values, columns, joined};
+use jiff::civil::Date;
+use tessera_contract::AsOf;
+
+use super::{AT_ONCE, BREAKDOWNS, People, Sums, TELLING, Told, Values, columns};
 use crate::{
-    StageError, rows, scaled,
+    Night, StageError,
+    breakdowns::ToldItems,
+    rows, scaled,
     suppress::{Hidden, Moves},
 };
 
 /// Another night that is published.
 pub(super) struct Other {
-    customers: DataFrame,
-    value: DataFrame,
-    features: DataFrame,
-    assigned: DataFrame,
+    people: People,
+    /// Tonight's sums, as that night told them.
+    then: Vec<String>,
     pub(super) segments: Vec<i64>,
     told: BTreeSet<(String, String, String, Option<i64>)>,
+    /// Of figures by item, what is told of everybody.
+    totals: BTreeMap<(String, String), i128>,
     pub(super) values: Values,
+}
+
+/// The items that a night told, by breakdown and dimension.
+async fn told_items(night: &Night<'_>, told: Option<&DataFrame>) -> Result<ToldItems, StageError> {
+    let mut found = ToldItems::new();
+    if let Some(told) = told {
+        let query = "SELECT DISTINCT breakdown, dimension, item FROM told WHERE dimension IS NOT NULL AND item <> 'other' ORDER BY 1, 2, 3";
+        let batch = rows::collect(night.over(query, &[("told", told)]).await?).await?;
+        let [breakdowns, dimensions, items] =
+            ["breakdown", "dimension", "item"].map(|column| rows::texts(&batch, column));
+        for ((breakdown, dimension), item) in breakdowns?.into_iter().zip(dimensions?).zip(items?) {
+            let key = (breakdown.unwrap_or_default(), dimension.unwrap_or_default());
+            found.entry(key).or_default().extend(item);
+        }
+    }
+    Ok(found)
 }
 
 /// This night, as another is held against it.
@@ -32,7 +54,7 @@ pub(super) struct Now<'a> {
 impl Other {
     pub(super) async fn of(
         sums: &Sums<'_>,
-        tables: &BTreeMap<String, DataFrame>,
+        (date, tables): &(Date, BTreeMap<String, DataFrame>),
         expressions: &[&str],
         threshold: Option<i64>,
     ) -> Result<Self, StageError> {
@@ -41,35 +63,59 @@ impl Other {
             let missing = || StageError::Data(format!("a published night left no table {name}"));
             tables.get(name).ok_or_else(missing)
         };
-        let customers =
-            night.customers_of(table("clean_customers")?, table("accounts")?, tables.get("golden_records")).await?;
-        let mut told = BTreeSet::new();
-        for (name, of, columns) in TELLING {
-            let known: String = columns.iter().map(|c| format!(", {c} IS NOT NULL AS {c}")).collect();
-            let frame =
-                night.over(&format!("SELECT segment_id, {of}{known} FROM told"), &[("told", table(name)?)]).await?;
-            let batch = rows::collect(frame).await?;
-            let (ids, of) = (rows::integers(&batch, "segment_id")?, rows::texts(&batch, of)?);
+        let (mut told, mut totals) = (BTreeSet::new(), BTreeMap::new());
+        // A night before there were breakdowns told none.
+        for (name, of, columns) in
+            TELLING.into_iter().filter(|(name, ..)| *name != BREAKDOWNS || tables.contains_key(*name))
+        {
+            let columns_told: String = columns.iter().map(|c| format!(", {c}")).collect();
+            let query = format!("SELECT segment_id, {of} AS told_of{columns_told} FROM told");
+            let batch = rows::collect(night.over(&query, &[("told", table(name)?)]).await?).await?;
+            let (ids, of) = (rows::integers(&batch, "segment_id")?, rows::texts(&batch, "told_of")?);
             for column in columns {
-                let known = rows::integers(&batch, column)?;
-                for row in (0..known.len()).filter(|row| known[*row] == Some(1)) {
-                    told.insert((name.to_owned(), of[row].clone().unwrap_or_default(), (*column).to_owned(), ids[row]));
+                let known = batch.column_by_name(column).map(|c| (0..c.len()).map(|row| c.is_valid(row)).collect());
+                let known: Vec<bool> = known.unwrap_or_default();
+                let told_of = |row: usize| of[row].clone().unwrap_or_default();
+                for row in (0..known.len()).filter(|row| known[*row]) {
+                    told.insert((name.to_owned(), told_of(row), (*column).to_owned(), ids[row]));
+                }
+                if name == BREAKDOWNS {
+                    let amounts = rows::money(&batch, column)?;
+                    let everybody = (0..amounts.len()).filter(|row| ids[*row].is_none());
+                    let of_all =
+                        everybody.filter_map(|row| Some(((told_of(row), (*column).to_owned()), amounts[row]?)));
+                    totals.extend(of_all);
                 }
             }
         }
-        // Nights before there was one predicted nothing.
-        let value = match tables.get("customer_value") {
-            Some(value) => value.clone(),
-            None => night.over("SELECT * FROM v WHERE false", &[("v", &sums.value)]).await?,
-        };
-        let joined = joined(night, &customers, &value, expressions);
-        let (features, assigned) = (table("features")?.clone(), table("segments")?.clone());
-        let given = [("features", &features), ("segments", &assigned), ("customers", &customers), ("value", &value)];
-        let values = sums.values(&joined, &given, expressions, &scaled::below(threshold)).await?;
-        let ids = rows::collect(night.over("SELECT DISTINCT segment_id FROM segments", &given).await?).await?;
+        let mut people = People::of(night, tables, sums.people()).await?;
+        let as_of = AsOf::new(*date, &night.project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
+        let items = told_items(night, tables.get(BREAKDOWNS)).await?;
+        people.items =
+            sums.items.of_customers(night, as_of, |name| tables.get(name), table("accounts")?, &items).await?;
+        let then: Vec<String> = expressions.iter().map(|sum| sums.then(sum, &items)).collect();
+        let told_then: Vec<&str> = then.iter().map(String::as_str).collect();
+        let values = sums.values(&people, &told_then, &scaled::below(threshold)).await?;
+        let everybody = people.everybody(night, &[]);
+        let ids = format!("SELECT DISTINCT segment_id FROM {everybody}");
+        let ids = rows::collect(night.over(&ids, &people.tables()).await?).await?;
         let mut segments: Vec<i64> = rows::integers(&ids, "segment_id")?.into_iter().flatten().collect();
         segments.sort_unstable();
-        Ok(Self { customers, value, features, assigned, segments, told, values })
+        Ok(Self { people, then, segments, told, totals, values })
+    }
+
+    /// Whether a figure that is told of everybody alone was told as it is now.
+    pub(super) fn told_so(
+        &self,
+        places: &[Told],
+        now: &dyn Fn() -> Result<Option<i128>, StageError>,
+    ) -> Result<bool, StageError> {
+        if places.iter().any(|told| told.table != BREAKDOWNS || told.segments) {
+            return Ok(false);
+        }
+        let now = now()?;
+        let then = |told: &Told| self.totals.get(&(told.of.clone(), told.column.to_owned())).copied();
+        Ok(now.is_some() && places.iter().all(|told| then(told) == now))
     }
 
     /// What it hides of a sum.
@@ -124,7 +170,6 @@ impl Other {
         }
         for some in open.chunks(AT_ONCE / 3) {
             let expressions: Vec<&str> = some.iter().map(|at| expressions[asked[*at].0]).collect();
-            let values = columns(&expressions);
             let counts: String = (0..expressions.len())
                 .map(|at| {
                     format!(
@@ -133,15 +178,13 @@ impl Other {
                 })
                 .collect();
             let night = sums.night;
-            let before = [
-                ("features", &self.features),
-                ("segments", &self.assigned),
-                ("customers", &self.customers),
-                ("value", &self.value),
-            ];
-            let query = |joined: &str| format!("SELECT customer_key, segment_id{values} FROM {joined}");
-            let then = night.over(&query(&joined(night, &self.customers, &self.value, &expressions)), &before).await?;
-            let now = night.over(&query(&sums.joined(&expressions)), &sums.tables()?).await?;
+            let then: Vec<&str> = some.iter().map(|at| self.then[asked[*at].0].as_str()).collect();
+            let query = |people: &People, sums: &[&str]| {
+                let values = columns(sums);
+                format!("SELECT customer_key, segment_id{values} FROM {}", people.everybody(night, sums))
+            };
+            let then = night.over(&query(&self.people, &then), &self.people.tables()).await?;
+            let now = night.over(&query(sums.people(), &expressions), &sums.people().tables()).await?;
             let query = format!(
                 "SELECT a.segment_id AS was, b.segment_id AS is{counts} FROM a FULL JOIN b ON a.customer_key = b.customer_key GROUP BY 1, 2"
             );

@@ -204,8 +204,35 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
             ask("SELECT kpi, coalesce(CAST(segment_id AS VARCHAR), 'all') AS segment, value, state FROM kpis \
              ORDER BY segment_id NULLS LAST")
             .await?;
-        println!("\nKPIs per segment (amounts in {currency})");
-        println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+        let of = match context.project.project.objective {
+            Some(objective) => format!("KPIs of {}", format!("{objective:?}").to_lowercase()),
+            None => "KPIs".to_owned(),
+        };
+        println!("\n{of} per segment (amounts in {currency})");
+        println!(
+            "{}",
+            show::kpis(&batches, context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi)))?
+        );
+    }
+    if there("kpi_breakdowns") {
+        let percent = |column: &str| format!("round(100 * {column}, 1)");
+        let query = format!(
+            "SELECT item, {}, {}, {}, {}, {}, needed_n, state FROM kpi_breakdowns WHERE breakdown = 'uplift' \
+             AND dimension = 'campaign' AND segment_id IS NULL ORDER BY item = 'other', item",
+            percent("value"),
+            percent("versus"),
+            percent("difference"),
+            percent("difference_low"),
+            percent("difference_high")
+        );
+        let batches = ask(&query).await?;
+        if batches.iter().any(|batch| batch.num_rows() > 0) {
+            println!(
+                "\nCampaigns: contacts that led to a conversion, in % (`needed`: people in each group to see such an uplift)"
+            );
+            let header = ["campaign", "contacted", "holdout", "uplift", "from", "to", "needed", "state"];
+            println!("{}", show::table(&batches, &header)?);
+        }
     }
     if there("validation") {
         let batches = ask(
@@ -228,6 +255,9 @@ pub async fn nights(context: &Context) -> Result<()> {
     let query =
         "SELECT kpi, CAST(as_of AS VARCHAR) AS night, value, state FROM kpis WHERE segment_id IS NULL ORDER BY as_of";
     let batches = engine.sql(query, &named, &Words::none()).await?.collect().await?;
-    println!("{}", show::kpis(&batches, context.project.enabled_kpis())?);
+    println!(
+        "{}",
+        show::kpis(&batches, context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi)))?
+    );
     Ok(())
 }

@@ -1,0 +1,95 @@
+//! Figures of segments and of everybody.
+
+use super::{column, table};
+use crate::table::{Column, Kind, Table};
+
+/// What is told of a figure that is hidden or missing.
+fn state(further: &str) -> Column {
+    let words = "ok, low_n, suppressed (fewer than privacy.k people, or what would tell of these with other figures of this or another night), not_available";
+    column("state", Kind::Text, &format!("{words} or {further}"))
+}
+
+pub(super) fn kpis() -> Table {
+    table(
+        "kpis",
+        "One row per segment and KPI, and per KPI for the whole population with segment_id null",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole population"),
+            column("kpi", Kind::Text, "Name in the catalogue"),
+            column(
+                "value",
+                Kind::Float,
+                "numerator / denominator + offset, or the numerator where there is no denominator",
+            ),
+            column("numerator", Kind::Money, "Exact sum"),
+            column("denominator", Kind::Money, "Exact sum; null for a plain sum"),
+            column("n", Kind::Integer, "Customers behind the value"),
+            column("ci_low", Kind::Float, "Lower end of the 95 % interval"),
+            column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
+            column(
+                "previous",
+                Kind::Float,
+                "The value of the last published night before this one; of a segment, where it was there",
+            ),
+            column(
+                "year_ago",
+                Kind::Float,
+                "The value of the night of this date a year before, if it is published; of a segment, where it was there",
+            ),
+            column("baseline", Kind::Float, "The value of the declared baseline night (comparison.baseline), likewise"),
+            column("headline", Kind::Boolean, "Whether it is a KPI of what the business is after (project.objective)"),
+            column("target", Kind::Float, "What the catalogue says that the value is to be"),
+            column("benchmark", Kind::Float, "What the catalogue says that it is elsewhere"),
+            column(
+                "threshold",
+                Kind::Float,
+                "Of the whole population, what the gate by the KPI's name asks for; null where there is none",
+            ),
+            column(
+                "verdict",
+                Kind::Text,
+                "pass or fail, also where the value is not told; null where there is no gate",
+            ),
+            column("gate", Kind::Text, "required, advisory or none"),
+            state("not_identifiable"),
+        ],
+    )
+}
+
+pub(super) fn kpi_breakdowns() -> Table {
+    table(
+        "kpi_breakdowns",
+        "One row per breakdown, item of a dimension and segment, with segment_id null for everybody and item null for all items together",
+        vec![
+            column("breakdown", Kind::Text, "Name in the catalogue"),
+            column("dimension", Kind::Text, "Name of the dimension; null for all items together"),
+            column("item", Kind::Text, "Campaign, channel, cohort …; other for what is not told by itself"),
+            column("step", Kind::Integer, "The step, in a breakdown of several"),
+            column("segment_id", Kind::Small, "Segment; null for everybody, people without a segment included"),
+            column("value", Kind::Float, "numerator / denominator + offset"),
+            column("numerator", Kind::Money, "Exact sum"),
+            column("denominator", Kind::Money, "Exact sum"),
+            column("n", Kind::Integer, "People behind the value"),
+            column("ci_low", Kind::Float, "Lower end of the 95 % interval"),
+            column("ci_high", Kind::Float, "Upper end of the 95 % interval"),
+            column("versus", Kind::Float, "The same of those with whom it is compared: a holdout"),
+            column("versus_numerator", Kind::Money, "Exact sum of these"),
+            column("versus_denominator", Kind::Money, "Exact sum of these"),
+            column("difference", Kind::Float, "value − versus: the uplift"),
+            column(
+                "difference_low",
+                Kind::Float,
+                "Lower end of its 95 % interval (Newcombe 1998, method 10; Zou and Donner 2008)",
+            ),
+            column("difference_high", Kind::Float, "Upper end of its 95 % interval"),
+            column(
+                "needed_n",
+                Kind::Integer,
+                "People that each of the two groups has to have for a difference of shares as large as this one to be seen with a power of 80 % (Fleiss 1981)",
+            ),
+            state(
+                "cannot_tell (the interval of the difference has both signs), versus_suppressed (only what it is compared with is hidden)",
+            ),
+        ],
+    )
+}
