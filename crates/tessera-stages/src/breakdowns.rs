@@ -273,6 +273,7 @@ impl<'a> Breakdowns<'a> {
             let (states, found) = by_item(night, (name, entry), (dimension, by), sums.people(), &steps).await?;
             let mut chosen = chosen(found, entry, fewest(night));
             self.whole.extend(chosen.all.then_some((name, *dimension)));
+            let counts = at_steps(night, &states, steps.len()).await?;
             // Money may be spent where nobody came.
             for item in spent.iter().flat_map(BTreeMap::keys).filter(|item| *item != OTHER) {
                 if !chosen.items.contains(item) && chosen.items.len() < entry.most {
@@ -286,8 +287,18 @@ impl<'a> Breakdowns<'a> {
                     OTHER => spent.iter().filter(|(item, _)| !chosen.items.contains(item)).map(|(_, n)| n).sum(),
                     item => spent.get(item).copied().unwrap_or(0),
                 });
-                for step in &steps {
-                    let two = of(&is_item(by, &item, &chosen.items), *step)?;
+                for (at, step) in steps.iter().enumerate() {
+                    // Of a cohort that is not at a step yet, nothing is told; where all of it is, all steps are of the same people.
+                    let (people, counted) =
+                        counts.get(&item).map_or((0, 1), |(people, at_step)| (*people, at_step[at]));
+                    if entry.steps > 0 && counted == 0 {
+                        continue;
+                    }
+                    let condition = is_item(by, &item, &chosen.items);
+                    let mut two = of(&condition, *step)?;
+                    if entry.steps > 0 && entry.denominator.trim() == "1" && counted == people {
+                        two.0[1] = of_customers(&format!("CASE WHEN {condition} THEN 1 END"));
+                    }
                     if item == OTHER {
                         let others = others(name, dimension, by, chosen.items.clone());
                         for sum in two.0.iter().chain(two.1.iter().flatten()) {
@@ -484,6 +495,22 @@ fn taken(found: &RecordBatch, column: &str, which: &UInt64Array) -> Result<Struc
     let parts = parts.iter().map(|part| take(part, which, None)).collect::<Result<Vec<_>, _>>()?;
     let of = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Ok(StructArray::try_new(of, parts, None)?)
+}
+
+/// Of every item, how many people there are, and how many of them count at each step.
+async fn at_steps(
+    night: &Night<'_>,
+    states: &DataFrame,
+    steps: usize,
+) -> Result<BTreeMap<String, (i64, Vec<i64>)>, StageError> {
+    let merged: String = (0..steps).map(|at| format!(", moments_merge(\"cell {at}\") AS \"cell {at}\"")).collect();
+    let query = format!("SELECT item, sum(people) AS people{merged} FROM states GROUP BY item");
+    let batch = rows::collect(night.over(&query, &[("states", states)]).await?).await?;
+    let (items, people) = (rows::texts(&batch, "item")?, rows::integers(&batch, "people")?);
+    let counted = (0..steps).map(|at| rows::integers(&rows::fields(&batch, &format!("cell {at}"))?, "some_y"));
+    let counted: Vec<Vec<Option<i64>>> = counted.collect::<Result<_, _>>()?;
+    let of = |row: usize| (people[row].unwrap_or(0), counted.iter().map(|n| n[row].unwrap_or(0)).collect());
+    Ok((0..batch.num_rows()).map(|row| (items[row].clone().unwrap_or_default(), of(row))).collect())
 }
 
 /// What is wrong with the expression of a dimension.

@@ -22,7 +22,7 @@ use crate::{
     Night, StageError,
     breakdowns::{Items, Others, ToldItems},
     rows, scaled,
-    suppress::{self, Apart, Hidden, Parts, Published, Sum},
+    suppress::{self, Apart, Hidden, Moves, Parts, Published, Sum},
 };
 
 /// Customers of each segment in which it is counted for how many two sums differ.
@@ -93,8 +93,8 @@ impl Behind {
         Ok(some.enumerate().map(|(row, some)| (some, one(row, some))).collect())
     }
 
-    /// What is told of everybody.
-    fn total(&self, counted: &RecordBatch) -> Result<Option<i128>, StageError> {
+    /// What is told of everybody, and whether it is a count of people.
+    fn total(&self, counted: &RecordBatch) -> Result<(i128, bool), StageError> {
         let everybody = rows::integers(counted, "segment_id")?.iter().position(Option::is_none);
         let moments = rows::fields(counted, &self.column)?;
         let whole = |name| {
@@ -108,7 +108,9 @@ impl Behind {
             Field::SomeY => whole("some_y")?,
             Field::Known => whole("n")?,
         };
-        Ok(everybody.and_then(|row| all[row]))
+        let Some(row) = everybody else { return Ok((0, false)) };
+        let one = self.people(counted)?[row].1;
+        Ok((all[row].unwrap_or(0), one))
     }
 }
 
@@ -258,6 +260,8 @@ impl<'a> Sums<'a> {
                 }
             }
             if of.iter().any(|n| *n > 0) {
+                // What is told of everybody alone is one figure.
+                let of = if told.iter().any(|told| told.segments) { of } else { together(&of) };
                 sums.push((sum.as_str(), told));
                 people.push(Sum { people: of, rank: told.iter().map(|told| told.rank).max().unwrap_or(0) });
             }
@@ -274,7 +278,8 @@ impl<'a> Sums<'a> {
         let condition = if within.is_empty() { "false" } else { &within };
         let values = self.values(&self.people, &expressions, condition).await?;
 
-        let apart = self.apart(&expressions, &people, &values, &segments, &members).await?;
+        let whole: Vec<bool> = sums.iter().map(|(_, told)| !told.iter().any(|told| told.segments)).collect();
+        let apart = self.apart(&expressions, (&people, &whole), &values, &segments, &members).await?;
         let relations = relations(&values);
         let place = |sum: &String| expressions.binary_search(&sum.as_str()).ok();
         let parts = self.parts.iter().filter_map(|parts| {
@@ -296,13 +301,24 @@ impl<'a> Sums<'a> {
                 open.retain(|sum| ![&values, &other.values].iter().all(|v| v.counts_everybody(*sum)));
                 let mut asked = Vec::new();
                 for sum in open.clone() {
-                    // A figure that is told of everybody alone, and was told already, tells nothing more.
                     let (behind, places) = (&self.sums[expressions[sum]].0, sums[sum].1);
-                    if other.told_so(places, &|| behind.total(counted))? {
-                        open.remove(&sum);
+                    let hidden = other.hidden(places);
+                    if whole[sum]
+                        && let Some(then) = other.total(places)
+                    {
+                        let (now, ones) = behind.total(counted)?;
+                        let changed = (now - then).abs();
+                        if changed == 0 {
+                            // What was told already tells nothing more.
+                            open.remove(&sum);
+                        } else if !ones || changed < i128::from(k) * ONE {
+                            // Through whom it changed is not counted: it may be few.
+                            let mut moves = Moves::new(hidden.groups.len(), segments.len());
+                            moves.add(Some(0), Some(0), [0, 1]);
+                            nights.push(Published { sum, hidden, moves });
+                        }
                         continue;
                     }
-                    let hidden = other.hidden(sums[sum].1);
                     // A segment that was not there yet was not told.
                     let closed = |id: &i64| other.segments.binary_search(id).map_or(true, |at| hidden.groups[at]);
                     let of_segments = places.iter().any(|told| told.segments);
@@ -352,7 +368,7 @@ impl<'a> Sums<'a> {
     async fn apart(
         &self,
         sums: &[&str],
-        behind: &[Sum],
+        (behind, whole): (&[Sum], &[bool]),
         values: &Values,
         segments: &[i64],
         members: &[i64],
@@ -365,9 +381,15 @@ impl<'a> Sums<'a> {
         let mut open = Vec::new();
         for b in 0..sums.len() {
             for a in 0..b {
+                // Where one is told of everybody alone, so is the difference.
+                let whole = whole[a] || whole[b];
+                let [of_a, of_b] = [a, b].map(|sum| match whole {
+                    true => together(&behind[sum].people),
+                    false => behind[sum].people.clone(),
+                });
                 // Where one is of so many more than the other, they differ for these at least.
-                let more = behind[a].people.iter().zip(&behind[b].people).map(|(a, b)| (a - b).abs());
-                if more.clone().zip(&behind[b].people).all(|(n, of_b)| n >= k || n == 0 && *of_b == 0) {
+                let more = of_a.iter().zip(&of_b).map(|(a, b)| (a - b).abs());
+                if more.clone().zip(&of_b).all(|(n, of_b)| n >= k || n == 0 && *of_b == 0) {
                     found.push(Apart { sums: [a, b], people: more.collect() });
                     continue;
                 }
@@ -375,16 +397,20 @@ impl<'a> Sums<'a> {
                 for ((x, y), group) in values.of[a].iter().zip(&values.of[b]).zip(&groups) {
                     people[*group] += i64::from(x != y);
                 }
-                if (0..segments.len()).any(|g| people[g] < k && sampled[g] < members[g]) {
-                    open.push(found.len());
+                if whole {
+                    people = together(&people);
+                }
+                let few = |g: usize| people[if whole { 0 } else { g }] < k;
+                if (0..segments.len()).any(|g| few(g) && sampled[g] < members[g]) {
+                    open.push((found.len(), whole));
                 }
                 found.push(Apart { sums: [a, b], people });
             }
         }
         for some in open.chunks(AT_ONCE) {
-            let these: BTreeSet<usize> = some.iter().flat_map(|pair| found[*pair].sums).collect();
+            let these: BTreeSet<usize> = some.iter().flat_map(|(pair, _)| found[*pair].sums).collect();
             let these: Vec<usize> = these.into_iter().collect();
-            let counts = some.iter().enumerate().map(|(at, pair)| {
+            let counts = some.iter().enumerate().map(|(at, (pair, _))| {
                 let [a, b] = found[*pair].sums.map(|sum| these.partition_point(|this| *this < sum));
                 format!(", count(*) FILTER (WHERE v{a} <> v{b}) AS c{at}")
             });
@@ -397,17 +423,25 @@ impl<'a> Sums<'a> {
             );
             let batch = rows::collect(self.night.over(&query, &self.people.tables()).await?).await?;
             let ids = rows::integers(&batch, "segment_id")?;
-            for (at, pair) in some.iter().enumerate() {
+            for (at, (pair, whole)) in some.iter().enumerate() {
                 let counts = rows::integers(&batch, &format!("c{at}"))?;
                 for (id, n) in ids.iter().zip(counts) {
                     if let Some(group) = id.and_then(|id| segments.binary_search(&id).ok()) {
                         found[*pair].people[group] = n.unwrap_or(0);
                     }
                 }
+                if *whole {
+                    found[*pair].people = together(&found[*pair].people);
+                }
             }
         }
         Ok(found)
     }
+}
+
+/// The people of all groups as those of the first.
+fn together(people: &[i64]) -> Vec<i64> {
+    (0..people.len()).map(|group| if group == 0 { people.iter().sum() } else { 0 }).collect()
 }
 
 /// The values of sums as columns, each after a comma.

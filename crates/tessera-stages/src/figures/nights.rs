@@ -104,18 +104,9 @@ impl Other {
         Ok(Self { people, then, segments, told, totals, values })
     }
 
-    /// Whether a figure that is told of everybody alone was told as it is now.
-    pub(super) fn told_so(
-        &self,
-        places: &[Told],
-        now: &dyn Fn() -> Result<Option<i128>, StageError>,
-    ) -> Result<bool, StageError> {
-        if places.iter().any(|told| told.table != BREAKDOWNS || told.segments) {
-            return Ok(false);
-        }
-        let now = now()?;
-        let then = |told: &Told| self.totals.get(&(told.of.clone(), told.column.to_owned())).copied();
-        Ok(now.is_some() && places.iter().all(|told| then(told) == now))
+    /// What it told of a sum that is told of everybody alone, if it told it.
+    pub(super) fn total(&self, places: &[Told]) -> Option<i128> {
+        places.iter().find_map(|told| self.totals.get(&(told.of.clone(), told.column.to_owned())).copied())
     }
 
     /// What it hides of a sum.
