@@ -95,22 +95,17 @@ impl Behind {
 
     /// What is told of everybody, and whether it is a count of people.
     fn total(&self, counted: &RecordBatch) -> Result<(i128, bool), StageError> {
-        let everybody = rows::integers(counted, "segment_id")?.iter().position(Option::is_none);
-        let moments = rows::fields(counted, &self.column)?;
-        let whole = |name| {
-            Ok::<_, StageError>(
-                rows::integers(&moments, name)?.into_iter().map(|n| n.map(|n| i128::from(n) * ONE)).collect(),
-            )
+        let Some(row) = rows::integers(counted, "segment_id")?.iter().position(Option::is_none) else {
+            return Ok((0, false));
         };
-        let all: Vec<Option<i128>> = match self.field {
-            Field::X => rows::money(&moments, "sum_x")?,
-            Field::Y => rows::money(&moments, "sum_y")?,
-            Field::SomeY => whole("some_y")?,
-            Field::Known => whole("n")?,
-        };
-        let Some(row) = everybody else { return Ok((0, false)) };
-        let one = self.people(counted)?[row].1;
-        Ok((all[row].unwrap_or(0), one))
+        let moments = &Moments::all(counted, &self.column)?[row];
+        let [x, y] = moments.are_counts();
+        Ok(match self.field {
+            Field::X => (moments.x, x),
+            Field::Y => (moments.y, y),
+            Field::SomeY => (i128::from(moments.some_y) * ONE, true),
+            Field::Known => (i128::from(self.people(counted)?[row].0) * ONE, true),
+        })
     }
 }
 

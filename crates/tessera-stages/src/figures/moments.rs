@@ -55,17 +55,20 @@ impl Moments {
         (self.y != 0).then(|| x / y)
     }
 
+    /// Whether each customer adds 0 or 1 to the first sum, and to the second.
+    pub(crate) fn are_counts(&self) -> [bool; 2] {
+        let one = |sum: i128, some: i64, var: f64| {
+            let share = some as f64 / self.customers;
+            sum == i128::from(some) * ONE && (some == 0 || (var - share * (1.0 - share)).abs() < 1e-9)
+        };
+        [one(self.x, self.some_x, self.var_x), one(self.y, self.some_y, self.var_y)]
+    }
+
     /// Whether the ratio is a share of customers: each adds 0 or 1, and nobody to the first only.
     pub(crate) fn is_share(&self) -> bool {
         let n = self.customers;
         let (x, y) = (self.some_x as f64 / n, self.some_y as f64 / n);
-        let one = |sum: i128, some: i64, share: f64, var: f64| {
-            sum == i128::from(some) * ONE && (var - share * (1.0 - share)).abs() < 1e-9
-        };
-        self.some_y > 0
-            && one(self.x, self.some_x, x, self.var_x)
-            && one(self.y, self.some_y, y, self.var_y)
-            && (self.cov + x * y - x).abs() < 1e-9
+        self.some_y > 0 && self.are_counts() == [true; 2] && (self.cov + x * y - x).abs() < 1e-9
     }
 
     /// The 95 % interval of the ratio. Where it is a share of customers, the delta method gives way to Wilson's: it says little of few.
