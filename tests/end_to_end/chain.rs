@@ -17,13 +17,13 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.success());
 }
 
-fn differing(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, but: &[&str]) -> BTreeSet<String> {
+pub fn differing(a: &BTreeMap<String, String>, b: &BTreeMap<String, String>, but: &[&str]) -> BTreeSet<String> {
     let names = a.keys().chain(b.keys()).filter(|n| a.get(*n) != b.get(*n) && !but.contains(&n.as_str()));
     names.cloned().collect()
 }
 
 /// Rows of a table that only one of two lakes has on a night.
-fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTreeSet<String>) -> String {
+pub fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTreeSet<String>) -> String {
     let mut text = String::new();
     for table in tables {
         let rows = lakes.map(|lake| -> BTreeSet<String> {

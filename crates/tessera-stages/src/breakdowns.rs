@@ -140,7 +140,7 @@ impl<'a> Breakdowns<'a> {
                 continue;
             };
             match entry.entity() {
-                Some(entity) => found.of_rows(night, (name, entry, &by), entity, &mut items, sums).await?,
+                Some(entity) => found.of_rows(night, (name, entry, &by), entity, &mut items).await?,
                 None => found.of_features(night, (name, entry, &by), sums).await?,
             }
         }
@@ -155,7 +155,6 @@ impl<'a> Breakdowns<'a> {
         (name, entry, by): (&'a str, &'a Breakdown, &[(&'a str, &'a str)]),
         entity: Entity,
         items: &mut Items,
-        sums: &Sums<'_>,
     ) -> Result<(), StageError> {
         let clean = night.input(&entity.clean_table())?;
         let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
@@ -180,16 +179,11 @@ impl<'a> Breakdowns<'a> {
             }
             let mut all = Vec::new();
             for (dimension, by) in by {
-                let people = sums.people();
-                let mut tables = people.tables();
-                tables.extend([("rows", &rows), ("accounts", night.input("accounts")?)]);
-                // Of those who are in a figure.
+                let tables = [("rows", &rows), ("accounts", night.input("accounts")?)];
                 let query = format!(
-                    "SELECT item, count(DISTINCT r.customer_key) AS people FROM (SELECT {} AS item, a.customer_key FROM \
-                     (SELECT * FROM rows WHERE {tonight} AND {counts}) AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
-                     JOIN {} AS e ON r.customer_key = e.customer_key GROUP BY item",
-                    item_of(by),
-                    people.everybody(night, &[])
+                    "SELECT item, count(DISTINCT customer_key) AS people FROM (SELECT {} AS item, a.customer_key FROM \
+                     (SELECT * FROM rows WHERE {tonight} AND {counts}) AS r JOIN accounts AS a ON r.account_key = a.account_key) GROUP BY item",
+                    item_of(by)
                 );
                 let frame = match night.over(&query, &tables).await {
                     Ok(frame) => frame,
