@@ -56,14 +56,14 @@ pub(crate) fn settled(
             && probe_driven(kind.swap())
             && let Some(bytes) = worth_sending(join.right(), &spread(join.left()))
         {
-            largest = largest.max(bytes);
+            (largest, moved) = (largest.max(bytes), true);
             return Ok(Transformed::yes(swapped(join)?));
         }
         moved = true;
         Ok(Transformed::yes(shuffled(join, partitions)?))
     })?;
-    // Rows of a join that is shuffled come in other partitions than before. What stands above and relied on those (an
-    // aggregation in one step, say) is given what it needs again.
+    // Rows of a join that is shuffled, or whose other side is held, come in other partitions than before. What stands above and
+    // relied on those (an aggregation in one step, say) is given what it needs again.
     let plan = if moved { EnsureRequirements::new().optimize(settled.data, options)? } else { settled.data };
     Ok((plan, if largest == 0 { 0 } else { largest + 1 }))
 }
@@ -157,6 +157,31 @@ mod tests {
     };
 
     use super::*;
+
+    /// Three parts of rows are held beside one of others: the semi join gives one part. Once the other side is held, it gives three.
+    #[tokio::test]
+    async fn what_stands_above_a_join_whose_other_side_is_held_gets_its_groups_whole() {
+        let config = SessionConfig::new().with_target_partitions(4);
+        let config = config.set_bool("datafusion.optimizer.enable_dynamic_filter_pushdown", false);
+        let config = config.with_round_robin_repartition(false).with_repartition_aggregations(false);
+        let ctx = SessionContext::new_with_config(config);
+        let table = |parts: std::ops::Range<i64>, rows: i64| {
+            let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, true)]));
+            let part = |_| RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new((0..rows).collect::<Int64Array>())]);
+            let parts = parts.map(|at| vec![part(at).expect("a batch")]).collect();
+            Arc::new(MemTable::try_new(Arc::clone(&schema), parts).expect("a table"))
+        };
+        ctx.register_table("few", table(0..3, 10)).expect("new");
+        ctx.register_table("many", table(0..1, 100)).expect("new");
+        let query = "SELECT DISTINCT v % 7 FROM (SELECT v FROM few LEFT SEMI JOIN many ON few.v = many.v)";
+        let plan = ctx.sql(query).await.expect("SQL").create_physical_plan().await.expect("a plan");
+        let text = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(false).to_string();
+        assert!(text(&plan).contains("join_type=LeftSemi"), "{}", text(&plan));
+        let state = ctx.state();
+        let (plan, _) = settled(plan, state.config_options()).expect("settled");
+        assert!(text(&plan).contains("join_type=RightSemi"), "{}", text(&plan));
+        SanityCheckPlan::new().optimize(plan, state.config_options()).expect("groups are whole");
+    }
 
     /// Beside one partition of rows, an aggregation in one step is right; beside several, rows of a group must come together.
     #[tokio::test]

@@ -3,10 +3,12 @@
 //! Part of the stage `kpis`, which publishes them beside the KPIs and hides both together. An item of rows becomes two sums over everybody's
 //! rows ([`Items`]), an item of customers two expressions over their features; from there on they are sums like those of a KPI.
 
+mod customers;
+mod events;
 mod items;
 mod table;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use datafusion::{
     arrow::{
@@ -17,22 +19,19 @@ use datafusion::{
     prelude::DataFrame,
 };
 use tessera_contract::{Breakdown, Entity};
-use tessera_engine::formula::{self, quote, text};
+use tessera_engine::formula::{self, text};
 
-use self::items::Place;
+use self::customers::Dimension;
 pub(crate) use self::items::{Items, Others, ToldItems};
 use crate::{
     Night, StageError, blame,
-    features::{rows_of, within},
-    figures::{BREAKDOWNS, Behind, Field as Of, People, Sums, Told, cell, counted, exact, of_customers},
+    figures::{BREAKDOWNS, Behind, Field as Of, Sums, Told, cell, counted},
     rows,
 };
 
 /// What is called an item that is unknown, and those that are not told by themselves.
 const UNKNOWN: &str = "unknown";
 const OTHER: &str = "other";
-/// The days in which money was spent.
-const SPENT: &str = "90 days";
 
 /// The breakdowns of a night.
 pub(crate) struct Breakdowns<'a> {
@@ -61,6 +60,12 @@ struct Cell<'a> {
 }
 
 impl Cell<'_> {
+    /// Its two sums, and those with which they are compared, each with the column of their moments.
+    fn all(&self) -> impl Iterator<Item = (&[String; 2], &String)> {
+        let versus = self.versus.as_ref().map(|(sums, column)| (sums, column));
+        [(&self.sums, &self.column)].into_iter().chain(versus)
+    }
+
     /// The sum that is of how many people there are: of customers who are one each, the denominator.
     fn people(&self) -> String {
         match self.entry.entity().is_none() && self.entry.denominator.trim() == "1" {
@@ -68,18 +73,6 @@ impl Cell<'_> {
             false => counted(&self.sums[1]),
         }
     }
-}
-
-/// A dimension over features: its cells are counted by item.
-struct Dimension<'a> {
-    name: &'a str,
-    dimension: &'a str,
-    items: Vec<String>,
-    steps: Vec<Option<u32>>,
-    /// Whether all items together are told from it.
-    tells_all: bool,
-    /// Of every segment and item that there is, the states of the moments of each step.
-    states: DataFrame,
 }
 
 /// The items of a dimension that are told, and whether others are together.
@@ -121,14 +114,6 @@ fn is_item(by: &str, item: &str, told: &[String]) -> String {
     if told.is_empty() { "true".to_owned() } else { format!("{of} NOT IN ({})", told.join(", ")) }
 }
 
-/// An expression at a step.
-fn at_step(expression: &str, step: Option<u32>) -> Result<String, StageError> {
-    Ok(match step {
-        Some(step) => formula::with_word(expression, "step", &step.to_string())?,
-        None => expression.to_owned(),
-    })
-}
-
 impl<'a> Breakdowns<'a> {
     /// What there is to tell; what everybody adds to the items of rows is put beside the customers.
     pub(crate) async fn find(night: &'a Night<'a>, sums: &mut Sums<'_>) -> Result<Self, StageError> {
@@ -140,172 +125,12 @@ impl<'a> Breakdowns<'a> {
                 continue;
             };
             match entry.entity() {
-                Some(entity) => found.of_rows(night, (name, entry, &by), entity, &mut items).await?,
-                None => found.of_features(night, (name, entry, &by), sums).await?,
+                Some(entity) => found.add_events(night, (name, entry, &by), entity, sums, &mut items).await?,
+                None => found.add_customers(night, (name, entry, &by), sums).await?,
             }
         }
-        sums.with_items(items).await?;
+        sums.put_items(items).await?;
         Ok(found)
-    }
-
-    /// A breakdown of rows.
-    async fn of_rows(
-        &mut self,
-        night: &Night<'_>,
-        (name, entry, by): (&'a str, &'a Breakdown, &[(&'a str, &'a str)]),
-        entity: Entity,
-        items: &mut Items,
-    ) -> Result<(), StageError> {
-        let clean = night.input(&entity.clean_table())?;
-        let rows = night.over(&rows_of(entity, clean), &[("clean", clean)]).await?;
-        let wrong = |problem| StageError::Expression { place: format!("breakdowns.{name}.window"), problem };
-        let window = |as_of| match &entry.window {
-            Some(window) => within(night, entity, window, None, as_of).map_err(wrong),
-            None => Ok("true".to_owned()),
-        };
-        let which = entry.which.as_deref().unwrap_or("true");
-        let tonight = window(night.as_of)?;
-        let counts = match &entry.versus {
-            Some(versus) => format!("(({which}) OR ({versus}))"),
-            None => format!("({which})"),
-        };
-        let given = [("rows", &rows)];
-        let all: Vec<(&str, Chosen)> = {
-            let expressions = [&entry.numerator, &entry.denominator].map(|e| format!(", {}", exact(e)));
-            let query = format!("SELECT 1{} FROM rows WHERE {counts}", expressions.concat());
-            if let Err(error) = night.over(&query, &given).await {
-                let alone = |expression: &str| format!("SELECT ({expression}) FROM rows");
-                return Err(blame(night, places(name, entry), alone, &given).await.unwrap_or(error));
-            }
-            let mut all = Vec::new();
-            for (dimension, by) in by {
-                let tables = [("rows", &rows), ("accounts", night.input("accounts")?)];
-                let query = format!(
-                    "SELECT item, count(DISTINCT customer_key) AS people FROM (SELECT {} AS item, a.customer_key FROM \
-                     (SELECT * FROM rows WHERE {tonight} AND {counts}) AS r JOIN accounts AS a ON r.account_key = a.account_key) GROUP BY item",
-                    item_of(by)
-                );
-                let frame = match night.over(&query, &tables).await {
-                    Ok(frame) => frame,
-                    Err(error) => {
-                        return Err(wrong_item(night, (name, dimension, by), "rows", &given).await.unwrap_or(error));
-                    }
-                };
-                let batch = rows::collect(frame).await?;
-                let items = rows::texts(&batch, "item")?.into_iter().map(Option::unwrap_or_default);
-                let people = rows::integers(&batch, "people")?.into_iter().map(Option::unwrap_or_default);
-                all.push((*dimension, chosen(items.zip(people).collect(), entry, fewest(night))));
-            }
-            all
-        };
-        let rows = (entity, entry.window.as_deref());
-        let mut add = |place: &Place| {
-            let of = |which: &str, items: &mut Items| {
-                [&entry.numerator, &entry.denominator].map(|e| quote(&items.add(rows, which, place, e)))
-            };
-            (of(which, items), entry.versus.as_deref().map(|versus| of(versus, items)))
-        };
-        let whole = add(&Place::All);
-        self.add_cell(name, entry, None, None, whole, None);
-        for ((dimension, by), (_, chosen)) in by.iter().zip(all) {
-            self.whole.push((name, *dimension));
-            for item in &chosen.items {
-                let sums = add(&Place::One((*by).to_owned(), item.clone()));
-                self.add_cell(name, entry, Some((*dimension, item.clone())), None, sums, None);
-            }
-            if chosen.others {
-                let sums = add(&Place::Others(others(name, dimension, by, chosen.items)));
-                self.add_cell(name, entry, Some((*dimension, OTHER.to_owned())), None, sums, None);
-            }
-        }
-        Ok(())
-    }
-
-    /// A breakdown of customers.
-    async fn of_features(
-        &mut self,
-        night: &Night<'_>,
-        (name, entry, by): (&'a str, &'a Breakdown, &[(&'a str, &'a str)]),
-        sums: &mut Sums<'_>,
-    ) -> Result<(), StageError> {
-        let steps: Vec<Option<u32>> = match entry.steps {
-            0 => vec![None],
-            steps => (1..=steps).map(Some).collect(),
-        };
-        let spent = match entry.spent {
-            true => Some(spent(night, name, entry.lag.as_deref()).await?),
-            false => None,
-        };
-        let which = entry.which.as_deref().unwrap_or("true");
-        let of = |condition: &str, step: Option<u32>| -> Result<([String; 2], Option<[String; 2]>), StageError> {
-            let two = |which: &str| -> Result<[String; 2], StageError> {
-                let which = at_step(which, step)?;
-                let one = |e: &str| {
-                    let value = format!("CASE WHEN ({which}) AND {condition} THEN {} END", at_step(e, step)?);
-                    Ok::<_, StageError>(of_customers(&value))
-                };
-                Ok([one(&entry.numerator)?, one(&entry.denominator)?])
-            };
-            Ok((two(which)?, entry.versus.as_deref().map(two).transpose()?))
-        };
-        let people = sums.people();
-        let (first, versus) = of("true", steps[0])?;
-        let all: Vec<&str> = first.iter().chain(versus.iter().flatten()).map(String::as_str).collect();
-        let joined = people.joined(night, &all);
-        if let Err(error) = night.over(&format!("SELECT {} FROM {joined}", all.join(", ")), &people.tables()).await {
-            let alone = |e: &str| {
-                let e = at_step(e, steps[0]).unwrap_or_else(|_| e.to_owned());
-                format!("SELECT ({e}) FROM {}", people.joined(night, &[&e]))
-            };
-            return Err(blame(night, places(name, entry), alone, &people.tables()).await.unwrap_or(error));
-        }
-        let total = spent.as_ref().map(|spent| spent.values().sum());
-        for step in &steps {
-            self.add_cell(name, entry, None, *step, of("true", *step)?, total);
-        }
-        for (at, (dimension, by)) in by.iter().enumerate() {
-            let (states, found) = by_item(night, (name, entry), (dimension, by), sums.people(), &steps).await?;
-            let mut chosen = chosen(found, entry, fewest(night));
-            self.whole.extend(chosen.all.then_some((name, *dimension)));
-            let counts = at_steps(night, &states, steps.len()).await?;
-            // Money may be spent where nobody came.
-            for item in spent.iter().flat_map(BTreeMap::keys).filter(|item| *item != OTHER) {
-                if !chosen.items.contains(item) && chosen.items.len() < entry.most {
-                    chosen.items.push(item.clone());
-                }
-            }
-            chosen.others |= spent.iter().flat_map(BTreeMap::keys).any(|item| !chosen.items.contains(item));
-            let other = chosen.others.then(|| OTHER.to_owned());
-            for item in chosen.items.iter().cloned().chain(other) {
-                let spent = spent.as_ref().map(|spent| match item.as_str() {
-                    OTHER => spent.iter().filter(|(item, _)| !chosen.items.contains(item)).map(|(_, n)| n).sum(),
-                    item => spent.get(item).copied().unwrap_or(0),
-                });
-                for (at, step) in steps.iter().enumerate() {
-                    // Of a cohort that is not at a step yet, nothing is told; where all of it is, all steps are of the same people.
-                    let (people, counted) =
-                        counts.get(&item).map_or((0, 1), |(people, at_step)| (*people, at_step[at]));
-                    if entry.steps > 0 && counted == 0 {
-                        continue;
-                    }
-                    let condition = is_item(by, &item, &chosen.items);
-                    let mut two = of(&condition, *step)?;
-                    if entry.steps > 0 && entry.denominator.trim() == "1" && counted == people {
-                        two.0[1] = of_customers(&format!("CASE WHEN {condition} THEN 1 END"));
-                    }
-                    if item == OTHER {
-                        let others = others(name, dimension, by, chosen.items.clone());
-                        for sum in two.0.iter().chain(two.1.iter().flatten()) {
-                            sums.add_others(sum.clone(), others.clone());
-                        }
-                    }
-                    self.add_cell(name, entry, Some((*dimension, item.clone())), *step, two, spent);
-                }
-            }
-            let (items, steps, tells_all) = (chosen.items, steps.clone(), at == 0);
-            self.dimensions.push(Dimension { name, dimension, items, steps, tells_all, states });
-        }
-        Ok(())
     }
 
     fn add_cell(
@@ -375,112 +200,18 @@ impl<'a> Breakdowns<'a> {
         batch: RecordBatch,
     ) -> Result<RecordBatch, StageError> {
         let segments = rows::integers(&batch, "segment_id")?;
+        let mut found = self.of_items(night, sums.people(), &segments).await?;
+        for dimension in &self.dimensions {
+            found.extend(dimension.counted(night, &self.cells, &segments).await?);
+        }
         let (schema, mut columns, _) = batch.into_parts();
         let mut fields = schema.fields().to_vec();
-        if let Some(relation) = sums.people().with_items() {
-            let (mut parts, mut whole) = (String::new(), String::new());
-            for cell in self.cells.iter().filter(|cell| cell.entry.entity().is_some()) {
-                for ([x, y], column) in
-                    [(&cell.sums, &cell.column)].into_iter().chain(cell.versus.iter().map(|(s, c)| (s, c)))
-                {
-                    let column = quote(column);
-                    parts.push_str(&format!(", moments_state({}, {}) AS {column}", exact(x), exact(y)));
-                    whole.push_str(&format!(", moments_merge({column}) AS {column}"));
-                }
-            }
-            let query = format!(
-                "SELECT segment_id{whole} FROM (SELECT segment_id{parts} FROM {relation} GROUP BY segment_id) GROUP BY GROUPING SETS ((segment_id), ())"
-            );
-            let found = rows::collect(night.over(&query, &sums.people().tables()).await?).await?;
-            let ids = rows::integers(&found, "segment_id")?;
-            let place: BTreeMap<Option<i64>, u64> = ids.iter().copied().zip(0_u64..).collect();
-            let which: UInt64Array = segments.iter().map(|segment| place.get(segment).copied()).collect();
-            for column in found.schema().fields().iter().map(|f| f.name()).filter(|name| *name != "segment_id") {
-                let moments = taken(&found, column, &which)?;
-                fields.push(Arc::new(Field::new(column, moments.data_type().clone(), true)));
-                columns.push(Arc::new(moments));
-            }
-        }
-        for Dimension { name, dimension, items, steps, tells_all, states } in &self.dimensions {
-            let told: Vec<String> = items.iter().map(|item| text(item)).collect();
-            let item = match told.is_empty() {
-                true => text(OTHER),
-                false => format!("CASE WHEN item IN ({}) THEN item ELSE '{OTHER}' END", told.join(", ")),
-            };
-            let columns_of = states.schema().fields().iter().map(|f| f.name()).filter(|name| name.contains(' '));
-            let whole: String = columns_of.map(|c| format!(", moments_merge({0}) AS {0}", quote(c))).collect();
-            let query = format!(
-                "SELECT segment_id, item{whole} FROM (SELECT * EXCEPT (item), {item} AS item FROM states) \
-                 GROUP BY GROUPING SETS ((segment_id, item), (item), (segment_id), ())"
-            );
-            let found = rows::collect(night.over(&query, &[("states", states)]).await?).await?;
-            let (ids, named) = (rows::integers(&found, "segment_id")?, rows::texts(&found, "item")?);
-            let place: BTreeMap<(Option<i64>, Option<&str>), u64> =
-                (0_u64..).zip(ids.iter().zip(&named)).map(|(row, (id, item))| ((*id, item.as_deref()), row)).collect();
-            for cell in &self.cells {
-                let ours = cell.item.as_ref().map_or(*tells_all, |(of, _)| of == dimension);
-                if cell.name != *name || !ours {
-                    continue;
-                }
-                let item = cell.item.as_ref().map(|(_, item)| item.as_str());
-                let at = steps.iter().position(|step| *step == cell.step).unwrap_or(0);
-                let which: UInt64Array = segments.iter().map(|segment| place.get(&(*segment, item)).copied()).collect();
-                let mut put = |from: String, to: &str| -> Result<(), StageError> {
-                    let moments = taken(&found, &from, &which)?;
-                    fields.push(Arc::new(Field::new(to, moments.data_type().clone(), true)));
-                    columns.push(Arc::new(moments));
-                    Ok(())
-                };
-                put(format!("cell {at}"), &cell.column)?;
-                if let Some((_, column)) = &cell.versus {
-                    put(format!("versus {at}"), column)?;
-                }
-            }
+        for (name, moments) in found {
+            fields.push(Arc::new(Field::new(name, moments.data_type().clone(), true)));
+            columns.push(Arc::new(moments));
         }
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
-}
-
-/// Of every segment and item of customers, the states of the moments of each step; and of every item, how many people there are. However
-/// many items and steps there are, customers are read once.
-async fn by_item(
-    night: &Night<'_>,
-    (name, entry): (&str, &Breakdown),
-    (dimension, by): (&str, &str),
-    people: &People,
-    steps: &[Option<u32>],
-) -> Result<(DataFrame, Vec<(String, i64)>), StageError> {
-    let which = entry.which.as_deref().unwrap_or("true");
-    let mut values = Vec::new();
-    for (at, step) in steps.iter().enumerate() {
-        let mut of = |which: &str, column: String| -> Result<(), StageError> {
-            let one = |e: &str| at_step(&format!("CASE WHEN ({which}) THEN {e} END"), *step);
-            let (x, y) = (one(&entry.numerator)?, one(&entry.denominator)?);
-            values.push((column, format!("{}, {}", exact(&x), exact(&y))));
-            Ok(())
-        };
-        of(which, format!("cell {at}"))?;
-        if let Some(versus) = &entry.versus {
-            of(versus, format!("versus {at}"))?;
-        }
-    }
-    let states: String = values.iter().map(|(c, of)| format!(", moments_state({of}) AS {}", quote(c))).collect();
-    let item = item_of(by);
-    let expressions: Vec<&str> = values.iter().map(|(_, of)| of.as_str()).chain([item.as_str()]).collect();
-    let joined = people.joined(night, &expressions);
-    let query = format!("SELECT segment_id, {item} AS item, count(*) AS people{states} FROM {joined} GROUP BY 1, 2");
-    let frame = match night.over(&query, &people.tables()).await {
-        Ok(frame) => frame,
-        Err(error) => {
-            return Err(wrong_item(night, (name, dimension, by), &joined, &people.tables()).await.unwrap_or(error));
-        }
-    };
-    let batch = rows::collect(frame).await?;
-    let mut found: BTreeMap<String, i64> = BTreeMap::new();
-    for (item, people) in rows::texts(&batch, "item")?.into_iter().zip(rows::integers(&batch, "people")?) {
-        *found.entry(item.unwrap_or_default()).or_default() += people.unwrap_or(0);
-    }
-    Ok((night.engine.session().read_batch(batch)?, found.into_iter().collect()))
 }
 
 /// Rows of a column of moments; where there is none, each of the moments is null.
@@ -489,22 +220,6 @@ fn taken(found: &RecordBatch, column: &str, which: &UInt64Array) -> Result<Struc
     let parts = parts.iter().map(|part| take(part, which, None)).collect::<Result<Vec<_>, _>>()?;
     let of = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Ok(StructArray::try_new(of, parts, None)?)
-}
-
-/// Of every item, how many people there are, and how many of them count at each step.
-async fn at_steps(
-    night: &Night<'_>,
-    states: &DataFrame,
-    steps: usize,
-) -> Result<BTreeMap<String, (i64, Vec<i64>)>, StageError> {
-    let merged: String = (0..steps).map(|at| format!(", moments_merge(\"cell {at}\") AS \"cell {at}\"")).collect();
-    let query = format!("SELECT item, sum(people) AS people{merged} FROM states GROUP BY item");
-    let batch = rows::collect(night.over(&query, &[("states", states)]).await?).await?;
-    let (items, people) = (rows::texts(&batch, "item")?, rows::integers(&batch, "people")?);
-    let counted = (0..steps).map(|at| rows::integers(&rows::fields(&batch, &format!("cell {at}"))?, "some_y"));
-    let counted: Vec<Vec<Option<i64>>> = counted.collect::<Result<_, _>>()?;
-    let of = |row: usize| (people[row].unwrap_or(0), counted.iter().map(|n| n[row].unwrap_or(0)).collect());
-    Ok((0..batch.num_rows()).map(|row| (items[row].clone().unwrap_or_default(), of(row))).collect())
 }
 
 /// What is wrong with the expression of a dimension.
@@ -521,11 +236,6 @@ async fn wrong_item(
 /// The fewest people of whom something may be told.
 fn fewest(night: &Night<'_>) -> i64 {
     i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX)
-}
-
-/// What is not told by itself where these items are.
-fn others(breakdown: &str, dimension: &str, by: &str, told: Vec<String>) -> Others {
-    Others { breakdown: breakdown.to_owned(), dimension: dimension.to_owned(), by: by.to_owned(), told }
 }
 
 /// The expressions of an entry with their places.
@@ -574,24 +284,6 @@ fn available<'a>(night: &Night<'_>, entry: &'a Breakdown) -> Result<Option<Vec<(
     }
     // Customers are counted by item.
     Ok(Some(by).filter(|by| !by.is_empty() || entry.entity().is_some()))
-}
-
-/// What was spent on each channel in the days that ended so long before the night.
-async fn spent(night: &Night<'_>, name: &str, lag: Option<&str>) -> Result<BTreeMap<String, i128>, StageError> {
-    let wrong = |problem| StageError::Expression { place: format!("breakdowns.{name}.lag"), problem };
-    let entity = Entity::MarketingCosts;
-    let costs = night.input(&entity.clean_table())?;
-    // A day is as long as the project's zone has it.
-    let day = "(arrow_cast(spent_on, 'Timestamp(µs)') AT TIME ZONE timezone)";
-    let window = within(night, entity, SPENT, lag, night.as_of).map_err(wrong)?;
-    let window = formula::with_word(&window, entity.event_time(), day)?;
-    let query = format!(
-        "SELECT coalesce(lower(trim(channel)), '{UNKNOWN}') AS item, sum(amount) AS spent FROM costs WHERE {window} AND spent_on < as_of_date GROUP BY 1"
-    );
-    let batch = rows::collect(night.over(&query, &[("costs", costs)]).await?).await?;
-    let items = rows::texts(&batch, "item")?.into_iter().map(Option::unwrap_or_default);
-    let amounts = rows::money(&batch, "spent")?.into_iter().map(Option::unwrap_or_default);
-    Ok(items.zip(amounts).collect())
 }
 
 #[cfg(test)]

@@ -197,7 +197,7 @@ impl<'a> Sums<'a> {
     }
 
     /// Puts what every customer adds to the items of breakdowns beside the customers.
-    pub(crate) async fn with_items(&mut self, items: Items) -> Result<(), StageError> {
+    pub(crate) async fn put_items(&mut self, items: Items) -> Result<(), StageError> {
         let night = self.night;
         let clean = |name: &str| night.tables.get(name).map(|input| &input.frame);
         self.people.items =

@@ -4,8 +4,8 @@ use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Interval, yes};
-use crate::{Entity, as_of::Length};
+use super::{Interval, feature::no_length, yes};
+use crate::Entity;
 
 /// The relation of breakdowns with one row per customer.
 const FEATURES: &str = "features";
@@ -19,7 +19,8 @@ pub struct Breakdown {
     pub over: String,
     /// Name of a dimension → SQL over a row, whose value is the item that the row counts for.
     pub by: IndexMap<String, String>,
-    /// The rows of so long before the night: "90 days", from a midnight of the project's zone on. Absent, all of them.
+    /// The rows of so long before the night: "90 days", from a midnight of the project's zone on. Absent, all of them. Over `features`, it
+    /// is of what was spent.
     #[serde(default)]
     pub window: Option<String>,
     /// SQL that is true of the rows that count. Absent, all of them.
@@ -37,10 +38,10 @@ pub struct Breakdown {
     /// What is added to the ratio (−1 turns returns for money into returns on it).
     #[serde(default)]
     pub offset: i32,
-    /// The numerator is what `marketing_costs` say was spent on the item in the last 90 days.
+    /// The numerator is what `marketing_costs` say was spent on the item, in the window.
     #[serde(default)]
     pub spent: bool,
-    /// These 90 days end so long before the night: money is spent before customers come of it.
+    /// The window ends so long before the night: money is spent before customers come of it.
     #[serde(default)]
     pub lag: Option<String>,
     /// So many steps: the word `step` is 1, 2, … in the numerator, the denominator and `where`.
@@ -87,17 +88,11 @@ impl Breakdown {
 
     /// What contradicts itself in the entry, if anything does: the key and what is wrong.
     pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
-        for (key, given) in [("window", &self.window), ("lag", &self.lag)] {
-            if let Some(text) = given
-                && Length::parse(text).is_none()
-            {
-                return Some((
-                    key,
-                    format!("`{text}` is no length of time: write \"90 days\", \"12 weeks\" or \"6 months\""),
-                ));
-            }
+        let lengths = [("window", &self.window), ("lag", &self.lag)];
+        if let Some(wrong) = lengths.into_iter().find_map(|(key, given)| no_length(key, given.as_deref())) {
+            return Some(wrong);
         }
-        if self.window.is_some() && self.over == FEATURES {
+        if self.window.is_some() && self.over == FEATURES && !self.spent {
             return Some(("window", "features have no rows in time".to_owned()));
         }
         if self.by.is_empty() {
@@ -112,6 +107,9 @@ impl Breakdown {
         if self.spent && (self.versus.is_some() || self.steps > 0 || self.segments || self.over != FEATURES) {
             let problem = "what is spent is over `features`, neither compared nor told in steps, and by segment nobody knows it: `segments = false`";
             return Some(("spent", problem.to_owned()));
+        }
+        if self.spent && self.window.is_none() {
+            return Some(("spent", "what is spent is of a time: say `window` too".to_owned()));
         }
         if self.lag.is_some() && !self.spent {
             return Some(("lag", "a lag is of what was spent: `spent = true`".to_owned()));

@@ -153,15 +153,9 @@ fn five() -> usize {
 impl Feature {
     /// What contradicts itself in the entry, if anything does: the key and what is wrong.
     pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
-        for (key, given) in [("window", &self.window), ("lag", &self.lag)] {
-            if let Some(text) = given
-                && Length::parse(text).is_none()
-            {
-                return Some((
-                    key,
-                    format!("`{text}` is no length of time: write \"90 days\", \"12 weeks\" or \"6 months\""),
-                ));
-            }
+        let lengths = [("window", &self.window), ("lag", &self.lag)];
+        if let Some(wrong) = lengths.into_iter().find_map(|(key, given)| no_length(key, given.as_deref())) {
+            return Some(wrong);
         }
         if self.lag.is_some() && self.window.is_none() {
             return Some(("lag", "a lag is of a window: say `window` too".to_owned()));
@@ -177,6 +171,12 @@ impl Feature {
         }
         None
     }
+}
+
+/// What is wrong with the length of time that a key gives, if anything is.
+pub(super) fn no_length(key: &'static str, given: Option<&str>) -> Option<(&'static str, String)> {
+    let text = given.filter(|text| Length::parse(text).is_none())?;
+    Some((key, format!("`{text}` is no length of time: write \"90 days\", \"12 weeks\" or \"6 months\"")))
 }
 
 /// A scale: a psychographic score that is the mean of the answers to several items of a survey. It becomes a feature per item and

@@ -47,6 +47,11 @@ pub(crate) struct Others {
 }
 
 impl Others {
+    /// Those of a dimension of which these items are told.
+    pub(super) fn of(breakdown: &str, dimension: &str, by: &str, told: Vec<String>) -> Self {
+        Self { breakdown: breakdown.to_owned(), dimension: dimension.to_owned(), by: by.to_owned(), told }
+    }
+
     /// SQL that is true of their rows, where a night told these items.
     pub(crate) fn condition(&self, told: Option<&[String]>) -> String {
         is_item(&self.by, OTHER, told.unwrap_or(&self.told))

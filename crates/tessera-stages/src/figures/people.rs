@@ -110,7 +110,7 @@ impl People {
     }
 
     /// What everybody adds to the items of rows, with their segment.
-    pub(crate) fn with_items(&self) -> Option<String> {
+    pub(crate) fn of_items(&self) -> Option<String> {
         self.items.as_ref()?;
         let of = |table: &str, segment: &str| {
             format!(

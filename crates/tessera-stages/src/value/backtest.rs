@@ -1,15 +1,12 @@
 //! What a published night predicted, beside what came: by tenth of the customers, from few orders predicted to many.
 
+use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 use tessera_contract::{AsOf, Project};
 use tessera_engine::formula::quote;
 
 use super::{DAYS, OBSERVED};
 use crate::{Night, StageError};
-use datafusion::prelude::DataFrame;
-
-/// What is predicted, as a whole number of millionths: sums of these have one order.
-const MILLIONTHS: f64 = 1e6;
 
 /// The nights whose predictions end tonight, with the column of what they predicted and its days.
 fn ending(project: &Project, as_of: AsOf) -> impl Iterator<Item = (Date, String, u32)> {
@@ -41,15 +38,13 @@ pub(super) async fn backtest(night: &Night<'_>) -> Result<DataFrame, StageError>
         // Who has been known since another day by now is somebody with other accounts.
         let query = format!(
             "SELECT CAST({days} AS BIGINT) AS horizon_days, DATE '{then}' AS reference_as_of, arrow_cast(tenth, 'Int32') AS tenth, \
-             count(*) AS customers, CAST(sum(predicted) AS DOUBLE) / count(*) / {MILLIONTHS:?} AS predicted, \
-             CAST(sum(came) AS DOUBLE) / count(*) AS observed, \
-             sqrt(greatest(CAST(sum(came * came) AS DOUBLE) / count(*) - (CAST(sum(came) AS DOUBLE) / count(*)) \
-               * (CAST(sum(came) AS DOUBLE) / count(*)), 0.0) / nullif(count(*) - 1, 0)) AS std_error \
-             FROM (SELECT predicted, came, ntile(10) OVER (ORDER BY predicted, customer_key) AS tenth FROM \
-               (SELECT v.customer_key, CAST(round(v.{predicted} * {MILLIONTHS:?}) AS BIGINT) AS predicted, n.{DAYS} - t.{DAYS} AS came \
-                FROM value AS v JOIN past AS t ON v.customer_key = t.customer_key JOIN features AS n ON v.customer_key = n.customer_key \
-                WHERE v.{predicted} IS NOT NULL AND n.{OBSERVED} - t.{OBSERVED} = {days} AND n.{DAYS} >= t.{DAYS})) \
-             GROUP BY GROUPING SETS ((tenth), ()) ORDER BY tenth"
+             m['n'] AS customers, m['mean_x'] AS predicted, m['mean_y'] AS observed, sqrt(m['var_y'] / nullif(m['n'] - 1, 0)) AS std_error \
+             FROM (SELECT tenth, moments(predicted, came) AS m \
+               FROM (SELECT predicted, came, ntile(10) OVER (ORDER BY predicted, customer_key) AS tenth FROM \
+                 (SELECT v.customer_key, v.{predicted} AS predicted, n.{DAYS} - t.{DAYS} AS came \
+                  FROM value AS v JOIN past AS t ON v.customer_key = t.customer_key JOIN features AS n ON v.customer_key = n.customer_key \
+                  WHERE v.{predicted} IS NOT NULL AND n.{OBSERVED} - t.{OBSERVED} = {days} AND n.{DAYS} >= t.{DAYS})) \
+               GROUP BY GROUPING SETS ((tenth), ())) WHERE m['n'] > 0"
         );
         let tables = [("value", value), ("past", features), ("features", night.input("features")?)];
         all = all.union(night.over(&query, &tables).await?)?;
