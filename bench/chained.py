@@ -14,7 +14,7 @@ days, runs = pathlib.Path(sys.argv[1]).resolve(), int(sys.argv[2])
 tessera = os.environ["TESSERA_BIN"]
 place = pathlib.Path("chained").resolve()
 FIRST, NEXT = "2025-12-31", "2026-01-01"
-STAGES = ["ingest", "reconcile", "quality", "features", "value", "segment", "validate", "kpis", "publish"]
+STAGES = ["ingest", "reconcile", "quality", "features", "value", "segment", "validate", "kpis", "causes", "publish"]
 CORE = ["ingest", "reconcile", "features"]
 
 

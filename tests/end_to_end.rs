@@ -5,6 +5,8 @@
 
 #[path = "end_to_end/bad_input.rs"]
 mod bad_input;
+#[path = "end_to_end/causes.rs"]
+mod causes;
 #[path = "end_to_end/chain.rs"]
 mod chain;
 #[path = "end_to_end/cluster.rs"]

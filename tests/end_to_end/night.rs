@@ -8,8 +8,19 @@ use std::{
 
 use crate::project::{Project, complaint, repository};
 
-pub const STAGES: [&str; 10] =
-    ["ingest", "reconcile", "quality", "identity", "features", "value", "segment", "validate", "kpis", "publish"];
+pub const STAGES: [&str; 11] = [
+    "ingest",
+    "reconcile",
+    "quality",
+    "identity",
+    "features",
+    "value",
+    "segment",
+    "validate",
+    "kpis",
+    "causes",
+    "publish",
+];
 
 /// The demo's project over a generated shop.
 pub fn generated(customers: u32, further: &[&str]) -> Project {
@@ -108,7 +119,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
         project.fingerprints(night, &["--lake", lake])
     };
     let expect = run("one", &["--set", "engine.partitions=1"]);
-    assert_eq!(expect.len(), 35, "{expect:?}");
+    assert_eq!(expect.len(), 36, "{expect:?}");
     assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
     assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
     shuffle(&project.path("data"));

@@ -21,7 +21,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, CronPartitionTimetable, Param, RetryDecision, RetryPolicy
 
 # The list of `tessera plan`; a test holds it against the program's own.
-STAGES = ["ingest", "reconcile", "quality", "identity", "features", "value", "segment", "validate", "kpis", "publish"]
+STAGES = ["ingest", "reconcile", "quality", "identity", "features", "value", "segment", "validate", "kpis", "causes", "publish"]
 
 TIMEZONE = os.environ.get("TESSERA_TIMEZONE", "UTC")
 AS_OF = "{{ params.as_of or partition_key or dag_run.run_after.strftime('%Y-%m-%d') }}"

@@ -228,6 +228,17 @@ pub enum Whose {
     Everybody,
 }
 
+/// A factor of a KPI: the first is a sum, each further one a sum over the one before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Factor {
+    /// What it is called where a change is told.
+    pub name: String,
+    /// SQL over the features and customer attributes of one customer, of what is summed; of the last, the KPI's numerator.
+    #[serde(default)]
+    pub of: Option<String>,
+}
+
 /// A KPI: a sum, or a ratio of two sums, of per-customer values. So it is additive or the ratio of additive things, and
 /// every change of it can be taken apart exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -250,6 +261,9 @@ pub struct Kpi {
     /// The interval.
     #[serde(default)]
     pub interval: Interval,
+    /// The factors of a sum that is a product, by which a change of it is told; the last is the sum itself.
+    #[serde(default)]
+    pub factors: Vec<Factor>,
     /// Unit of the value.
     pub unit: String,
     /// Whether more is better; null where neither is.
@@ -275,6 +289,24 @@ pub struct Kpi {
     /// Whether it takes part.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+impl Kpi {
+    /// What contradicts itself in the entry, if anything does: the key and what is wrong.
+    pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
+        let (last, others) = self.factors.split_last()?;
+        let problem = match () {
+            () if self.denominator.is_some() => {
+                "factors are of a sum: a KPI with a denominator is told by its two sums"
+            }
+            () if others.is_empty() || others.len() > 4 => "a product has 2 to 5 factors",
+            () if last.of.is_some() || others.iter().any(|factor| factor.of.is_none()) => {
+                "every factor but the last says what it sums: { name = \"orders\", of = \"orders_last90\" }; the last is the numerator itself"
+            }
+            () => return None,
+        };
+        Some(("factors", problem))
+    }
 }
 
 impl Rule {

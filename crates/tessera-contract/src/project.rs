@@ -324,6 +324,11 @@ impl Project {
                 return fail(&format!("breakdowns.{name}.{key}"), problem);
             }
         }
+        for (name, kpi) in &self.kpis {
+            if let Some((key, problem)) = kpi.problem() {
+                return fail(&format!("kpis.{name}.{key}"), problem.to_owned());
+            }
+        }
         for (name, gate) in &self.validation.gates {
             if gate.at_least.is_none() && gate.at_most.is_none() {
                 return fail(&format!("validation.gates.{name}"), "a gate needs at_least or at_most".into());

@@ -4,7 +4,7 @@ mod figures;
 mod segmentation;
 mod value;
 
-use self::figures::{kpi_breakdowns, kpis};
+use self::figures::{kpi_breakdowns, kpi_changes, kpis};
 use self::segmentation::{
     drift, drift_bins, feature_report, model, model_candidates, segment_lineage, segment_moves, segment_profiles,
     segments, validation,
@@ -49,6 +49,7 @@ pub fn all(project: &Project) -> Vec<Table> {
         validation(),
         kpis(),
         kpi_breakdowns(),
+        kpi_changes(),
     ]);
     tables
 }

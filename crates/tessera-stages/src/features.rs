@@ -55,7 +55,7 @@ pub const STAGE: Stage = Stage {
 };
 
 /// The entities that features are aggregated over; transactions first, since they make the population.
-const RELATIONS: [Entity; 4] =
+pub(crate) const RELATIONS: [Entity; 4] =
     [Entity::Transactions, Entity::Interactions, Entity::CampaignContacts, Entity::SurveyResponses];
 
 /// A night that never is.

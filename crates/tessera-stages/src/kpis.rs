@@ -117,7 +117,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
 
     let mut sums = Sums::new(night).await?;
     let tables = sums.people().tables();
-    let all: Vec<&str> = kpis.iter().flat_map(|(_, kpi)| [kpi.numerator.as_str(), denominator(kpi)]).collect();
+    let mut all: Vec<&str> = kpis.iter().flat_map(|(_, kpi)| [kpi.numerator.as_str(), denominator(kpi)]).collect();
+    all.extend(kpis.iter().flat_map(|(_, kpi)| &kpi.factors).filter_map(|factor| factor.of.as_deref()));
     let joined = |expressions: &[&str]| sums.people().joined(night, expressions);
     if let Err(error) = night.over(&format!("SELECT 1{} FROM {}", figures::columns(&all), joined(&all)), &tables).await
     {
@@ -127,6 +128,8 @@ async fn kpis(night: &Night<'_>) -> Result<Outcome, StageError> {
             if let Some(denominator) = &kpi.denominator {
                 entries.push((format!("kpis.{name}.denominator"), denominator.clone()));
             }
+            let factors = kpi.factors.iter().filter_map(|factor| factor.of.clone());
+            entries.extend(factors.map(|of| (format!("kpis.{name}.factors"), of)));
         }
         let alone = |expression: &str| format!("SELECT {} FROM {}", exact(expression), joined(&[expression]));
         return Err(blame(night, entries, alone, &tables).await.unwrap_or(error));
@@ -255,11 +258,16 @@ fn denominator(kpi: &Kpi) -> &str {
 }
 
 /// What is added up of everybody.
-fn added(kpi: &Kpi) -> [String; 2] {
-    [kpi.numerator.as_str(), denominator(kpi)].map(|sum| match kpi.population {
+pub(crate) fn added(kpi: &Kpi) -> [String; 2] {
+    [kpi.numerator.as_str(), denominator(kpi)].map(|sum| whose(kpi, sum))
+}
+
+/// A sum of those whom a KPI is of.
+pub(crate) fn whose(kpi: &Kpi, sum: &str) -> String {
+    match kpi.population {
         Whose::Customers => of_customers(sum),
         Whose::Everybody => sum.to_owned(),
-    })
+    }
 }
 
 fn row(name: &str, kpi: &Kpi, segment: Option<i32>, sums: &Moments) -> Row {

@@ -5,6 +5,7 @@
 
 mod availability;
 mod breakdowns;
+pub mod causes;
 pub mod features;
 mod figures;
 pub mod identity;
@@ -79,6 +80,7 @@ pub const STAGES: &[Stage] = &[
     segment::STAGE,
     validate::STAGE,
     kpis::STAGE,
+    causes::STAGE,
 ];
 
 /// The name of the last step, which commits what the stages wrote.

@@ -10,6 +10,10 @@
 //! Whoever reads two nights reads what changed between them, which stands for the people who came, left, moved or whose value is
 //! another one. What is published cannot be hidden any more: the later night hides its own.
 
+mod lines;
+
+pub(crate) use self::lines::{Asked, Linear, told};
+
 /// What is hidden of a row of figures with their total.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hidden {

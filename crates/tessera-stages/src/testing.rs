@@ -79,6 +79,8 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
     let published = stage.reads_neighbours.contains(&"features") && previous.contains_key("features");
     let before = published.then(|| (as_of.date().yesterday().expect("a day"), previous.clone()));
     let neighbours = Neighbours { before: before.into_iter().collect(), ..Neighbours::default() };
+    let known = stage.reads_history.contains(&"features") && previous.contains_key("features");
+    let history = known.then(|| (as_of.date().yesterday().expect("a day"), previous.clone()));
     let mut night = Night {
         project: &project,
         as_of,
@@ -88,7 +90,7 @@ async fn run(stage: &Stage, given: &Given<'_>) -> Result<String, StageError> {
         parent: None,
         previous,
         neighbours,
-        history: Vec::new(),
+        history: history.into_iter().collect(),
         kept: BTreeMap::new(),
         availability: Availability::default(),
         folders: Some(Folders {

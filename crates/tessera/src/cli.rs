@@ -144,7 +144,7 @@ pub enum Command {
     /// Runs one stage, for a workflow scheduler.
     #[command(after_help = "Example: tessera stage ingest --as-of 2026-11-01")]
     Stage {
-        /// ingest, reconcile, quality, identity, features, value, segment, validate, kpis or publish.
+        /// ingest, reconcile, quality, identity, features, value, segment, validate, kpis, causes or publish.
         name: String,
         /// The night's date.
         #[arg(long, value_name = "DATE")]
@@ -374,6 +374,21 @@ pub enum Explain {
     Gate {
         /// Its name: an entry of [validation.gates] or [quality.checks], or a KPI with at_least or at_most.
         name: String,
+        /// As on the published night of this date, instead of the newest one.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As in this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+    },
+    /// A KPI: what it adds up, and why it is another one than on earlier nights.
+    #[command(after_help = "Example: tessera explain kpi revenue --segment 2 --as-of 2026-11-01")]
+    Kpi {
+        /// Its name: an entry of [kpis].
+        name: String,
+        /// Of this segment, instead of everybody.
+        #[arg(long, value_name = "ID")]
+        segment: Option<i32>,
         /// As on the published night of this date, instead of the newest one.
         #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
         as_of: Option<String>,

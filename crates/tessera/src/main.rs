@@ -24,6 +24,7 @@ mod show;
 mod sources;
 mod store;
 mod upkeep;
+mod words;
 
 use std::process::ExitCode;
 

@@ -93,3 +93,53 @@ pub(super) fn kpi_breakdowns() -> Table {
         ],
     )
 }
+
+pub(super) fn kpi_changes() -> Table {
+    table(
+        "kpi_changes",
+        "One row per KPI, segment, earlier night and term of its change, with segment_id null for the whole population. Terms of one split add up to the change",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole population"),
+            column("kpi", Kind::Text, "Name in the catalogue"),
+            column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
+            column("versus_as_of", Kind::Date, "That night"),
+            column(
+                "split",
+                Kind::Text,
+                "people, by what became of those behind it; segments, by segment (of the whole population). Null where nothing is told",
+            ),
+            column(
+                "term",
+                Kind::Text,
+                "restated, identity, new, left, moved_in, moved_out, behaviour, withheld (of too few people to be told by themselves); of segments, change, rate or mix",
+            ),
+            column(
+                "step",
+                Kind::Small,
+                "The place of the term in the waterfall from the old value to the new, from 1 on",
+            ),
+            column(
+                "detail",
+                Kind::Text,
+                "The cause of a move (data, refit, released), or the factor of what people do",
+            ),
+            column(
+                "of_segment_id",
+                Kind::Small,
+                "The segment whose change, rate or mix it is; null of people without one",
+            ),
+            column("numerator", Kind::Money, "What it adds to the numerator, exactly"),
+            column("denominator", Kind::Money, "What it adds to the denominator, exactly; null for a plain sum"),
+            column(
+                "contribution",
+                Kind::Float,
+                "What it adds to the value; of a ratio, each sum's change by the mean of the other before and after (Kitagawa 1955)",
+            ),
+            column("from", Kind::Float, "The value before the term"),
+            column("to", Kind::Float, "The value after it"),
+            state(
+                "redefined (that night added up something else), reversed (every segment went the other way than all together)",
+            ),
+        ],
+    )
+}

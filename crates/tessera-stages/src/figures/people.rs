@@ -29,7 +29,7 @@ pub(crate) struct People {
 
 impl People {
     /// Those of this night.
-    pub(super) async fn of_tonight(night: &Night<'_>) -> Result<Self, StageError> {
+    pub(crate) async fn of_tonight(night: &Night<'_>) -> Result<Self, StageError> {
         let prospects = night.input("prospects")?;
         let some = rows::count(night, prospects).await? > 0;
         Ok(Self {
@@ -43,7 +43,7 @@ impl People {
     }
 
     /// Those of another night, by its tables; `value` is that of a night which predicted something.
-    pub(super) async fn of(
+    pub(crate) async fn of(
         night: &Night<'_>,
         tables: &BTreeMap<String, DataFrame>,
         tonight: &Self,
@@ -67,6 +67,17 @@ impl People {
             prospects: tables.get("prospects").cloned(),
             items: None,
         })
+    }
+
+    /// The same of other customers: their features, and their segments.
+    pub(crate) fn of_others(&self, features: DataFrame, segments: DataFrame) -> Self {
+        let (customers, value) = (self.customers.clone(), self.value.clone());
+        Self { features, segments, customers, value, prospects: None, items: None }
+    }
+
+    /// Who is in which segment.
+    pub(crate) fn segments(&self) -> &DataFrame {
+        &self.segments
     }
 
     /// Whether there are people without a segment.

@@ -1,8 +1,10 @@
 //! `explain`: what a name means, what a night found of it, and what to do.
 
+mod kpi;
+
 use anyhow::Result;
 use tessera_contract::Project;
-use tessera_lake::GateRecord;
+use tessera_lake::{GateRecord, SnapshotRecord};
 
 use crate::{cli::Explain, context::Context, errors::Usage, show};
 
@@ -10,6 +12,9 @@ use crate::{cli::Explain, context::Context, errors::Usage, show};
 pub async fn run(context: &Context, command: Explain) -> Result<()> {
     match command {
         Explain::Gate { name, as_of, snapshot } => gate(context, &name, as_of, snapshot).await,
+        Explain::Kpi { name, segment, as_of, snapshot } => {
+            kpi::explain(context, &name, segment, snapshot_of(context, &as_of, &snapshot).await?.as_ref()).await
+        }
     }
 }
 
@@ -72,17 +77,7 @@ async fn gate(context: &Context, name: &str, as_of: Option<String>, snapshot: Op
     println!("{name}  {}", gate.description);
     let holds = if gate.required { "holds the night where it fails" } else { "is for information" };
     println!("asks for  {} ({}); it {holds}", gate.asks, gate.place);
-    let history = context.lake.registry().history().await?;
-    let record = match (&snapshot, &as_of) {
-        (Some(id), _) => history.get(id),
-        (None, Some(date)) => history.of_night(&context.night(date)?.to_string()),
-        (None, None) => history.newest(),
-    };
-    match record {
-        None if snapshot.is_some() || as_of.is_some() => {
-            let problem = "there is no such snapshot; `tessera snapshots list` shows which there are";
-            return Err(Usage(problem.to_owned()).into());
-        }
+    match snapshot_of(context, &as_of, &snapshot).await? {
         None => println!("no night is published yet"),
         Some(record) => {
             let found: Vec<&GateRecord> = record.content.gates.iter().filter(|g| g.metric == name).collect();
@@ -99,6 +94,25 @@ async fn gate(context: &Context, name: &str, as_of: Option<String>, snapshot: Op
         println!("to do     {}", gate.advice);
     }
     Ok(())
+}
+
+/// The snapshot that is asked for; without any, the newest, if there is one.
+async fn snapshot_of(
+    context: &Context,
+    as_of: &Option<String>,
+    snapshot: &Option<String>,
+) -> Result<Option<SnapshotRecord>> {
+    let history = context.lake.registry().history().await?;
+    let record = match (snapshot, as_of) {
+        (Some(id), _) => history.get(id),
+        (None, Some(date)) => history.of_night(&context.night(date)?.to_string()),
+        (None, None) => history.newest(),
+    };
+    if record.is_none() && (snapshot.is_some() || as_of.is_some()) {
+        let problem = "there is no such snapshot; `tessera snapshots list` shows which there are";
+        return Err(Usage(problem.to_owned()).into());
+    }
+    Ok(record.cloned())
 }
 
 /// What a night found: the value, and how far it is from where the gate would turn.

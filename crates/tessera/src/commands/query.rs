@@ -17,7 +17,7 @@ use crate::{
     errors::Usage,
     reader::{self, Found, Scope},
     runner::Run,
-    secret, show,
+    secret, show, words,
 };
 
 /// Answers a query.
@@ -144,6 +144,9 @@ pub async fn so_far(run: &Run<'_>) -> Result<()> {
     Ok(())
 }
 
+/// So many changes are told.
+const CHANGES: usize = 5;
+
 /// What the tables say that are there.
 async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
     let engine = context.engine(None, "_tessera/scratch").await?;
@@ -213,6 +216,19 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
             "{}",
             show::kpis(&batches, context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi)))?
         );
+    }
+    if there("kpi_changes") {
+        let batches = ask(
+            "SELECT kpi, term, detail, contribution, \"from\", \"to\", CAST(versus_as_of AS VARCHAR) FROM kpi_changes \
+             WHERE segment_id IS NULL AND split = 'people' AND versus = 'previous' ORDER BY kpi, step",
+        )
+        .await?;
+        let headline = context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi));
+        let told = words::told(&batches, headline)?;
+        if !told.is_empty() {
+            println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
+            told.iter().take(CHANGES).for_each(|sentence| println!("  {sentence}"));
+        }
     }
     if there("kpi_breakdowns") {
         let percent = |column: &str| format!("round(100 * {column}, 1)");

@@ -1,0 +1,439 @@
+//! The rows of `kpi_changes`: what is told of a change, and what is told together.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use datafusion::{
+    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
+    prelude::DataFrame,
+};
+use tessera_contract::{AsOf, Kpi, Whose, table::MONEY};
+
+use super::{
+    Figure, Sums, Told,
+    people::Between,
+    terms::{self, Cell, Cells, Flow, Part, Term},
+};
+use crate::{Night, StageError, figures::NOBODYS, kpis, rows, suppress};
+
+/// A row of the table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Row {
+    pub segment: Option<i32>,
+    pub kpi: String,
+    pub versus: &'static str,
+    /// The earlier night, in days since 1970-01-01.
+    pub days: i32,
+    pub split: Option<&'static str>,
+    pub term: Option<&'static str>,
+    pub step: Option<i32>,
+    pub detail: Option<String>,
+    pub of_segment: Option<i32>,
+    pub numerator: Option<i128>,
+    pub denominator: Option<i128>,
+    pub contribution: Option<f64>,
+    pub from: Option<f64>,
+    pub to: Option<f64>,
+    pub state: &'static str,
+}
+
+/// The state of a KPI that added up something else on the earlier night.
+const REDEFINED: &str = "redefined";
+
+/// A term of a segment's change, or everybody's.
+type Place = (Option<i64>, Term);
+
+/// A sum's terms, and which of them are not told by themselves.
+struct OfSum {
+    cells: Cells,
+    hidden: BTreeSet<Place>,
+}
+
+/// A term that is told: what it adds to the numerator and the denominator.
+#[derive(Debug, Default)]
+struct Step {
+    sums: [i128; 2],
+    detail: Option<String>,
+}
+
+/// What changed between an earlier night and this one.
+pub(super) struct Changes<'a> {
+    versus: &'static str,
+    as_of: AsOf,
+    told: [&'a Told; 2],
+    sums: &'a Sums,
+    between: &'a Between,
+    k: u64,
+    /// All segments of either night, and everybody.
+    rows: Vec<Option<i64>>,
+}
+
+impl<'a> Changes<'a> {
+    pub(super) fn new(
+        versus: &'static str,
+        as_of: AsOf,
+        told: [&'a Told; 2],
+        sums: &'a Sums,
+        between: &'a Between,
+        k: u64,
+    ) -> Self {
+        let segments: BTreeSet<i64> = told.iter().flat_map(|night| &night.segments).copied().collect();
+        let rows = [None].into_iter().chain(segments.into_iter().map(Some)).collect();
+        Self { versus, as_of, told, sums, between, k, rows }
+    }
+
+    /// Adds the rows of KPIs which both nights have.
+    pub(super) fn add(&self, kpis: &[(&str, &Kpi)], table: &mut Vec<Row>) -> Result<(), StageError> {
+        let all: Vec<Cells> = (0..self.sums.list.len())
+            .map(|sum| terms::cells(&self.between.flows[sum], &self.between.restated[sum], self.sums.everybody[sum]))
+            .collect();
+        // By sum, the rows that either night tells; the shares of factors are told where the KPI is.
+        let mut told = vec![[BTreeSet::new(), BTreeSet::new()]; all.len()];
+        for (name, kpi) in kpis {
+            for sum in super::of_kpi(kpi).iter().filter_map(|sum| self.sums.place(sum, kpi)) {
+                for (night, told) in self.told.iter().zip(&mut told[sum]) {
+                    told.extend(self.rows.iter().filter(|row| night.figure(name, **row).is_some()).copied());
+                }
+            }
+        }
+        let of_sums = self.hidden(all, &told);
+        for (name, kpi) in kpis {
+            let mut redefined = false;
+            for row in &self.rows {
+                let rows = self.of(name, kpi, *row, &of_sums)?;
+                redefined |= rows.iter().any(|row| row.state == REDEFINED);
+                table.extend(rows);
+            }
+            if !redefined {
+                table.extend(self.by_segment(name, kpi));
+            }
+        }
+        Ok(())
+    }
+
+    /// What both nights tell.
+    fn figures(&self, kpi: &str, row: Option<i64>) -> Option<[Figure; 2]> {
+        Some([self.told[0].figure(kpi, row)?, self.told[1].figure(kpi, row)?])
+    }
+
+    /// Which terms are not told by themselves, of sums of which either night tells some rows.
+    fn hidden(&self, all: Vec<Cells>, told: &[[BTreeSet<Option<i64>>; 2]]) -> Vec<OfSum> {
+        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
+        // Two counts of people in a term that are apart by few tell of these few: the one of fewer is not told.
+        let one = 10_i128.pow(MONEY.1 as u32);
+        let counts = |cell: &Cell| cell.value.abs() == i128::from(cell.people) * one;
+        let few = |at: &Place, cell: &Cell| {
+            let near = |other: &Cell| counts(other) && other.people > cell.people && other.people - cell.people < k;
+            cell.people < k || counts(cell) && all.iter().any(|cells| cells.get(at).is_some_and(near))
+        };
+        let hidden: Vec<BTreeSet<Place>> = all
+            .iter()
+            .zip(told)
+            .enumerate()
+            .map(|(sum, (cells, told))| self.hidden_of(sum, cells, told, &|at, cell| few(at, cell)))
+            .collect();
+        all.into_iter().zip(hidden).map(|(cells, hidden)| OfSum { cells, hidden }).collect()
+    }
+
+    /// Which terms of a sum are not told by themselves.
+    fn hidden_of(
+        &self,
+        sum: usize,
+        cells: &Cells,
+        [then, now]: &[BTreeSet<Option<i64>>; 2],
+        few: &dyn Fn(&Place, &Cell) -> bool,
+    ) -> BTreeSet<Place> {
+        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
+        let (flows, restated) = (&self.between.flows[sum], &self.between.restated[sum]);
+        // What nobody adds to is no unknown.
+        let mut unknowns: BTreeMap<Part, usize> = BTreeMap::new();
+        let some = |n: i64, part: Part| (n > 0).then_some(part);
+        let of_flow = |(at, f): (usize, &Flow)| [some(f.some_then, Part::Then(at)), some(f.some_now, Part::Now(at))];
+        for part in flows.iter().enumerate().flat_map(of_flow).flatten() {
+            let at = unknowns.len();
+            unknowns.insert(part, at);
+        }
+        for (at, _) in restated.iter().enumerate().filter(|(_, flow)| flow.changed > 0) {
+            let next = unknowns.len();
+            unknowns.insert(Part::Restated(at), next);
+        }
+        let sum_of = |parts: &[(Part, i64)]| -> suppress::Linear {
+            parts.iter().filter_map(|(part, factor)| Some((*unknowns.get(part)?, *factor))).collect()
+        };
+        let group = |id: Option<i64>| terms::group(id, self.sums.everybody[sum]);
+        let within = |row: &Option<i64>, id: Option<i64>| match row {
+            None => group(id).is_some(),
+            row => group(id) == *row,
+        };
+        let mut known = Vec::new();
+        for row in then {
+            let mut parts: Vec<(Part, i64)> = Vec::new();
+            parts.extend(
+                flows.iter().enumerate().filter(|(_, f)| within(row, f.was)).map(|(at, _)| (Part::Then(at), 1)),
+            );
+            let others = restated.iter().enumerate().filter(|(_, f)| within(row, f.was));
+            parts.extend(others.map(|(at, _)| (Part::Restated(at), -1)));
+            known.push(sum_of(&parts));
+        }
+        for row in now {
+            let parts = flows.iter().enumerate().filter(|(_, f)| within(row, f.is)).map(|(at, _)| (Part::Now(at), 1));
+            known.push(sum_of(&parts.collect::<Vec<_>>()));
+        }
+        let mut secret = Vec::new();
+        for (at, flow) in flows.iter().enumerate() {
+            let (then, now) = ((Part::Then(at), 1), (Part::Now(at), 1));
+            let change = [(Part::Then(at), -1), now];
+            let three = [(flow.some_then, &[then][..]), (flow.some_now, &[now][..]), (flow.changed, &change[..])];
+            secret.extend(three.into_iter().filter(|(n, _)| *n > 0 && *n < k).map(|(_, parts)| sum_of(parts)));
+        }
+        let keys: Vec<&Place> = cells.keys().collect();
+        let sums: Vec<(suppress::Linear, Option<i64>)> = cells
+            .iter()
+            .map(|(at, cell)| {
+                let may = then.contains(&at.0) && now.contains(&at.0) && !few(at, cell);
+                (sum_of(&cell.parts), may.then_some(cell.people))
+            })
+            .collect();
+        secret.extend(cells.iter().zip(&sums).filter(|((at, cell), _)| few(at, cell)).map(|(_, (sum, _))| sum.clone()));
+        let people: Vec<i64> = cells.values().map(|cell| cell.people).collect();
+        let those = |which: &dyn Fn(Option<i64>, &Term) -> bool| -> Vec<(usize, i64)> {
+            let found = keys.iter().enumerate().filter(|(_, (row, term))| which(*row, term));
+            found.map(|(at, _)| (at, people[at])).collect()
+        };
+        let mut together = Vec::new();
+        for row in then.intersection(now) {
+            // Who moved in may behave otherwise too.
+            let but_in = those(&|r, term| r == *row && !matches!(term, Term::MovedIn(_)));
+            together.push(vec![but_in, those(&|r, term| r == *row && *term != Term::Behaviour)]);
+        }
+        let named: BTreeSet<&Term> = keys.iter().map(|(_, term)| term).collect();
+        for named in named {
+            let of_segments = |other: &Term| those(&|row, term| row.is_some() && term == other);
+            match named {
+                Term::MovedOut(_) => {}
+                Term::MovedIn(cause) => {
+                    together.push(vec![of_segments(named), of_segments(&Term::MovedOut(cause.clone()))]);
+                }
+                _ => together.push(vec![of_segments(named)]),
+            }
+        }
+        let asked = suppress::Asked { unknowns: unknowns.len(), known, secret, sums, together };
+        let told = suppress::told(&asked, self.k);
+        keys.iter().zip(told).filter(|(_, told)| !told).map(|(key, _)| (*key).clone()).collect()
+    }
+
+    /// The waterfall of a KPI for a segment, or everybody.
+    fn of(&self, name: &str, kpi: &Kpi, row: Option<i64>, of_sums: &[OfSum]) -> Result<Vec<Row>, StageError> {
+        let of_row = Row {
+            segment: row.and_then(|id| i32::try_from(id).ok()),
+            kpi: name.to_owned(),
+            versus: self.versus,
+            days: self.as_of.days(),
+            state: "ok",
+            ..Row::default()
+        };
+        let Some([then, now]) = self.figures(name, row) else {
+            return Ok(vec![Row { state: "suppressed", ..of_row }]);
+        };
+        let ratio = kpi.denominator.is_some();
+        let [numerator, denominator] = kpis::added(kpi);
+        let sums: Vec<usize> = [Some(&numerator), Some(&denominator).filter(|_| ratio)]
+            .into_iter()
+            .flatten()
+            .filter_map(|sum| self.sums.place(sum, kpi))
+            .collect();
+        let changes = [now.numerator - then.numerator, now.denominator - then.denominator];
+        for (sum, change) in sums.iter().zip(changes) {
+            let of_terms: i128 =
+                of_sums[*sum].cells.iter().filter(|((r, _), _)| *r == row).map(|(_, cell)| cell.value).sum();
+            if of_terms != change {
+                let is = self.tonight(*sum, row);
+                let tonight = [now.numerator, now.denominator][usize::from(*sum != sums[0])];
+                if is != tonight {
+                    return Err(StageError::Data(format!(
+                        "the terms of {name} add up to {} and not to its {}: this is a mistake of Tessera",
+                        rows::show_money(is),
+                        rows::show_money(tonight)
+                    )));
+                }
+                // That night added up something else.
+                return Ok(vec![Row { state: REDEFINED, from: then.value, to: now.value, ..of_row }]);
+            }
+        }
+        let unit = 10_f64.powi(i32::from(MONEY.1));
+        let floats = |x: i128| x as f64 / unit;
+        let weights = match ratio {
+            false => Some((1.0, 0.0)),
+            true => terms::midpoint(
+                (floats(then.numerator), floats(then.denominator)),
+                (floats(now.numerator), floats(now.denominator)),
+            ),
+        };
+        let Some(weights) = weights else {
+            return Ok(vec![Row { state: "not_available", from: then.value, to: now.value, ..of_row }]);
+        };
+
+        // Terms in their order, and last what is not told by itself.
+        let mut steps: BTreeMap<Option<(Term, usize)>, Step> = BTreeMap::new();
+        let hides = |term: &Term| sums.iter().any(|sum| of_sums[*sum].hidden.contains(&(row, term.clone())));
+        for (which, sum) in sums.iter().enumerate() {
+            for ((_, term), cell) in of_sums[*sum].cells.iter().filter(|((r, _), _)| *r == row) {
+                let key = if hides(term) { None } else { Some((term.clone(), 0)) };
+                let detail = key.as_ref().and_then(|_| term.cause()).map(str::to_owned);
+                steps.entry(key).or_insert(Step { sums: [0; 2], detail }).sums[which] += cell.value;
+            }
+        }
+        if let Some(factors) = self.factors(kpi, row, of_sums).filter(|_| sums.len() == 1)
+            && steps.remove(&Some((Term::Behaviour, 0))).is_some()
+        {
+            for (at, (factor, share)) in kpi.factors.iter().zip(factors).enumerate() {
+                let step = Step { sums: [share, 0], detail: Some(factor.name.clone()) };
+                steps.insert(Some((Term::Behaviour, at)), step);
+            }
+        }
+        let withheld = steps.remove(&None);
+        let mut ordered: Vec<(&'static str, Step)> =
+            steps.into_iter().filter_map(|(key, step)| Some((key?.0.name(), step))).collect();
+        ordered.extend(withheld.map(|step| ("withheld", step)));
+        if ordered.is_empty() {
+            ordered.push((Term::Behaviour.name(), Step::default()));
+        }
+        let mut level = then.value.or((!ratio).then_some(f64::from(kpi.offset)));
+        let last = ordered.len() - 1;
+        let end = now.value.or((!ratio).then_some(f64::from(kpi.offset)));
+        let rows = ordered.into_iter().enumerate().map(|(at, (term, Step { sums: [x, y], detail }))| {
+            let contribution = weights.0 * floats(x) + weights.1 * floats(y);
+            let from = level;
+            level = if at == last { end } else { level.map(|level| level + contribution) };
+            Row {
+                split: Some("people"),
+                term: Some(term),
+                step: i32::try_from(at + 1).ok(),
+                detail,
+                numerator: Some(x),
+                denominator: ratio.then_some(y),
+                contribution: Some(contribution),
+                from,
+                to: level,
+                ..of_row.clone()
+            }
+        });
+        Ok(rows.collect())
+    }
+
+    /// What a sum is tonight.
+    fn tonight(&self, sum: usize, row: Option<i64>) -> i128 {
+        let counts = |is: &Option<i64>| match (row, is) {
+            (_, None) => false,
+            (None, Some(id)) => self.sums.everybody[sum] || *id != NOBODYS,
+            (row, is) => row == *is,
+        };
+        self.between.flows[sum].iter().filter(|flow| counts(&flow.is)).map(|flow| flow.then + flow.change).sum()
+    }
+
+    /// What each factor of a KPI adds to what those do otherwise who were known, if nothing of the row's terms is hidden.
+    fn factors(&self, kpi: &Kpi, row: Option<i64>, of_sums: &[OfSum]) -> Option<Vec<i128>> {
+        let whole = kpis::added(kpi)[0].clone();
+        let of =
+            |factor: &tessera_contract::Factor| factor.of.as_deref().map_or(whole.clone(), |of| kpis::whose(kpi, of));
+        let sums: Vec<usize> =
+            kpi.factors.iter().map(|factor| self.sums.place(&of(factor), kpi)).collect::<Option<_>>()?;
+        let open = |sum: &usize| !of_sums[*sum].hidden.iter().any(|(r, _)| *r == row);
+        if sums.is_empty() || !sums.iter().all(open) {
+            return None;
+        }
+        let stayed = |flow: &&Flow| {
+            let known = |id: Option<i64>| id.filter(|id| kpi.population == Whose::Everybody || *id != NOBODYS);
+            let (was, is) = (known(flow.was), known(flow.is));
+            flow.why != "identity" && was.is_some() && is.is_some() && (row.is_none() || row == is)
+        };
+        let sum = |at: usize, of: fn(&Flow) -> i128| self.between.flows[at].iter().filter(stayed).map(of).sum::<i128>();
+        let then: Vec<i128> = sums.iter().map(|at| sum(*at, |flow| flow.then)).collect();
+        let now: Vec<i128> = sums.iter().map(|at| sum(*at, |flow| flow.then + flow.change)).collect();
+        terms::shapley(&then, &now)
+    }
+
+    /// The change of everybody's figure by segment, where all segments are told on both nights.
+    fn by_segment(&self, name: &str, kpi: &Kpi) -> Vec<Row> {
+        let whole = self.figures(name, None);
+        let segments: Vec<i64> = self.rows.iter().flatten().copied().collect();
+        let each: Option<Vec<[Figure; 2]>> = segments.iter().map(|id| self.figures(name, Some(*id))).collect();
+        let (Some(whole), Some(mut each)) = (whole, each) else { return Vec::new() };
+        if segments.is_empty() {
+            return Vec::new();
+        }
+        // What is everybody's and no segment's is of people without one.
+        let rest = [0, 1].map(|night| {
+            let sum = |of: fn(&Figure) -> i128| {
+                of(&whole[night]) - each.iter().map(|figures| of(&figures[night])).sum::<i128>()
+            };
+            Figure { numerator: sum(|f| f.numerator), denominator: sum(|f| f.denominator), value: None }
+        });
+        let some = rest.iter().any(|rest| (rest.numerator, rest.denominator) != (0, 0));
+        each.extend(some.then_some(rest));
+        let unit = 10_f64.powi(i32::from(MONEY.1));
+        let pair = |figure: &Figure| (figure.numerator as f64 / unit, figure.denominator as f64 / unit);
+        let nights = [0, 1].map(|night| each.iter().map(|figures| pair(&figures[night])).collect::<Vec<_>>());
+        let of_row = |at: usize, term: &'static str, contribution: f64, state: &'static str| Row {
+            kpi: name.to_owned(),
+            versus: self.versus,
+            days: self.as_of.days(),
+            split: Some("segments"),
+            term: Some(term),
+            of_segment: segments.get(at).and_then(|id| i32::try_from(*id).ok()),
+            contribution: Some(contribution),
+            state,
+            ..Row::default()
+        };
+        if kpi.denominator.is_none() {
+            let change = |(at, figures): (usize, &[Figure; 2])| {
+                let numerator = figures[1].numerator - figures[0].numerator;
+                Row { numerator: Some(numerator), ..of_row(at, "change", numerator as f64 / unit, "ok") }
+            };
+            return each.iter().enumerate().map(change).collect();
+        }
+        let Some(parts) = terms::rate_and_mix(&nights[0], &nights[1]) else { return Vec::new() };
+        // Simpson (1951): every segment goes the other way than all of them together.
+        let change = |figures: &[Figure; 2]| Some(figures[1].value? - figures[0].value?);
+        let turned = change(&whole).is_some_and(|all| {
+            let own: Vec<f64> = each.iter().filter_map(change).collect();
+            own.len() > 1 && own.iter().all(|own| own * all < 0.0)
+        });
+        let state = if turned { "reversed" } else { "ok" };
+        let rows = parts
+            .into_iter()
+            .enumerate()
+            .flat_map(|(at, (rate, mix))| [of_row(at, "rate", rate, state), of_row(at, "mix", mix, state)]);
+        rows.collect()
+    }
+}
+
+pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
+    let floats =
+        |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
+    let texts =
+        |get: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<StringArray>()) };
+    let ids = |get: fn(&Row) -> Option<i32>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Int32Array>()) };
+    rows::frame(
+        night.engine,
+        vec![
+            ("segment_id", ids(|r| r.segment)),
+            ("kpi", texts(|r| Some(&r.kpi))),
+            ("versus", texts(|r| Some(r.versus))),
+            ("versus_as_of", Arc::new(table.iter().map(|r| Some(r.days)).collect::<Date32Array>())),
+            ("split", texts(|r| r.split)),
+            ("term", texts(|r| r.term)),
+            ("step", ids(|r| r.step)),
+            ("detail", texts(|r| r.detail.as_deref())),
+            ("of_segment_id", ids(|r| r.of_segment)),
+            ("numerator", rows::money_array(table.iter().map(|r| r.numerator).collect())?),
+            ("denominator", rows::money_array(table.iter().map(|r| r.denominator).collect())?),
+            ("contribution", floats(|r| r.contribution)),
+            ("from", floats(|r| r.from)),
+            ("to", floats(|r| r.to)),
+            ("state", texts(|r| Some(r.state))),
+        ],
+    )
+}

@@ -1,0 +1,108 @@
+//! Why a KPI is another one: the terms of every change add up, from raw files, whatever came late.
+
+use crate::project::Project;
+
+const SHOP: &str = "[project]\ntimezone = \"Europe/Berlin\"\n[sources.transactions]\nurl = \"orders/*.csv\"\n\
+    columns = { line_id = \"order_id\" }\n[sources.customers]\nurl = \"customers.csv\"\n\
+    [segmentation]\nfeatures = [\"monetary\", \"recency_days\", \"frequency\"]\nk = 3\n\
+    [validation.gates.silhouette]\nrequired = false\n[privacy]\nk = 3\n\
+    [kpis.redefined]\nnumerator = \"frequency\"\nunit = \"orders\"\ndescription = \"Orders ever\"\n";
+
+const PEOPLE: u32 = 300;
+
+fn day(days: u32) -> jiff::civil::Date {
+    jiff::civil::date(2024, 1, 1).checked_add(jiff::Span::new().days(days)).expect("a date")
+}
+
+/// What some people order between two days, each every so many days from a day of their own on.
+fn orders(people: std::ops::Range<u32>, from: u32, until: u32) -> String {
+    let mut text = String::from("order_id,customer_id,ordered_at,quantity,unit_price\n");
+    for who in people {
+        for d in (who * 7 % 230..until).step_by(9 + (who % 60) as usize).filter(|d| *d >= from) {
+            text.push_str(&format!("O{who}-{d},C{who},{}T09:00:00Z,1,{}.50\n", day(d), 10 + who % 7));
+        }
+    }
+    text
+}
+
+/// The one value of an answer.
+fn cell(project: &Project, query: &str, further: &[&str]) -> String {
+    let answer = project.ok(&[&["sql", query, "--format", "csv"], further].concat());
+    answer.lines().nth(1).unwrap_or_default().to_owned()
+}
+
+const CLOSES: &str = "WITH c AS (SELECT as_of, versus_as_of, coalesce(segment_id, -1) AS s, kpi, sum(numerator) AS x, sum(denominator) AS y, \
+    sum(contribution) AS v FROM kpi_changes WHERE split = 'people' GROUP BY 1, 2, 3, 4), \
+    k AS (SELECT as_of, coalesce(segment_id, -1) AS s, kpi, numerator, denominator, value FROM kpis) \
+    SELECT count(*) AS n, count(DISTINCT c.s) AS segments, count(DISTINCT c.kpi) AS kpis, \
+    sum(CASE WHEN c.x <> n.numerator - t.numerator OR c.y <> n.denominator - t.denominator THEN 1 ELSE 0 END) AS inexact, \
+    max(abs(c.v - (n.value - t.value)) / (1 + abs(n.value))) < 1e-9 AS closes FROM c \
+    JOIN k AS n ON n.as_of = c.as_of AND n.s = c.s AND n.kpi = c.kpi \
+    JOIN k AS t ON t.as_of = c.versus_as_of AND t.s = c.s AND t.kpi = c.kpi";
+
+#[test]
+fn terms_add_up_and_what_came_late_is_told() {
+    let project = Project::new(SHOP);
+    let mut people = String::from("customer_id,country\n");
+    (0..PEOPLE).for_each(|who| people.push_str(&format!("C{who},{}\n", ["DE", "FR"][who as usize % 2])));
+    project.write("customers.csv", &people);
+    project.write("orders/1.csv", orders(20..PEOPLE, 0, 240));
+    let (first, second) = (day(240).to_string(), day(270).to_string());
+    project.ok(&["run", "--as-of", &first]);
+    assert_eq!(cell(&project, "SELECT count(*) FROM kpi_changes", &["--as-of", &first]), "0");
+
+    // The orders of nine people from before the first night come after it, and two hundred are new.
+    project.write("orders/2.csv", orders(11..20, 0, 240));
+    project.write("orders/3.csv", orders(0..PEOPLE, 240, 270));
+    let redefined = ["--set", "kpis.redefined.numerator=\"monetary\""];
+    project.ok(&[&["run", "--as-of", &second], &redefined[..]].concat());
+    let closes = project.ok(&["sql", CLOSES, "--format", "csv"]);
+    let cells: Vec<&str> = closes.lines().nth(1).expect("a row").split(',').collect();
+    assert_eq!(cells[3..], ["0", "true"], "{closes}");
+    assert!(cells[1] == "4" && cells[2].parse::<u32>().expect("a count") > 8, "{closes}");
+
+    // Of the 90 days before the first night, what the nine ordered.
+    let since = 240 - 90;
+    let theirs: f64 = (11..20)
+        .flat_map(|who| (who * 7 % 230..240).step_by(9 + (who % 60) as usize).map(move |d| (who, d)))
+        .filter(|(_, d)| *d >= since)
+        .map(|(who, _)| 10.5 + f64::from(who % 7))
+        .sum();
+    let query = "SELECT sum(contribution) FROM kpi_changes WHERE kpi = 'revenue' AND segment_id IS NULL AND split = 'people' AND term = ";
+    let of = |term: &str| -> f64 {
+        let cell = cell(&project, &format!("{query}'{term}'"), &["--as-of", &second]);
+        cell.parse().unwrap_or(0.0)
+    };
+    assert!((of("restated") - theirs).abs() < 1e-9, "{} {theirs}", of("restated"));
+    let query =
+        "SELECT state FROM kpi_changes WHERE kpi = 'redefined' AND segment_id IS NULL AND \"from\" IS NOT NULL LIMIT 1";
+    assert_eq!(cell(&project, query, &["--as-of", &second]), "redefined");
+    let factors = project.ok(&[
+        "sql",
+        "SELECT DISTINCT detail FROM kpi_changes WHERE kpi = 'revenue' AND term = 'behaviour' AND segment_id IS NULL AND split = 'people' ORDER BY 1",
+        "--as-of",
+        &second,
+        "--format",
+        "csv",
+    ]);
+    assert_eq!(factors, "detail\nactive_customers\norders_per_active_customer\nrevenue_per_order\n");
+
+    let told = project.ok(&["explain", "kpi", "revenue", "--as-of", &second]);
+    assert!(told.contains(&format!("Since {first}, the night before")), "{told}");
+    assert!(told.contains("The revenue of everybody"), "{told}");
+    assert!(told.contains("rows that came late or were restated"), "{told}");
+    let told = project.ok(&["explain", "kpi", "average_order_value", "--segment", "1"]);
+    assert!(told.contains("of        segment 1"), "{told}");
+    let wrong = project.tessera(&["explain", "kpi", "revenues"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("there is no KPI `revenues`"), "{}", wrong.stderr);
+
+    // Reading everything again says the same of what came late.
+    let rows = |lake: &str| {
+        let query = "SELECT segment_id, kpi, term, detail, numerator, denominator FROM kpi_changes WHERE split = 'people' ORDER BY 2, 1, 3, 4";
+        project.ok(&["sql", query, "--as-of", &second, "--lake", lake, "--format", "csv"])
+    };
+    let only = "sources.transactions.url=\"orders/1.csv\"";
+    project.ok(&["run", "--as-of", &first, "--lake", "again", "--set", only]);
+    project.ok(&[&["run", "--as-of", &second, "--lake", "again", "--full"], &redefined[..]].concat());
+    assert_eq!(rows("again"), rows("lake"));
+}
