@@ -58,7 +58,8 @@ impl Between {
                 "SELECT a.segment_id AS was, b.segment_id AS is, '' AS why{changes} FROM known AS c \
                  LEFT JOIN before AS a ON c.customer_key = a.customer_key LEFT JOIN after AS b ON c.customer_key = b.customer_key"
             );
-            let each = night.over(&query, &[("known", known), ("before", &before), ("after", &after)]).await?;
+            let places = valued(night, &now, &[]).await?;
+            let each = night.over(&query, &[("known", known), ("before", &before), ("after", &places)]).await?;
             found = flows(night, &each, sums.len()).await?;
             let values: String = (0..sums.len()).map(|at| format!(", coalesce(c.v{at}, a.v{at}) AS v{at}")).collect();
             let query = format!(
