@@ -108,8 +108,14 @@ type Earlier = (Date, BTreeMap<String, DataFrame>);
 fn compared<'a>(night: &'a Night<'_>) -> impl Iterator<Item = (&'static str, &'a Earlier)> {
     let dated = |date: Option<Date>| night.history.iter().find(|(earlier, _)| Some(*earlier) == date);
     let [year, baseline] = kpis::compared(night.project, night.as_of).map(dated);
-    let all = [("previous", night.history.first()), ("year_ago", year), ("baseline", baseline)];
-    all.into_iter().filter_map(|(versus, earlier)| Some((versus, earlier?)))
+    let mut all: Vec<(&'static str, &Earlier)> = Vec::new();
+    for (versus, earlier) in [("previous", night.history.first()), ("year_ago", year), ("baseline", baseline)] {
+        // Two nights are compared once: told twice, in other terms, they would tell more.
+        if let Some(earlier) = earlier.filter(|(date, _)| all.iter().all(|(_, (other, _))| other != date)) {
+            all.push((versus, earlier));
+        }
+    }
+    all.into_iter()
 }
 
 /// What is added up of people for the KPIs: every sum once.

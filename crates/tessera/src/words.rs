@@ -99,9 +99,12 @@ impl Change {
             format!("{} ({})", label(&term.term, term.detail.as_deref()), signed(term.contribution, unit))
         };
         let mut text = format!("The {name} of {whose} {verb} by {}{share} since {since}", size(change, unit));
+        let all: f64 = with.iter().map(|term| term.contribution.abs()).sum();
+        let first: f64 = with.iter().take(2).map(|term| term.contribution.abs()).sum();
         let most: Vec<String> = with.iter().take(2).map(|term| told(term)).collect();
         if !most.is_empty() {
-            text.push_str(&format!(", most of it by {}", most.join(" and ")));
+            let by = if first > all / 2.0 { "most of it" } else { "mainly" };
+            text.push_str(&format!(", {by} by {}", most.join(" and ")));
         }
         if let Some(term) = against.first() {
             text.push_str(&format!("; against it, {}", told(term)));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use datafusion::prelude::DataFrame;
-use tessera_contract::{AsOf, Entity, table::Kind};
+use tessera_contract::{AsOf, Entity};
 use tessera_engine::formula::quote;
 
 use crate::{
@@ -116,24 +116,23 @@ async fn touched(
         return Ok(Some(earlier.over(&query, &[("added", added)]).await?));
     }
     let Some(then) = tables.get(&name) else { return Ok(None) };
-    // All rows were read again: accounts are told apart by their rows, of which what is neither text nor comes later is looked at.
+    // All rows were read again: accounts are told apart by what the night knew of their rows.
     let told = entity.columns().iter().filter(|column| {
-        column.kind != Kind::Text
-            && !entity.later_times().contains(&column.name)
-            && [&input.frame, then].iter().all(|frame| frame.schema().has_column_with_unqualified_name(column.name))
+        [&input.frame, then].iter().all(|frame| frame.schema().has_column_with_unqualified_name(column.name))
     });
     let columns: Vec<String> = told.map(|column| quote(column.name)).collect();
-    let by_account = |table: &str| {
+    let by_account = |table: &str, frame: &DataFrame| {
+        let rows = features::rows_of(entity, frame).replace(" FROM clean ", &format!(" FROM {table} "));
         format!(
-            "SELECT account_key, count(*) AS n, bit_xor(h) AS h FROM (SELECT account_key, row_hash({}) AS h FROM {table} WHERE {known}) GROUP BY account_key",
+            "SELECT account_key, count(*) AS n, sum(h % 4294967296) AS h FROM (SELECT account_key, row_hash({}) AS h FROM ({rows})) GROUP BY account_key",
             columns.join(", ")
         )
     };
     let query = format!(
         "SELECT coalesce(a.account_key, b.account_key) AS account_key FROM ({}) AS a FULL JOIN ({}) AS b ON a.account_key = b.account_key \
          WHERE (a.n IS DISTINCT FROM b.n) OR (a.h IS DISTINCT FROM b.h)",
-        by_account("clean_then"),
-        by_account("clean_now")
+        by_account("clean_then", then),
+        by_account("clean_now", &input.frame)
     );
     Ok(Some(earlier.over(&query, &[("clean_then", then), ("clean_now", &input.frame)]).await?))
 }

@@ -49,6 +49,8 @@ type Place = (Option<i64>, Term);
 struct OfSum {
     cells: Cells,
     hidden: BTreeSet<Place>,
+    /// The rows that both nights tell.
+    told: BTreeSet<Option<i64>>,
 }
 
 /// A term that is told: what it adds to the numerator and the denominator.
@@ -89,10 +91,10 @@ impl<'a> Changes<'a> {
         let all: Vec<Cells> = (0..self.sums.list.len())
             .map(|sum| terms::cells(&self.between.flows[sum], &self.between.restated[sum], self.sums.everybody[sum]))
             .collect();
-        // By sum, the rows that either night tells; the shares of factors are told where the KPI is.
+        // By sum, the rows that either night tells.
         let mut told = vec![[BTreeSet::new(), BTreeSet::new()]; all.len()];
         for (name, kpi) in kpis {
-            for sum in super::of_kpi(kpi).iter().filter_map(|sum| self.sums.place(sum, kpi)) {
+            for sum in self.of_kpi(kpi) {
                 for (night, told) in self.told.iter().zip(&mut told[sum]) {
                     told.extend(self.rows.iter().filter(|row| night.figure(name, **row).is_some()).copied());
                 }
@@ -113,6 +115,13 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
+    /// The numerator of a KPI, and its denominator if it is a ratio.
+    fn of_kpi(&self, kpi: &Kpi) -> Vec<usize> {
+        let [numerator, denominator] = kpis::added(kpi);
+        let sums = [Some(&numerator), Some(&denominator).filter(|_| kpi.denominator.is_some())];
+        sums.into_iter().flatten().filter_map(|sum| self.sums.place(sum, kpi)).collect()
+    }
+
     /// What both nights tell.
     fn figures(&self, kpi: &str, row: Option<i64>) -> Option<[Figure; 2]> {
         Some([self.told[0].figure(kpi, row)?, self.told[1].figure(kpi, row)?])
@@ -128,13 +137,49 @@ impl<'a> Changes<'a> {
             let near = |other: &Cell| counts(other) && other.people > cell.people && other.people - cell.people < k;
             cell.people < k || counts(cell) && all.iter().any(|cells| cells.get(at).is_some_and(near))
         };
-        let hidden: Vec<BTreeSet<Place>> = all
+        let mut hidden: Vec<BTreeSet<Place>> = all
             .iter()
             .zip(told)
             .enumerate()
-            .map(|(sum, (cells, told))| self.hidden_of(sum, cells, told, &|at, cell| few(at, cell)))
+            .map(|(sum, (cells, told))| self.hidden_of(sum, cells, told, &few))
             .collect();
-        all.into_iter().zip(hidden).map(|(cells, hidden)| OfSum { cells, hidden }).collect()
+        // Of sums that determine one another, two hide what any of them does.
+        let relations = self.relations();
+        loop {
+            let before = hidden.clone();
+            for relation in &relations {
+                let any: BTreeSet<Place> = relation.iter().flat_map(|sum| hidden[*sum].iter().cloned()).collect();
+                for sum in relation.iter().take(2) {
+                    hidden[*sum].extend(any.iter().filter(|place| all[*sum].contains_key(place)).cloned());
+                }
+            }
+            if hidden == before {
+                break;
+            }
+        }
+        let both = told.iter().map(|[then, now]| then.intersection(now).copied().collect());
+        let sums = all.into_iter().zip(hidden).zip(both);
+        sums.map(|((cells, hidden), told)| OfSum { cells, hidden, told }).collect()
+    }
+
+    /// Sums that determine one another, by what the flows add: two that are equal, and three of which one is the sum of the others.
+    fn relations(&self) -> Vec<Vec<usize>> {
+        let of: Vec<Vec<i128>> =
+            self.between.flows.iter().map(|flows| flows.iter().flat_map(|f| [f.then, f.change]).collect()).collect();
+        let some: Vec<usize> = (0..of.len()).filter(|sum| of[*sum].iter().any(|v| *v != 0)).collect();
+        let mut found = Vec::new();
+        for (at, a) in some.iter().copied().enumerate() {
+            for b in some[at + 1..].iter().copied() {
+                if of[a] == of[b] {
+                    found.push(vec![a, b]);
+                }
+                let whole = |c: &usize| {
+                    ![a, b].contains(c) && of[a].iter().zip(&of[b]).zip(&of[*c]).all(|((a, b), c)| a + b == *c)
+                };
+                found.extend(some.iter().copied().filter(whole).map(|c| vec![a, b, c]));
+            }
+        }
+        found
     }
 
     /// Which terms of a sum are not told by themselves.
@@ -238,12 +283,7 @@ impl<'a> Changes<'a> {
             return Ok(vec![Row { state: "suppressed", ..of_row }]);
         };
         let ratio = kpi.denominator.is_some();
-        let [numerator, denominator] = kpis::added(kpi);
-        let sums: Vec<usize> = [Some(&numerator), Some(&denominator).filter(|_| ratio)]
-            .into_iter()
-            .flatten()
-            .filter_map(|sum| self.sums.place(sum, kpi))
-            .collect();
+        let sums = self.of_kpi(kpi);
         let changes = [now.numerator - then.numerator, now.denominator - then.denominator];
         for (sum, change) in sums.iter().zip(changes) {
             let of_terms: i128 =
@@ -340,7 +380,8 @@ impl<'a> Changes<'a> {
             |factor: &tessera_contract::Factor| factor.of.as_deref().map_or(whole.clone(), |of| kpis::whose(kpi, of));
         let sums: Vec<usize> =
             kpi.factors.iter().map(|factor| self.sums.place(&of(factor), kpi)).collect::<Option<_>>()?;
-        let open = |sum: &usize| !of_sums[*sum].hidden.iter().any(|(r, _)| *r == row);
+        let open =
+            |sum: &usize| of_sums[*sum].told.contains(&row) && !of_sums[*sum].hidden.iter().any(|(r, _)| *r == row);
         if sums.is_empty() || !sums.iter().all(open) {
             return None;
         }
@@ -349,6 +390,14 @@ impl<'a> Changes<'a> {
             let (was, is) = (known(flow.was), known(flow.is));
             flow.why != "identity" && was.is_some() && is.is_some() && (row.is_none() || row == is)
         };
+        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
+        let few = |at: &usize| {
+            let people = |of: fn(&Flow) -> i64| self.between.flows[*at].iter().filter(stayed).map(of).sum::<i64>();
+            [people(|flow| flow.some_then), people(|flow| flow.some_now)].iter().any(|n| *n > 0 && *n < k)
+        };
+        if sums.iter().any(few) {
+            return None;
+        }
         let sum = |at: usize, of: fn(&Flow) -> i128| self.between.flows[at].iter().filter(stayed).map(of).sum::<i128>();
         let then: Vec<i128> = sums.iter().map(|at| sum(*at, |flow| flow.then)).collect();
         let now: Vec<i128> = sums.iter().map(|at| sum(*at, |flow| flow.then + flow.change)).collect();
@@ -369,7 +418,9 @@ impl<'a> Changes<'a> {
             let sum = |of: fn(&Figure) -> i128| {
                 of(&whole[night]) - each.iter().map(|figures| of(&figures[night])).sum::<i128>()
             };
-            Figure { numerator: sum(|f| f.numerator), denominator: sum(|f| f.denominator), value: None }
+            let (x, y) = (sum(|f| f.numerator), sum(|f| f.denominator));
+            let value = (kpi.denominator.is_some() && y != 0).then(|| x as f64 / y as f64 + f64::from(kpi.offset));
+            Figure { numerator: x, denominator: y, value }
         });
         let some = rest.iter().any(|rest| (rest.numerator, rest.denominator) != (0, 0));
         each.extend(some.then_some(rest));
@@ -398,8 +449,9 @@ impl<'a> Changes<'a> {
         // Simpson (1951): every segment goes the other way than all of them together.
         let change = |figures: &[Figure; 2]| Some(figures[1].value? - figures[0].value?);
         let turned = change(&whole).is_some_and(|all| {
-            let own: Vec<f64> = each.iter().filter_map(change).collect();
-            own.len() > 1 && own.iter().all(|own| own * all < 0.0)
+            let there = each.iter().filter(|figures| figures.iter().any(|figure| figure.denominator != 0));
+            let own: Vec<Option<f64>> = there.map(change).collect();
+            own.len() > 1 && own.iter().all(|own| own.is_some_and(|own| own * all < 0.0))
         });
         let state = if turned { "reversed" } else { "ok" };
         let rows = parts

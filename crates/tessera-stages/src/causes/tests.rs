@@ -24,7 +24,8 @@ async fn terms_are_what_became_of_people() {
                     "segment_id | kpi | value | numerator | denominator | state
                     | revenue | 305 | 305 | | ok\n0 | revenue | 190 | 190 | | ok\n1 | revenue | 115 | 115 | | ok
                     | average_order_value | 43.571428571428571 | 305 | 7 | ok\n0 | average_order_value | 63.333333333333333 | 190 | 3 | ok
-                    1 | average_order_value | 28.75 | 115 | 4 | ok\n | csat | | | | suppressed",
+                    1 | average_order_value | 28.75 | 115 | 4 | ok\n | csat | | | | suppressed
+                    | active_customers | 5 | 5 | | ok\n0 | active_customers | 2 | 2 | | ok\n1 | active_customers | 3 | 3 | | ok",
                 ),
             ],
             previous: &[
@@ -38,7 +39,8 @@ async fn terms_are_what_became_of_people() {
                     "segment_id | kpi | value | numerator | denominator | state
                     | revenue | 240 | 240 | | ok\n0 | revenue | 150 | 150 | | ok\n1 | revenue | 90 | 90 | | ok
                     | average_order_value | 40 | 240 | 6 | ok\n0 | average_order_value | 50 | 150 | 3 | ok
-                    1 | average_order_value | 30 | 90 | 3 | ok\n | csat | | | | suppressed",
+                    1 | average_order_value | 30 | 90 | 3 | ok\n | csat | | | | suppressed
+                    | active_customers | 5 | 5 | | ok\n0 | active_customers | 2 | 2 | | ok\n1 | active_customers | 3 | 3 | | ok",
                 ),
             ],
             looks_at: &[(

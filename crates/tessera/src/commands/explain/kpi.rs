@@ -72,6 +72,10 @@ impl Night {
         };
         let ids: Vec<String> = ids.into_iter().flatten().collect();
         let labels: Vec<String> = labels.into_iter().map(Option::unwrap_or_default).collect();
+        if !self.frames.iter().any(|(name, _)| name == "kpi_changes") {
+            println!("\nThis night was published before changes were taken apart.");
+            return Ok(());
+        }
         let label = |id: i32| ids.iter().position(|known| *known == id.to_string()).map(|at| &labels[at]);
         let whose = match segment {
             None => "everybody".to_owned(),
