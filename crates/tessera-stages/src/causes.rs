@@ -8,6 +8,7 @@
 //! Everything of a night is compared with the last published one before it, with that of its date a year before and with the declared
 //! baseline. No KPI is named here: its sums and the factors of one are entries of the catalogue.
 
+mod hidden;
 mod people;
 mod restated;
 mod table;
@@ -74,29 +75,26 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
 }
 
 async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
+    let k = i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX);
     let now = Told::of(night, night.input("kpis")?).await?;
     let mut table = Vec::new();
     for (versus, (date, tables)) in compared(night) {
         // Of a night before segments had a lineage, an id says nothing.
         let Some(told) = tables.get("kpis").filter(|_| tables.contains_key("segment_lineage")) else { continue };
         let then = Told::of(night, told).await?;
-        let kpis: Vec<(&str, &Kpi)> = night.project.enabled_kpis().collect();
-        let both = |name: &str| now.tells(name) && then.tells(name);
-        let sums = Sums::of(kpis.iter().filter(|(name, _)| both(name)).map(|(_, kpi)| *kpi));
+        let (both, others): (Vec<_>, Vec<_>) =
+            night.project.enabled_kpis().partition(|(name, _)| now.tells(name) && then.tells(name));
+        let sums = Sums::of(both.iter().map(|(_, kpi)| *kpi));
         let as_of = AsOf::new(*date, &night.project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
         let between = Between::of(night, as_of, tables, versus == "previous", &sums.list).await?;
-        let changes = Changes::new(versus, as_of, [&then, &now], &sums, &between, night.project.privacy.k);
-        let known: Vec<(&str, &Kpi)> = kpis.iter().filter(|(name, _)| both(name)).copied().collect();
-        changes.add(&known, &mut table)?;
-        for (name, _) in kpis.iter().filter(|(name, _)| !both(name)) {
-            table.push(Row {
-                kpi: (*name).to_owned(),
-                versus,
-                days: as_of.days(),
-                state: "not_available",
-                ..Row::default()
-            });
-        }
+        Changes::new(versus, as_of, [&then, &now], &sums, &between, k).add(&both, &mut table)?;
+        table.extend(others.into_iter().map(|(name, _)| Row {
+            kpi: name.to_owned(),
+            versus,
+            days: as_of.days(),
+            state: "not_available",
+            ..Row::default()
+        }));
     }
     Ok(vec![Output::table(night, "kpi_changes", table::frame(night, &table)?)?].into())
 }
@@ -132,6 +130,12 @@ impl Sums {
         }
         let (list, everybody) = all.into_iter().unzip();
         Self { list, everybody }
+    }
+
+    /// The numerator of a KPI, and its denominator if it is a ratio.
+    fn told_of(&self, kpi: &Kpi) -> Vec<usize> {
+        let sums = of_kpi(kpi).into_iter().take(1 + usize::from(kpi.denominator.is_some()));
+        sums.filter_map(|sum| self.place(&sum, kpi)).collect()
     }
 
     fn place(&self, sum: &str, kpi: &Kpi) -> Option<usize> {

@@ -275,20 +275,7 @@ pub async fn preflight(night: &Night<'_>) -> Result<Availability, StageError> {
         let empty = night.engine.none(table.file_schema())?;
         tables.insert(table.name, Input { frame: empty, added: None });
     }
-    let empty = Night {
-        project: night.project,
-        as_of: night.as_of,
-        engine: night.engine,
-        sources: night.sources,
-        tables,
-        parent: None,
-        previous: BTreeMap::new(),
-        neighbours: Neighbours::default(),
-        history: Vec::new(),
-        kept: BTreeMap::new(),
-        availability,
-        folders: None,
-    };
+    let empty = Night { availability, ..night.over_tables(night.as_of, tables) };
     (quality::STAGE.run)(&empty).await?;
     identity::plan(&empty).await?;
     (features::STAGE.run)(&empty).await?;
@@ -325,6 +312,24 @@ pub(crate) fn in_short(error: &dyn std::fmt::Display) -> String {
 }
 
 impl Night<'_> {
+    /// The same sources over other tables, as of a night, with none before or around it: stages are planned over it, and write nothing.
+    pub(crate) fn over_tables(&self, as_of: AsOf, tables: BTreeMap<String, Input>) -> Self {
+        Self {
+            project: self.project,
+            as_of,
+            engine: self.engine,
+            sources: self.sources,
+            tables,
+            parent: None,
+            previous: BTreeMap::new(),
+            neighbours: Neighbours::default(),
+            history: Vec::new(),
+            kept: BTreeMap::new(),
+            availability: self.availability.clone(),
+            folders: None,
+        }
+    }
+
     /// The words of catalogue expressions.
     #[must_use]
     pub fn words(&self) -> Words {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use datafusion::arrow::{
     array::{AsArray, RecordBatch},
     compute::cast,
-    datatypes::{DataType, Int64Type},
+    datatypes::{DataType, Float64Type, Int64Type},
 };
 use object_store::ObjectStoreExt;
 use tessera_contract::{Entity, Project, tables};
@@ -130,6 +130,12 @@ pub fn texts(batch: &RecordBatch, column: usize) -> Result<Vec<Option<String>>> 
 pub fn integers(batch: &RecordBatch, column: usize) -> Result<Vec<Option<i64>>> {
     let column = cast(batch.column(column), &DataType::Int64)?;
     Ok(column.as_primitive::<Int64Type>().iter().collect())
+}
+
+/// A column of doubles.
+pub fn floats(batch: &RecordBatch, column: usize) -> Result<Vec<Option<f64>>> {
+    let column = cast(batch.column(column), &DataType::Float64)?;
+    Ok(column.as_primitive::<Float64Type>().iter().collect())
 }
 
 /// What tells one version of a file from another.

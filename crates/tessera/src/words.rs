@@ -1,14 +1,13 @@
 //! A change in words: nothing but what the rows of `kpi_changes` say.
 
-use anyhow::{Context as _, Result};
-use datafusion::arrow::{
-    array::{Array, ArrayRef, AsArray, RecordBatch},
-    compute::cast,
-    datatypes::{DataType, Float64Type},
-};
-use tessera_contract::Kpi;
+use anyhow::Result;
+use datafusion::arrow::array::RecordBatch;
+use tessera_contract::Project;
 
-use crate::show::in_unit;
+use crate::{
+    chain::{floats, texts},
+    show::in_unit,
+};
 
 /// A term of a change.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,16 +17,49 @@ pub struct Term {
     pub contribution: f64,
 }
 
-/// The change of a KPI since an earlier night.
+/// The change of a KPI since an earlier night, taken apart by people.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     pub kpi: String,
     pub unit: String,
-    pub whose: String,
     pub since: String,
     pub from: f64,
     pub to: f64,
     pub terms: Vec<Term>,
+}
+
+/// The query of changes by people, of the rows of `kpi_changes` of which a condition is true.
+pub fn query(condition: &str) -> String {
+    format!(
+        "SELECT kpi, CAST(versus_as_of AS VARCHAR) AS since, term, detail, contribution, \"from\", \"to\" FROM kpi_changes \
+         WHERE split = 'people' AND {condition} ORDER BY kpi, since, step"
+    )
+}
+
+/// The changes that it finds, if both values are known.
+pub fn changes(batches: &[RecordBatch], project: &Project) -> Result<Vec<Change>> {
+    let mut changes: Vec<Change> = Vec::new();
+    for batch in batches {
+        let (kpis, since, terms, details) = (texts(batch, 0)?, texts(batch, 1)?, texts(batch, 2)?, texts(batch, 3)?);
+        let (contributions, from, to) = (floats(batch, 4)?, floats(batch, 5)?, floats(batch, 6)?);
+        for row in 0..batch.num_rows() {
+            let (Some(kpi), Some(since), Some(term)) = (&kpis[row], &since[row], &terms[row]) else { continue };
+            let (Some(contribution), Some(from), Some(to)) = (contributions[row], from[row], to[row]) else { continue };
+            let term = Term { term: term.clone(), detail: details[row].clone(), contribution };
+            match changes.last_mut().filter(|change| change.kpi == *kpi && change.since == *since) {
+                Some(change) => {
+                    change.to = to;
+                    change.terms.push(term);
+                }
+                None => {
+                    let unit = project.kpis.get(kpi).map(|kpi| kpi.unit.clone()).unwrap_or_default();
+                    let terms = vec![term];
+                    changes.push(Change { kpi: kpi.clone(), unit, since: since.clone(), from, to, terms });
+                }
+            }
+        }
+    }
+    Ok(changes)
 }
 
 /// What a term is, for people.
@@ -77,8 +109,8 @@ impl Change {
     }
 
     /// What happened, in a sentence: how much, and the terms behind it that count most.
-    pub fn sentence(&self) -> String {
-        let Self { kpi, unit, whose, since, from, to, terms } = self;
+    pub fn sentence(&self, whose: &str) -> String {
+        let Self { kpi, unit, since, from, to, terms } = self;
         let change = to - from;
         let name = kpi.replace('_', " ");
         if change == 0.0 {
@@ -113,47 +145,6 @@ impl Change {
     }
 }
 
-/// The changes of everybody's KPIs since the night before in sentences, the largest first, of rows of `kpi`, `term`, `detail`,
-/// `contribution`, `from`, `to` and `versus_as_of` in the order of their steps.
-pub fn told<'a>(batches: &[RecordBatch], catalogue: impl Iterator<Item = (&'a str, &'a Kpi)>) -> Result<Vec<String>> {
-    let change = |(name, kpi): (&str, &Kpi)| Change {
-        kpi: name.to_owned(),
-        unit: kpi.unit.clone(),
-        whose: "everybody".to_owned(),
-        since: String::new(),
-        from: 0.0,
-        to: 0.0,
-        terms: Vec::new(),
-    };
-    let mut changes: Vec<Change> = catalogue.map(change).collect();
-    for batch in batches {
-        let texts = |at: usize| cast(batch.column(at), &DataType::Utf8);
-        let numbers = |at: usize| batch.column(at).as_primitive_opt::<Float64Type>().context("a column of numbers");
-        let (kpis, terms, details, dates) = (texts(0)?, texts(1)?, texts(2)?, texts(6)?);
-        let (contributions, from, to) = (numbers(3)?, numbers(4)?, numbers(5)?);
-        let text = |column: &ArrayRef, row: usize| {
-            let column = column.as_string::<i32>();
-            column.is_valid(row).then(|| column.value(row).to_owned())
-        };
-        for row in 0..batch.num_rows() {
-            let name = text(&kpis, row);
-            let Some(change) = changes.iter_mut().find(|change| Some(&change.kpi) == name.as_ref()) else { continue };
-            if change.terms.is_empty() {
-                (change.from, change.since) = (from.value(row), text(&dates, row).unwrap_or_default());
-            }
-            change.to = to.value(row);
-            change.terms.push(Term {
-                term: text(&terms, row).unwrap_or_default(),
-                detail: text(&details, row),
-                contribution: contributions.value(row),
-            });
-        }
-    }
-    changes.retain(|change| change.from != change.to && !change.terms.is_empty());
-    changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
-    Ok(changes.iter().map(Change::sentence).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +158,6 @@ mod tests {
         Change {
             kpi: "average_order_value".into(),
             unit: "currency per order".into(),
-            whose: "segment 2".into(),
             since: "2026-10-01".into(),
             from: 50.0,
             to: 45.0,
@@ -182,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_change_in_a_sentence() {
-        insta::assert_snapshot!(fall().sentence(), @r"The average order value of segment 2 fell by 5.00 (10.0 %) since 2026-10-01, most of it by customers known before: orders per active customer (−3.50) and customers who left (−2.00); against it, new customers (+1.25).");
+        insta::assert_snapshot!(fall().sentence("segment 2"), @r"The average order value of segment 2 fell by 5.00 (10.0 %) since 2026-10-01, most of it by customers known before: orders per active customer (−3.50) and customers who left (−2.00); against it, new customers (+1.25).");
         let share = Change {
             unit: "share".into(),
             kpi: "retention_rate".into(),
@@ -191,15 +181,15 @@ mod tests {
             terms: Vec::new(),
             ..fall()
         };
-        insta::assert_snapshot!(share.sentence(), @r"The retention rate of segment 2 rose by 1.20 points since 2026-10-01.");
-        insta::assert_snapshot!(Change { to: 50.0, terms: Vec::new(), ..fall() }.sentence(), @r"The average order value of segment 2 is what it was on 2026-10-01: 50.00.");
+        insta::assert_snapshot!(share.sentence("segment 2"), @r"The retention rate of segment 2 rose by 1.20 points since 2026-10-01.");
+        insta::assert_snapshot!(Change { to: 50.0, terms: Vec::new(), ..fall() }.sentence("segment 2"), @r"The average order value of segment 2 is what it was on 2026-10-01: 50.00.");
     }
 
     /// Every number of the sentence is one of the rows' or the change, and what rose is not said to have fallen.
     #[test]
     fn a_sentence_says_nothing_else() {
         let change = fall();
-        let text = change.sentence();
+        let text = change.sentence("segment 2");
         let numbers: Vec<f64> = text
             .split(|c: char| !c.is_ascii_digit() && c != '.')
             .filter_map(|word| word.trim_matches('.').parse().ok())
@@ -208,6 +198,6 @@ mod tests {
         assert!(numbers.iter().all(|n| known.contains(n)), "{numbers:?} {text}");
         assert!(text.contains("fell") && !text.contains("rose"), "{text}");
         let risen = Change { from: 45.0, to: 50.0, ..change };
-        assert!(risen.sentence().contains("rose"), "{}", risen.sentence());
+        assert!(risen.sentence("segment 2").contains("rose"), "{}", risen.sentence("segment 2"));
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
 use tessera_contract::AsOf;
-use tessera_engine::formula::quote;
 
 use super::{restated, terms::Flow};
 use crate::{
@@ -38,17 +37,13 @@ impl Between {
             true => restated::restated(night, as_of, tables, (&then, &now), &sums, &resolved).await?,
             false => None,
         };
-        let causes = "SELECT customer_key, cause FROM segment_moves WHERE from_segment_id IS NOT NULL AND to_segment_id IS NOT NULL";
-        let causes = match previous {
-            true => causes.to_owned(),
-            false => format!("{causes} AND false"),
-        };
-        let moves = night.sql(&causes).await?;
-
         let before = valued(night, &then, &sums).await?;
         let after = valued(night, &now, &sums).await?;
-        let query = "SELECT p.*, m.cause FROM people AS p LEFT JOIN moves AS m ON p.customer_key = m.customer_key";
-        let after = night.over(query, &[("people", &after), ("moves", &moves)]).await?;
+        let query = match previous {
+            true => "SELECT p.*, m.cause FROM people AS p LEFT JOIN moves AS m ON p.customer_key = m.customer_key",
+            false => "SELECT *, '' AS cause FROM people",
+        };
+        let after = night.over(query, &[("people", &after), ("moves", night.input("segment_moves")?)]).await?;
         let (mut earlier, mut found) = (before.clone(), vec![Vec::new(); sums.len()]);
         if let Some(known) = &known_now {
             let changes: String = (0..sums.len())
@@ -93,25 +88,24 @@ async fn valued(night: &Night<'_>, people: &People, sums: &[&str]) -> Result<Dat
 
 /// Customers who are made of other accounts than on an earlier night, which knew these accounts.
 async fn resolved(night: &Night<'_>, tables: &BTreeMap<String, DataFrame>) -> Result<DataFrame, StageError> {
-    let accounts = night.input("accounts")?;
-    let Some(then) = tables.get("accounts") else {
-        return night.over("SELECT customer_key FROM n WHERE false", &[("n", accounts)]).await;
-    };
+    let missing = || StageError::Data("a published night left no table accounts".into());
+    let then = tables.get("accounts").ok_or_else(missing)?;
     let query = "SELECT t.customer_key AS was, n.customer_key AS is FROM t JOIN n ON t.account_key = n.account_key \
                  WHERE t.customer_key <> n.customer_key";
-    let pairs = night.materialised(night.over(query, &[("t", then), ("n", accounts)]).await?, "resolved").await?;
+    let pairs = night
+        .materialised(night.over(query, &[("t", then), ("n", night.input("accounts")?)]).await?, "resolved")
+        .await?;
     let query = "SELECT was AS customer_key FROM pairs UNION SELECT \"is\" FROM pairs";
     night.over(query, &[("pairs", &pairs)]).await
 }
 
 /// What people add, together, by where they were and are: of each sum `x`, what they added, and `y`, what they add otherwise.
-async fn flows(night: &Night<'_>, each: &DataFrame, sums: usize) -> Result<Vec<Vec<Flow>>, StageError> {
+async fn flows(night: &Night<'_>, people: &DataFrame, sums: usize) -> Result<Vec<Vec<Flow>>, StageError> {
     let moments: String = (0..sums)
         .map(|at| format!(", moments(x{at}, y{at}) AS m{at}, count(*) FILTER (WHERE x{at} + y{at} <> 0) AS n{at}"))
         .collect();
-    let query = format!("SELECT was, \"is\", why{moments} FROM each GROUP BY was, \"is\", why");
-    let query = query.replace(" FROM each ", &format!(" FROM {} ", quote("each")));
-    let batch = rows::collect(night.over(&query, &[("each", each)]).await?).await?;
+    let query = format!("SELECT was, \"is\", why{moments} FROM people GROUP BY was, \"is\", why");
+    let batch = rows::collect(night.over(&query, &[("people", people)]).await?).await?;
     (0..sums).map(|at| of_sum(&batch, at)).collect()
 }
 

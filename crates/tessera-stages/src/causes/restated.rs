@@ -7,7 +7,7 @@ use tessera_contract::{AsOf, Entity};
 use tessera_engine::formula::quote;
 
 use crate::{
-    Input, Neighbours, Night, StageError, features,
+    Input, Night, StageError, features,
     figures::{self, People},
     rows,
 };
@@ -22,22 +22,7 @@ pub(super) async fn restated(
     sums: &[&str],
     resolved: &DataFrame,
 ) -> Result<Option<DataFrame>, StageError> {
-    // The earlier night again, over what is known now.
-    let earlier = |tables: BTreeMap<String, Input>| Night {
-        project: night.project,
-        as_of,
-        engine: night.engine,
-        sources: &[],
-        tables,
-        parent: None,
-        previous: BTreeMap::new(),
-        neighbours: Neighbours::default(),
-        history: Vec::new(),
-        kept: BTreeMap::new(),
-        availability: night.availability.clone(),
-        folders: None,
-    };
-    let asked = earlier(BTreeMap::new());
+    let asked = night.over_tables(as_of, BTreeMap::new());
     let mut found: Option<DataFrame> = None;
     for entity in features::RELATIONS {
         let Some(accounts) = touched(night, &asked, entity, tables).await? else { continue };
@@ -73,7 +58,8 @@ pub(super) async fn restated(
         };
         given.insert((*name).to_owned(), Input { frame, added: None });
     }
-    let outcome = (features::STAGE.run)(&earlier(given)).await?;
+    // The earlier night again, over what is known now.
+    let outcome = (features::STAGE.run)(&night.over_tables(as_of, given)).await?;
     let of = |name: &str| outcome.outputs.iter().find(|output| output.routes.iter().any(|route| route.name == name));
     let features = of("features").ok_or_else(|| StageError::Data("there are no features".into()))?.frame.clone();
     let features = night.materialised(features, "features_restated").await?;
@@ -121,18 +107,17 @@ async fn touched(
         [&input.frame, then].iter().all(|frame| frame.schema().has_column_with_unqualified_name(column.name))
     });
     let columns: Vec<String> = told.map(|column| quote(column.name)).collect();
-    let by_account = |table: &str, frame: &DataFrame| {
-        let rows = features::rows_of(entity, frame).replace(" FROM clean ", &format!(" FROM {table} "));
-        format!(
-            "SELECT account_key, count(*) AS n, sum(h % 4294967296) AS h FROM (SELECT account_key, row_hash({}) AS h FROM ({rows})) GROUP BY account_key",
-            columns.join(", ")
-        )
+    let columns = columns.join(", ");
+    let by_account = async |clean: &DataFrame| {
+        let query = format!(
+            "SELECT account_key, count(*) AS n, sum(h % 4294967296) AS h FROM \
+             (SELECT account_key, row_hash({columns}) AS h FROM ({})) GROUP BY account_key",
+            features::rows_of(entity, clean)
+        );
+        earlier.over(&query, &[("clean", clean)]).await
     };
-    let query = format!(
-        "SELECT coalesce(a.account_key, b.account_key) AS account_key FROM ({}) AS a FULL JOIN ({}) AS b ON a.account_key = b.account_key \
-         WHERE (a.n IS DISTINCT FROM b.n) OR (a.h IS DISTINCT FROM b.h)",
-        by_account("clean_then", then),
-        by_account("clean_now", &input.frame)
-    );
-    Ok(Some(earlier.over(&query, &[("clean_then", then), ("clean_now", &input.frame)]).await?))
+    let query = "SELECT coalesce(a.account_key, b.account_key) AS account_key FROM a FULL JOIN b ON a.account_key = b.account_key \
+                 WHERE (a.n IS DISTINCT FROM b.n) OR (a.h IS DISTINCT FROM b.h)";
+    let (then, now) = (by_account(then).await?, by_account(&input.frame).await?);
+    Ok(Some(earlier.over(query, &[("a", &then), ("b", &now)]).await?))
 }

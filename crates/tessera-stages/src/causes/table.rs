@@ -13,10 +13,11 @@ use tessera_contract::{AsOf, Kpi, Whose, table::MONEY};
 
 use super::{
     Figure, Sums, Told,
+    hidden::{self, OfSum},
     people::Between,
-    terms::{self, Cell, Cells, Flow, Part, Term},
+    terms::{self, Cells, Flow, Term},
 };
-use crate::{Night, StageError, figures::NOBODYS, kpis, rows, suppress};
+use crate::{Night, StageError, kpis, rows};
 
 /// A row of the table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -42,17 +43,6 @@ pub(super) struct Row {
 /// The state of a KPI that added up something else on the earlier night.
 const REDEFINED: &str = "redefined";
 
-/// A term of a segment's change, or everybody's.
-type Place = (Option<i64>, Term);
-
-/// A sum's terms, and which of them are not told by themselves.
-struct OfSum {
-    cells: Cells,
-    hidden: BTreeSet<Place>,
-    /// The rows that both nights tell.
-    told: BTreeSet<Option<i64>>,
-}
-
 /// A term that is told: what it adds to the numerator and the denominator.
 #[derive(Debug, Default)]
 struct Step {
@@ -67,7 +57,7 @@ pub(super) struct Changes<'a> {
     told: [&'a Told; 2],
     sums: &'a Sums,
     between: &'a Between,
-    k: u64,
+    k: i64,
     /// All segments of either night, and everybody.
     rows: Vec<Option<i64>>,
 }
@@ -79,7 +69,7 @@ impl<'a> Changes<'a> {
         told: [&'a Told; 2],
         sums: &'a Sums,
         between: &'a Between,
-        k: u64,
+        k: i64,
     ) -> Self {
         let segments: BTreeSet<i64> = told.iter().flat_map(|night| &night.segments).copied().collect();
         let rows = [None].into_iter().chain(segments.into_iter().map(Some)).collect();
@@ -94,13 +84,13 @@ impl<'a> Changes<'a> {
         // By sum, the rows that either night tells.
         let mut told = vec![[BTreeSet::new(), BTreeSet::new()]; all.len()];
         for (name, kpi) in kpis {
-            for sum in self.of_kpi(kpi) {
+            for sum in self.sums.told_of(kpi) {
                 for (night, told) in self.told.iter().zip(&mut told[sum]) {
                     told.extend(self.rows.iter().filter(|row| night.figure(name, **row).is_some()).copied());
                 }
             }
         }
-        let of_sums = self.hidden(all, &told);
+        let of_sums = hidden::of_sums(self.sums, self.between, all, &told, self.k);
         for (name, kpi) in kpis {
             let mut redefined = false;
             for row in &self.rows {
@@ -115,158 +105,9 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// The numerator of a KPI, and its denominator if it is a ratio.
-    fn of_kpi(&self, kpi: &Kpi) -> Vec<usize> {
-        let [numerator, denominator] = kpis::added(kpi);
-        let sums = [Some(&numerator), Some(&denominator).filter(|_| kpi.denominator.is_some())];
-        sums.into_iter().flatten().filter_map(|sum| self.sums.place(sum, kpi)).collect()
-    }
-
     /// What both nights tell.
     fn figures(&self, kpi: &str, row: Option<i64>) -> Option<[Figure; 2]> {
         Some([self.told[0].figure(kpi, row)?, self.told[1].figure(kpi, row)?])
-    }
-
-    /// Which terms are not told by themselves, of sums of which either night tells some rows.
-    fn hidden(&self, all: Vec<Cells>, told: &[[BTreeSet<Option<i64>>; 2]]) -> Vec<OfSum> {
-        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
-        // Two counts of people in a term that are apart by few tell of these few: the one of fewer is not told.
-        let one = 10_i128.pow(MONEY.1 as u32);
-        let counts = |cell: &Cell| cell.value.abs() == i128::from(cell.people) * one;
-        let few = |at: &Place, cell: &Cell| {
-            let near = |other: &Cell| counts(other) && other.people > cell.people && other.people - cell.people < k;
-            cell.people < k || counts(cell) && all.iter().any(|cells| cells.get(at).is_some_and(near))
-        };
-        let mut hidden: Vec<BTreeSet<Place>> = all
-            .iter()
-            .zip(told)
-            .enumerate()
-            .map(|(sum, (cells, told))| self.hidden_of(sum, cells, told, &few))
-            .collect();
-        // Of sums that determine one another, two hide what any of them does.
-        let relations = self.relations();
-        loop {
-            let before = hidden.clone();
-            for relation in &relations {
-                let any: BTreeSet<Place> = relation.iter().flat_map(|sum| hidden[*sum].iter().cloned()).collect();
-                for sum in relation.iter().take(2) {
-                    hidden[*sum].extend(any.iter().filter(|place| all[*sum].contains_key(place)).cloned());
-                }
-            }
-            if hidden == before {
-                break;
-            }
-        }
-        let both = told.iter().map(|[then, now]| then.intersection(now).copied().collect());
-        let sums = all.into_iter().zip(hidden).zip(both);
-        sums.map(|((cells, hidden), told)| OfSum { cells, hidden, told }).collect()
-    }
-
-    /// Sums that determine one another, by what the flows add: two that are equal, and three of which one is the sum of the others.
-    fn relations(&self) -> Vec<Vec<usize>> {
-        let of: Vec<Vec<i128>> =
-            self.between.flows.iter().map(|flows| flows.iter().flat_map(|f| [f.then, f.change]).collect()).collect();
-        let some: Vec<usize> = (0..of.len()).filter(|sum| of[*sum].iter().any(|v| *v != 0)).collect();
-        let mut found = Vec::new();
-        for (at, a) in some.iter().copied().enumerate() {
-            for b in some[at + 1..].iter().copied() {
-                if of[a] == of[b] {
-                    found.push(vec![a, b]);
-                }
-                let whole = |c: &usize| {
-                    ![a, b].contains(c) && of[a].iter().zip(&of[b]).zip(&of[*c]).all(|((a, b), c)| a + b == *c)
-                };
-                found.extend(some.iter().copied().filter(whole).map(|c| vec![a, b, c]));
-            }
-        }
-        found
-    }
-
-    /// Which terms of a sum are not told by themselves.
-    fn hidden_of(
-        &self,
-        sum: usize,
-        cells: &Cells,
-        [then, now]: &[BTreeSet<Option<i64>>; 2],
-        few: &dyn Fn(&Place, &Cell) -> bool,
-    ) -> BTreeSet<Place> {
-        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
-        let (flows, restated) = (&self.between.flows[sum], &self.between.restated[sum]);
-        // What nobody adds to is no unknown.
-        let mut unknowns: BTreeMap<Part, usize> = BTreeMap::new();
-        let some = |n: i64, part: Part| (n > 0).then_some(part);
-        let of_flow = |(at, f): (usize, &Flow)| [some(f.some_then, Part::Then(at)), some(f.some_now, Part::Now(at))];
-        for part in flows.iter().enumerate().flat_map(of_flow).flatten() {
-            let at = unknowns.len();
-            unknowns.insert(part, at);
-        }
-        for (at, _) in restated.iter().enumerate().filter(|(_, flow)| flow.changed > 0) {
-            let next = unknowns.len();
-            unknowns.insert(Part::Restated(at), next);
-        }
-        let sum_of = |parts: &[(Part, i64)]| -> suppress::Linear {
-            parts.iter().filter_map(|(part, factor)| Some((*unknowns.get(part)?, *factor))).collect()
-        };
-        let group = |id: Option<i64>| terms::group(id, self.sums.everybody[sum]);
-        let within = |row: &Option<i64>, id: Option<i64>| match row {
-            None => group(id).is_some(),
-            row => group(id) == *row,
-        };
-        let mut known = Vec::new();
-        for row in then {
-            let mut parts: Vec<(Part, i64)> = Vec::new();
-            parts.extend(
-                flows.iter().enumerate().filter(|(_, f)| within(row, f.was)).map(|(at, _)| (Part::Then(at), 1)),
-            );
-            let others = restated.iter().enumerate().filter(|(_, f)| within(row, f.was));
-            parts.extend(others.map(|(at, _)| (Part::Restated(at), -1)));
-            known.push(sum_of(&parts));
-        }
-        for row in now {
-            let parts = flows.iter().enumerate().filter(|(_, f)| within(row, f.is)).map(|(at, _)| (Part::Now(at), 1));
-            known.push(sum_of(&parts.collect::<Vec<_>>()));
-        }
-        let mut secret = Vec::new();
-        for (at, flow) in flows.iter().enumerate() {
-            let (then, now) = ((Part::Then(at), 1), (Part::Now(at), 1));
-            let change = [(Part::Then(at), -1), now];
-            let three = [(flow.some_then, &[then][..]), (flow.some_now, &[now][..]), (flow.changed, &change[..])];
-            secret.extend(three.into_iter().filter(|(n, _)| *n > 0 && *n < k).map(|(_, parts)| sum_of(parts)));
-        }
-        let keys: Vec<&Place> = cells.keys().collect();
-        let sums: Vec<(suppress::Linear, Option<i64>)> = cells
-            .iter()
-            .map(|(at, cell)| {
-                let may = then.contains(&at.0) && now.contains(&at.0) && !few(at, cell);
-                (sum_of(&cell.parts), may.then_some(cell.people))
-            })
-            .collect();
-        secret.extend(cells.iter().zip(&sums).filter(|((at, cell), _)| few(at, cell)).map(|(_, (sum, _))| sum.clone()));
-        let people: Vec<i64> = cells.values().map(|cell| cell.people).collect();
-        let those = |which: &dyn Fn(Option<i64>, &Term) -> bool| -> Vec<(usize, i64)> {
-            let found = keys.iter().enumerate().filter(|(_, (row, term))| which(*row, term));
-            found.map(|(at, _)| (at, people[at])).collect()
-        };
-        let mut together = Vec::new();
-        for row in then.intersection(now) {
-            // Who moved in may behave otherwise too.
-            let but_in = those(&|r, term| r == *row && !matches!(term, Term::MovedIn(_)));
-            together.push(vec![but_in, those(&|r, term| r == *row && *term != Term::Behaviour)]);
-        }
-        let named: BTreeSet<&Term> = keys.iter().map(|(_, term)| term).collect();
-        for named in named {
-            let of_segments = |other: &Term| those(&|row, term| row.is_some() && term == other);
-            match named {
-                Term::MovedOut(_) => {}
-                Term::MovedIn(cause) => {
-                    together.push(vec![of_segments(named), of_segments(&Term::MovedOut(cause.clone()))]);
-                }
-                _ => together.push(vec![of_segments(named)]),
-            }
-        }
-        let asked = suppress::Asked { unknowns: unknowns.len(), known, secret, sums, together };
-        let told = suppress::told(&asked, self.k);
-        keys.iter().zip(told).filter(|(_, told)| !told).map(|(key, _)| (*key).clone()).collect()
     }
 
     /// The waterfall of a KPI for a segment, or everybody.
@@ -283,7 +124,7 @@ impl<'a> Changes<'a> {
             return Ok(vec![Row { state: "suppressed", ..of_row }]);
         };
         let ratio = kpi.denominator.is_some();
-        let sums = self.of_kpi(kpi);
+        let sums = self.sums.told_of(kpi);
         let changes = [now.numerator - then.numerator, now.denominator - then.denominator];
         for (sum, change) in sums.iter().zip(changes) {
             let of_terms: i128 =
@@ -365,12 +206,8 @@ impl<'a> Changes<'a> {
 
     /// What a sum is tonight.
     fn tonight(&self, sum: usize, row: Option<i64>) -> i128 {
-        let counts = |is: &Option<i64>| match (row, is) {
-            (_, None) => false,
-            (None, Some(id)) => self.sums.everybody[sum] || *id != NOBODYS,
-            (row, is) => row == *is,
-        };
-        self.between.flows[sum].iter().filter(|flow| counts(&flow.is)).map(|flow| flow.then + flow.change).sum()
+        let counts = |is: Option<i64>| terms::within(row, is, self.sums.everybody[sum]);
+        self.between.flows[sum].iter().filter(|flow| counts(flow.is)).map(|flow| flow.then + flow.change).sum()
     }
 
     /// What each factor of a KPI adds to what those do otherwise who were known, if nothing of the row's terms is hidden.
@@ -382,20 +219,16 @@ impl<'a> Changes<'a> {
             kpi.factors.iter().map(|factor| self.sums.place(&of(factor), kpi)).collect::<Option<_>>()?;
         let open =
             |sum: &usize| of_sums[*sum].told.contains(&row) && !of_sums[*sum].hidden.iter().any(|(r, _)| *r == row);
-        if sums.is_empty() || !sums.iter().all(open) {
-            return None;
-        }
         let stayed = |flow: &&Flow| {
-            let known = |id: Option<i64>| id.filter(|id| kpi.population == Whose::Everybody || *id != NOBODYS);
-            let (was, is) = (known(flow.was), known(flow.is));
-            flow.why != "identity" && was.is_some() && is.is_some() && (row.is_none() || row == is)
+            let everybody = kpi.population == Whose::Everybody;
+            let known = terms::within(None, flow.was, everybody) && terms::within(row, flow.is, everybody);
+            known && flow.why != "identity"
         };
-        let k = i64::try_from(self.k).unwrap_or(i64::MAX);
         let few = |at: &usize| {
             let people = |of: fn(&Flow) -> i64| self.between.flows[*at].iter().filter(stayed).map(of).sum::<i64>();
-            [people(|flow| flow.some_then), people(|flow| flow.some_now)].iter().any(|n| *n > 0 && *n < k)
+            [people(|flow| flow.some_then), people(|flow| flow.some_now)].iter().any(|n| *n > 0 && *n < self.k)
         };
-        if sums.iter().any(few) {
+        if sums.is_empty() || !sums.iter().all(open) || sums.iter().any(few) {
             return None;
         }
         let sum = |at: usize, of: fn(&Flow) -> i128| self.between.flows[at].iter().filter(stayed).map(of).sum::<i128>();

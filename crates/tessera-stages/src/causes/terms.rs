@@ -1,6 +1,6 @@
 //! The change of a sum between two nights, by what became of the people behind it. Exact, in units of the last digit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::figures::NOBODYS;
 
@@ -89,7 +89,10 @@ pub(crate) enum Part {
 }
 
 /// Terms by segment, none being everybody.
-pub(crate) type Cells = BTreeMap<(Option<i64>, Term), Cell>;
+pub(crate) type Cells = BTreeMap<Place, Cell>;
+
+/// A term of a segment's change, or everybody's.
+pub(crate) type Place = (Option<i64>, Term);
 
 /// Takes the change of a sum apart. `restated` is what people would have added on the earlier night by what is known now, beyond what
 /// they did: the others go on from there. If the sum is not `of_everybody`, who has no segment is nobody.
@@ -119,11 +122,10 @@ pub(crate) fn cells(flows: &[Flow], restated: &[Flow], of_everybody: bool) -> Ce
                 (false, true) => add(row, Term::Identity, then + change, some_now, &[after]),
                 (false, false) => {}
             };
-            let rows: std::collections::BTreeSet<i64> = was.into_iter().chain(is).collect();
-            for row in rows {
-                identity(Some(row), was == Some(row), is == Some(row));
+            for row in BTreeSet::from([None, was, is]) {
+                let there = |id: Option<i64>| id.is_some() && (row.is_none() || row == id);
+                identity(row, there(was), there(is));
             }
-            identity(None, was.is_some(), is.is_some());
             continue;
         }
         match (was, is) {
@@ -154,8 +156,14 @@ pub(crate) fn cells(flows: &[Flow], restated: &[Flow], of_everybody: bool) -> Ce
 }
 
 /// The segment that counts: who has none is nobody in a sum that is not of everybody.
-pub(crate) fn group(id: Option<i64>, of_everybody: bool) -> Option<i64> {
+fn group(id: Option<i64>, of_everybody: bool) -> Option<i64> {
     id.filter(|id| of_everybody || *id != NOBODYS)
+}
+
+/// Whether somebody in a segment counts for that of a row, or for everybody.
+pub(crate) fn within(row: Option<i64>, id: Option<i64>, of_everybody: bool) -> bool {
+    let id = group(id, of_everybody);
+    id.is_some() && (row.is_none() || row == id)
 }
 
 /// A change of a product, by factor: what each adds, whatever the others are (Shapley 1953). `sums` are those whose quotients are the

@@ -27,8 +27,7 @@ pub(crate) struct Asked {
 const PRIME: i64 = (1 << 31) - 1;
 
 /// Which of the sums are told.
-pub(crate) fn told(asked: &Asked, k: u64) -> Vec<bool> {
-    let k = i64::try_from(k).unwrap_or(i64::MAX);
+pub(crate) fn told(asked: &Asked, k: i64) -> Vec<bool> {
     let dense = |sum: &Linear| {
         let mut row = vec![0; asked.unknowns];
         for (at, factor) in sum {

@@ -8,12 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
 use tessera_contract::project::matching::Decided;
-use tessera_engine::{
-    Engine, Secret,
-    formula::{Words, text},
-};
+use tessera_engine::{Secret, formula::text};
 
 use super::query;
 use crate::{
@@ -35,7 +31,7 @@ pub async fn run(context: &Context, command: Identity) -> Result<()> {
         }
         Identity::Report { as_of, snapshot, format } => {
             let tables = Tables::open(context, as_of, snapshot).await?;
-            show::rows(tables.sql("SELECT metric, scope, value, told FROM identity_report").await?, format).await
+            show::rows(tables.0.sql("SELECT metric, scope, value, told FROM identity_report").await?, format).await
         }
         Identity::Decide { id, other, verdict } => decide(context, &id, &other, verdict).await,
         Identity::Evaluate { truth, as_of, snapshot, format } => {
@@ -45,10 +41,7 @@ pub async fn run(context: &Context, command: Identity) -> Result<()> {
 }
 
 /// The tables of one night.
-struct Tables {
-    engine: Engine,
-    frames: Vec<(String, DataFrame)>,
-}
+struct Tables(query::Tables);
 
 impl Tables {
     async fn open(context: &Context, as_of: Option<String>, snapshot: Option<String>) -> Result<Self> {
@@ -64,16 +57,11 @@ impl Tables {
                 }
             },
         };
-        let (engine, frames) = query::all(context, &scope).await?;
-        if !frames.iter().any(|(name, _)| name == "identity_pairs") {
+        let tables = query::Tables::open(context, &scope, true).await?;
+        if !tables.has("identity_pairs") {
             return Err(Usage("the night is of a program that did not resolve persons yet".to_owned()).into());
         }
-        Ok(Self { engine, frames })
-    }
-
-    async fn sql(&self, query: &str) -> Result<DataFrame> {
-        let named: Vec<_> = self.frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
-        Ok(self.engine.sql(query, &named, &Words::none()).await?)
+        Ok(Self(tables))
     }
 
     /// Pairs for people to look at, the likeliest first, with what both sides say.
@@ -89,18 +77,14 @@ impl Tables {
             says("c"),
             says("d"),
         );
-        show::rows(self.sql(&query).await?, format).await?;
-        let counts = self.collect(&format!("SELECT count(*) AS n FROM identity_pairs AS p WHERE {asked}")).await?;
+        show::rows(self.0.sql(&query).await?, format).await?;
+        let counts = self.0.collect(&format!("SELECT count(*) AS n FROM identity_pairs AS p WHERE {asked}")).await?;
         let all = counts.first().map(|batch| texts(batch, 0)).transpose()?.and_then(|n| n.into_iter().next().flatten());
         let all: usize = all.and_then(|n| n.parse().ok()).unwrap_or(0);
         if rows > 0 && all > rows {
             eprintln!("{rows} of {all} pairs; --rows 0 shows all");
         }
         Ok(())
-    }
-
-    async fn collect(&self, query: &str) -> Result<Vec<RecordBatch>> {
-        Ok(self.sql(query).await?.collect().await?)
     }
 
     /// Which accounts are one person with that of an id, why, who nearly was, and what they say together.
@@ -111,6 +95,7 @@ impl Tables {
              WHERE customer_id = {id} OR account_key = {id} OR customer_key = {id}))"
         );
         let accounts = self
+            .0
             .collect(&format!(
                 "SELECT i.customer_key, i.customer_id, i.account_key, {} AS says, i.event, i.since, i.evidence, \
                  round(i.weight, 1) AS bits FROM {mine} AS i LEFT JOIN clean_customers AS c ON i.account_key = c.account_key \
@@ -127,6 +112,7 @@ impl Tables {
         // Seen from this person's side.
         let told = "decision, weight, reason, contradiction, levels";
         let pairs = self
+            .0
             .collect(&format!(
                 "SELECT l.customer_id, r.customer_id AS other, {} AS other_says, p.decision, round(p.weight, 1) AS bits, p.reason, \
                  p.contradiction, p.levels FROM (SELECT {told}, left_key, right_key FROM identity_pairs WHERE left_key IN (SELECT account_key FROM {mine}) \
@@ -150,12 +136,12 @@ impl Tables {
     async fn golden(&self, mine: &str) -> Result<()> {
         let query =
             format!("SELECT g.* FROM golden_records AS g WHERE g.customer_key IN (SELECT customer_key FROM {mine})");
-        let golden = self.collect(&query).await?;
+        let golden = self.0.collect(&query).await?;
         let Some(golden) = golden.iter().find(|batch| batch.num_rows() > 0) else { return Ok(()) };
         let query = format!(
             "SELECT i.customer_id, c.* FROM clean_customers AS c JOIN {mine} AS i ON c.account_key = i.account_key ORDER BY 1"
         );
-        let said = self.collect(&query).await?;
+        let said = self.0.collect(&query).await?;
         let mut table = show::plain();
         table.set_header(["column", "value", "said by"]);
         for (at, field) in golden.schema().fields().iter().enumerate() {
@@ -188,7 +174,7 @@ impl Tables {
                 return Err(Usage(format!("{file}: `{id}` is both `{other}` and `{person}`")).into());
             }
         }
-        let batches = self.collect("SELECT customer_id, customer_key FROM identity").await?;
+        let batches = self.0.collect("SELECT customer_id, customer_key FROM identity").await?;
         let mut persons: HashMap<&str, u64> = HashMap::new();
         let mut both: HashMap<(&str, String), u64> = HashMap::new();
         let mut customers: HashMap<String, u64> = HashMap::new();
@@ -219,7 +205,7 @@ impl Tables {
             persons.len(),
             customers.len(),
         );
-        show::rows(self.sql(&query).await?, format).await
+        show::rows(self.0.sql(&query).await?, format).await
     }
 }
 
@@ -313,7 +299,7 @@ async fn decide(context: &Context, id: &str, other: &str, verdict: Verdict) -> R
     if let Ok(tables) = Tables::open(context, None, None).await {
         for id in [id, other] {
             let query = format!("SELECT customer_id FROM identity WHERE customer_id = {}", text(id));
-            if let Ok(found) = tables.collect(&query).await
+            if let Ok(found) = tables.0.collect(&query).await
                 && found.iter().all(|batch| batch.num_rows() == 0)
             {
                 eprintln!("{id} is no customer_id of the newest night; until it comes, nothing follows from it");

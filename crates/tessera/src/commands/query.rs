@@ -2,7 +2,10 @@
 
 use anyhow::{Context as _, Result};
 use datafusion::{
-    arrow::datatypes::{DataType, Field, Schema, SchemaRef},
+    arrow::{
+        array::RecordBatch,
+        datatypes::{DataType, Field, Schema, SchemaRef},
+    },
     common::ScalarValue,
     prelude::{DataFrame, lit},
 };
@@ -51,20 +54,43 @@ pub async fn sql(context: &Context, query: &str, scope: &Scope, restricted: bool
 
 /// Answers a query of ours over all tables, those with personal data among them.
 pub async fn personal(context: &Context, query: &str, scope: &Scope, format: Rows) -> Result<()> {
-    let (engine, frames) = all(context, scope).await?;
-    if !frames.iter().any(|(name, _)| name == "quarantine") {
+    let tables = Tables::open(context, scope, true).await?;
+    if !tables.has("quarantine") {
         let problem = "no night is published that set rows aside; of one that was held, name it: --snapshot ID, as `tessera snapshots list` has it";
         return Err(Usage(problem.to_owned()).into());
     }
-    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
-    show::rows(engine.sql(query, &named, &Words::none()).await?, format).await
+    show::rows(tables.sql(query).await?, format).await
 }
 
-/// All tables, those with personal data among them, and an engine to ask them with.
-pub async fn all(context: &Context, scope: &Scope) -> Result<(Engine, Vec<(String, DataFrame)>)> {
-    let engine = context.engine(None, "_tessera/scratch").await?;
-    let frames = frames(context, &engine, reader::tables(context, scope).await?, true)?;
-    Ok((engine, frames))
+/// Tables, and an engine to ask them with.
+pub struct Tables {
+    engine: Engine,
+    frames: Vec<(String, DataFrame)>,
+}
+
+impl Tables {
+    /// Those of a scope; those with personal data among them, if they are `restricted` ones.
+    pub async fn open(context: &Context, scope: &Scope, restricted: bool) -> Result<Self> {
+        let engine = context.engine(None, "_tessera/scratch").await?;
+        let frames = frames(context, &engine, reader::tables(context, scope).await?, restricted)?;
+        Ok(Self { engine, frames })
+    }
+
+    /// Whether there is one of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.frames.iter().any(|(found, _)| found == name)
+    }
+
+    /// A query of ours.
+    pub async fn sql(&self, query: &str) -> Result<DataFrame> {
+        let named: Vec<_> = self.frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+        Ok(self.engine.sql(query, &named, &Words::none()).await?)
+    }
+
+    /// Its rows.
+    pub async fn collect(&self, query: &str) -> Result<Vec<RecordBatch>> {
+        Ok(self.sql(query).await?.collect().await?)
+    }
 }
 
 /// The tables by name, as far as they may be seen.
@@ -151,10 +177,9 @@ const CHANGES: usize = 5;
 async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
     let engine = context.engine(None, "_tessera/scratch").await?;
     let frames = frames(context, &engine, found, false)?;
-    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
-    let there = |name: &str| named.iter().any(|(found, _)| *found == name);
-    let words = Words::none();
-    let ask = async |query: &str| anyhow::Ok(engine.sql(query, &named, &words).await?.collect().await?);
+    let tables = Tables { engine, frames };
+    let there = |name: &str| tables.has(name);
+    let ask = async |query: &str| tables.collect(query).await;
     let currency = &context.project.project.currency;
 
     if there("ledger") {
@@ -218,16 +243,16 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
         );
     }
     if there("kpi_changes") {
-        let batches = ask(
-            "SELECT kpi, term, detail, contribution, \"from\", \"to\", CAST(versus_as_of AS VARCHAR) FROM kpi_changes \
-             WHERE segment_id IS NULL AND split = 'people' AND versus = 'previous' ORDER BY kpi, step",
-        )
-        .await?;
-        let headline = context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi));
-        let told = words::told(&batches, headline)?;
-        if !told.is_empty() {
+        let query = words::query("segment_id IS NULL AND versus = 'previous'");
+        let headline = |change: &words::Change| {
+            context.project.enabled_kpis().any(|(name, kpi)| name == change.kpi && context.project.headline(kpi))
+        };
+        let mut changes = words::changes(&ask(&query).await?, &context.project)?;
+        changes.retain(|change| headline(change) && change.size() > 0.0);
+        changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
+        if !changes.is_empty() {
             println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
-            told.iter().take(CHANGES).for_each(|sentence| println!("  {sentence}"));
+            changes.iter().take(CHANGES).for_each(|change| println!("  {}", change.sentence("everybody")));
         }
     }
     if there("kpi_breakdowns") {
@@ -265,12 +290,10 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
 
 /// The KPIs of everybody, a column per published night.
 pub async fn nights(context: &Context) -> Result<()> {
-    let engine = context.engine(None, "_tessera/scratch").await?;
-    let frames = frames(context, &engine, reader::tables(context, &Scope::Everything).await?, false)?;
-    let named: Vec<_> = frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
+    let tables = Tables::open(context, &Scope::Everything, false).await?;
     let query =
         "SELECT kpi, CAST(as_of AS VARCHAR) AS night, value, state FROM kpis WHERE segment_id IS NULL ORDER BY as_of";
-    let batches = engine.sql(query, &named, &Words::none()).await?.collect().await?;
+    let batches = tables.collect(query).await?;
     println!(
         "{}",
         show::kpis(&batches, context.project.enabled_kpis().filter(|(_, kpi)| context.project.headline(kpi)))?

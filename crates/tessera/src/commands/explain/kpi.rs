@@ -1,21 +1,26 @@
 //! `explain kpi`: what a KPI is, and why it is another one than on earlier nights.
 
-use anyhow::{Context as _, Result};
-use comfy_table::CellAlignment;
-use datafusion::arrow::{array::AsArray, datatypes::Float64Type};
-use tessera_contract::Kpi;
-use tessera_engine::formula::{Words, text};
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table};
+use tessera_contract::{Kpi, Project};
+use tessera_engine::formula::text;
 use tessera_lake::SnapshotRecord;
 
-use super::super::query;
+use super::super::query::Tables;
 use crate::{
-    chain,
+    chain::{floats, texts},
     context::Context,
     errors::Usage,
     reader::Scope,
-    show,
-    words::{self, Change, Term},
+    show, words,
 };
+
+/// The nights that a night is compared with, and how people call them.
+const VERSUS: [(&str, &str); 3] = [
+    ("previous", "the night before"),
+    ("year_ago", "the same night a year ago"),
+    ("baseline", "the declared baseline"),
+];
 
 /// Explains a KPI of everybody, or of a segment.
 pub(super) async fn explain(
@@ -38,159 +43,132 @@ pub(super) async fn explain(
         return Ok(());
     };
     println!("night     {} ({}, {})", record.content.as_of, record.snapshot_id, record.content.state);
-    Night::open(context, record).await?.explain(name, kpi, segment).await
+    let tables = Tables::open(context, &Scope::Snapshot(record.snapshot_id.clone()), false).await?;
+    if !tables.has("kpi_changes") {
+        println!("\nThis night is of a program that did not take changes apart yet.");
+        return Ok(());
+    }
+    let whose = match segment {
+        None => "everybody".to_owned(),
+        Some(id) => of_segment(&tables, id).await?,
+    };
+    println!("of        {whose}");
+    let of = Of { tables: &tables, project: &context.project, name, kpi, segment, whose: &whose };
+    let mut told = false;
+    for (versus, called) in VERSUS {
+        told |= of.since(versus, called).await?;
+    }
+    if !told {
+        println!("\nThere is no earlier night to compare it with.");
+    }
+    Ok(())
 }
 
-/// The tables of a night.
-struct Night {
-    engine: tessera_engine::Engine,
-    frames: Vec<(String, datafusion::prelude::DataFrame)>,
-}
-
-impl Night {
-    async fn open(context: &Context, record: &SnapshotRecord) -> Result<Self> {
-        let (engine, frames) = query::all(context, &Scope::Snapshot(record.snapshot_id.clone())).await?;
-        Ok(Self { engine, frames })
-    }
-
-    async fn rows(&self, query: &str) -> Result<arrow::array::RecordBatch> {
-        let named: Vec<_> = self.frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
-        let batches = self.engine.sql(query, &named, &Words::none()).await?.collect().await?;
-        let schema = batches.first().map(arrow::array::RecordBatch::schema);
-        Ok(match schema {
-            Some(schema) => arrow::compute::concat_batches(&schema, &batches)?,
-            None => arrow::array::RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
-        })
-    }
-
-    async fn explain(&self, name: &str, kpi: &Kpi, segment: Option<i32>) -> Result<()> {
-        let names =
-            self.rows("SELECT DISTINCT CAST(segment_id AS VARCHAR), segment_name FROM segments ORDER BY 1").await?;
-        let (ids, labels) = match names.num_rows() {
-            0 => (Vec::new(), Vec::new()),
-            _ => (chain::texts(&names, 0)?, chain::texts(&names, 1)?),
-        };
-        let ids: Vec<String> = ids.into_iter().flatten().collect();
-        let labels: Vec<String> = labels.into_iter().map(Option::unwrap_or_default).collect();
-        if !self.frames.iter().any(|(name, _)| name == "kpi_changes") {
-            println!("\nThis night was published before changes were taken apart.");
-            return Ok(());
+/// A segment of a night, for people; one that died since the night before is still told of.
+async fn of_segment(tables: &Tables, id: i32) -> Result<String> {
+    let query = "SELECT c.segment_id, min(s.segment_name) FROM (SELECT DISTINCT segment_id FROM kpi_changes WHERE segment_id IS NOT NULL \
+                 UNION SELECT DISTINCT segment_id FROM segments) AS c LEFT JOIN segments AS s ON c.segment_id = s.segment_id \
+                 GROUP BY c.segment_id ORDER BY c.segment_id";
+    let mut known = Vec::new();
+    for batch in tables.collect(query).await? {
+        for (found, name) in texts(&batch, 0)?.into_iter().flatten().zip(texts(&batch, 1)?) {
+            if found == id.to_string() {
+                let name = name.map_or("gone".into(), |name| show::printable(&name).into_owned());
+                return Ok(format!("segment {id} ({name})"));
+            }
+            known.push(found);
         }
-        let label = |id: i32| ids.iter().position(|known| *known == id.to_string()).map(|at| &labels[at]);
-        let whose = match segment {
-            None => "everybody".to_owned(),
-            Some(id) => match label(id) {
-                Some(name) => format!("segment {id} ({})", show::printable(name)),
-                None => {
-                    let problem = format!("there is no segment {id} on this night; there are {}", ids.join(", "));
-                    return Err(Usage(problem).into());
-                }
-            },
+    }
+    Err(Usage(format!("there is no segment {id} on this night; there are {}", known.join(", "))).into())
+}
+
+/// A KPI of everybody, or of a segment, on a night.
+struct Of<'a> {
+    tables: &'a Tables,
+    project: &'a Project,
+    name: &'a str,
+    kpi: &'a Kpi,
+    segment: Option<i32>,
+    whose: &'a str,
+}
+
+impl Of<'_> {
+    /// The rows of its changes since an earlier night.
+    fn condition(&self, versus: &str) -> String {
+        let segment = self.segment.map_or("IS NULL".to_owned(), |id| format!("= {id}"));
+        format!("kpi = {} AND versus = '{versus}' AND segment_id {segment}", text(self.name))
+    }
+
+    /// The change since an earlier night: a sentence, the terms, and by segment. Whether there is one.
+    async fn since(&self, versus: &str, called: &str) -> Result<bool> {
+        let condition = self.condition(versus);
+        let query = format!(
+            "SELECT CAST(min(versus_as_of) AS VARCHAR), min(state), max(CASE WHEN state = 'reversed' THEN 1 ELSE 0 END) \
+             FROM kpi_changes WHERE {condition}"
+        );
+        let batches = self.tables.collect(&query).await?;
+        let cell = |column: usize| -> Result<Option<String>> {
+            Ok(batches
+                .first()
+                .map(|batch| texts(batch, column))
+                .transpose()?
+                .and_then(|all| all.into_iter().next().flatten()))
         };
-        println!("of        {whose}");
-        let of_segment = segment.map_or("IS NULL".to_owned(), |id| format!("= {id}"));
-        let mut told = false;
-        for versus in ["previous", "year_ago", "baseline"] {
-            let query = format!(
-                "SELECT CAST(versus_as_of AS VARCHAR) AS since, split, term, detail, CAST(of_segment_id AS VARCHAR) AS of_segment, contribution, \"from\", \"to\", state \
-                 FROM kpi_changes WHERE kpi = {} AND versus = '{versus}' AND segment_id {of_segment} \
-                 ORDER BY split, step, of_segment_id NULLS LAST, term DESC",
-                text(name)
-            );
-            let rows = self.rows(&query).await?;
-            if rows.num_rows() > 0 {
-                told = true;
-                changed(name, kpi, versus, &whose, &rows)?;
+        let (Some(since), Some(state)) = (cell(0)?, cell(1)?) else { return Ok(false) };
+        println!("\nSince {since}, {called}");
+        let changes = words::changes(&self.tables.collect(&words::query(&condition)).await?, self.project)?;
+        let Some(change) = changes.first() else {
+            println!("  {}", untold(&state));
+            return Ok(true);
+        };
+        println!("{}", change.sentence(self.whose));
+        let mut table = show::plain();
+        table.add_row([format!("was on {since}"), show::in_unit(change.from, &self.kpi.unit)]);
+        for term in &change.terms {
+            let label = words::label(&term.term, term.detail.as_deref());
+            table.add_row([label, words::signed(term.contribution, &self.kpi.unit)]);
+        }
+        table.add_row(["is".to_owned(), show::in_unit(change.to, &self.kpi.unit)]);
+        println!("{}", to_the_right(table, 1));
+        self.by_segment(&condition).await?;
+        if cell(2)?.is_some_and(|turned| turned == "1") {
+            println!("Every segment went the other way (Simpson's paradox): their shares changed.");
+        }
+        Ok(true)
+    }
+
+    /// What each segment's own change is of everybody's.
+    async fn by_segment(&self, condition: &str) -> Result<()> {
+        let query = format!(
+            "SELECT of_segment_id, term, contribution FROM kpi_changes WHERE split = 'segments' AND {condition} \
+             ORDER BY of_segment_id NULLS LAST, term DESC"
+        );
+        let mut table = show::plain();
+        for batch in self.tables.collect(&query).await? {
+            let (segments, terms, contributions) = (texts(&batch, 0)?, texts(&batch, 1)?, floats(&batch, 2)?);
+            for ((segment, term), contribution) in segments.into_iter().zip(terms).zip(contributions) {
+                let of = segment.map_or("people without one".to_owned(), |id| format!("segment {id}"));
+                let term = match term.as_deref() {
+                    Some("rate") => "its own ratio",
+                    Some("mix") => "its share",
+                    _ => "change",
+                };
+                table.add_row([of, term.to_owned(), words::signed(contribution.unwrap_or(0.0), &self.kpi.unit)]);
             }
         }
-        if !told {
-            println!("\nThere is no earlier night to compare it with.");
+        if table.row_count() > 0 {
+            println!("By segment\n{}", to_the_right(table, 2));
         }
         Ok(())
     }
 }
 
-/// The change since one earlier night: a sentence, the terms, and by segment.
-fn changed(name: &str, kpi: &Kpi, versus: &str, whose: &str, rows: &arrow::array::RecordBatch) -> Result<()> {
-    let words = |column: usize| -> Result<Vec<Option<String>>> {
-        let column = arrow::compute::cast(rows.column(column), &arrow::datatypes::DataType::Utf8)?;
-        Ok(column.as_string::<i32>().iter().map(|word| word.map(str::to_owned)).collect())
-    };
-    let numbers = |column: usize| -> Result<Vec<Option<f64>>> {
-        let column = rows.column(column).as_primitive_opt::<Float64Type>().context("a column of numbers")?;
-        Ok(column.iter().collect())
-    };
-    let (dates, splits, terms, details, segments, states) =
-        (words(0)?, words(1)?, words(2)?, words(3)?, words(4)?, words(8)?);
-    let (contributions, from, to) = (numbers(5)?, numbers(6)?, numbers(7)?);
-    let since = dates.iter().flatten().next().cloned().unwrap_or_default();
-    let called = match versus {
-        "previous" => "the night before",
-        "year_ago" => "the same night a year ago",
-        _ => "the declared baseline",
-    };
-    println!("\nSince {since}, {called}");
-    let people: Vec<usize> = (0..rows.num_rows()).filter(|row| splits[*row].as_deref() == Some("people")).collect();
-    let (Some(first), Some(last)) = (people.first(), people.last()) else {
-        let state = states.iter().flatten().next().map_or("not_available", String::as_str);
-        println!("  {}", untold(state));
-        return Ok(());
-    };
-    let value = |level: Option<f64>| level.map_or("unknown".to_owned(), |level| show::in_unit(level, &kpi.unit));
-    if let Some((from, to)) = from[*first].zip(to[*last]) {
-        let terms = people.iter().map(|row| Term {
-            term: terms[*row].clone().unwrap_or_default(),
-            detail: details[*row].clone(),
-            contribution: contributions[*row].unwrap_or(0.0),
-        });
-        let change = Change {
-            kpi: name.to_owned(),
-            unit: kpi.unit.clone(),
-            whose: whose.to_owned(),
-            since: since.clone(),
-            from,
-            to,
-            terms: terms.collect(),
-        };
-        println!("{}", change.sentence());
-    }
-    let mut table = show::plain();
-    table.add_row([format!("was on {since}"), value(from[*first])]);
-    for row in &people {
-        let label = words::label(terms[*row].as_deref().unwrap_or_default(), details[*row].as_deref());
-        table.add_row([label, contributions[*row].map_or(String::new(), |c| words::signed(c, &kpi.unit))]);
-    }
-    table.add_row(["is".to_owned(), value(to[*last])]);
-    if let Some(column) = table.column_mut(1) {
+/// A table whose numbers stand to the right.
+fn to_the_right(mut table: Table, column: usize) -> Table {
+    if let Some(column) = table.column_mut(column) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    println!("{table}");
-    let by: Vec<usize> = (0..rows.num_rows()).filter(|row| splits[*row].as_deref() == Some("segments")).collect();
-    if !by.is_empty() {
-        println!("By segment");
-        let mut table = show::plain();
-        for row in by {
-            let of = segments[row].as_deref().map_or("people without one".to_owned(), |id| format!("segment {id}"));
-            let term = match terms[row].as_deref() {
-                Some("rate") => "its own ratio",
-                Some("mix") => "its share",
-                _ => "change",
-            };
-            table.add_row([
-                of,
-                term.to_owned(),
-                contributions[row].map_or(String::new(), |c| words::signed(c, &kpi.unit)),
-            ]);
-        }
-        if let Some(column) = table.column_mut(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        println!("{table}");
-        if states.iter().flatten().any(|state| state == "reversed") {
-            println!("Every segment went the other way (Simpson's paradox): their shares changed.");
-        }
-    }
-    Ok(())
+    table
 }
 
 /// Why nothing is told of a change.
