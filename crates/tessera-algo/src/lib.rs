@@ -16,6 +16,7 @@ pub mod interval;
 pub mod kmeans;
 pub mod lineage;
 pub mod lloyd;
+pub mod localise;
 pub mod matrix;
 pub mod nearest;
 pub mod parallel;

@@ -11,6 +11,29 @@ pub fn median_and_deviation(values: &[f64]) -> Option<(f64, f64)> {
     Some((median, NORMAL * self::median(deviations)?))
 }
 
+/// The weighted median of values and their weights: see [`weighted_quantile`].
+#[must_use]
+pub fn weighted_median(values: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
+    weighted_quantile(values, 0.5)
+}
+
+/// A quantile of values and their weights: the least value up to which such a share of the weight is. Values without weight take no part; none
+/// where there is no other.
+#[must_use]
+pub fn weighted_quantile(values: impl Iterator<Item = (f64, f64)>, quantile: f64) -> Option<f64> {
+    let mut values: Vec<(f64, f64)> = values.filter(|(_, weight)| *weight > 0.0).collect();
+    values.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let share = values.iter().map(|(_, weight)| weight).sum::<f64>() * quantile;
+    let mut below = 0.0;
+    for (value, weight) in &values {
+        below += weight;
+        if below >= share {
+            return Some(*value);
+        }
+    }
+    values.last().map(|(value, _)| *value)
+}
+
 /// The middle value, or the mean of the two middle ones.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
@@ -30,6 +53,9 @@ mod tests {
         let (median, deviation) = median_and_deviation(&nine).expect("values");
         assert!((median - 5.0).abs() < 1e-12 && (deviation - 2.965_204).abs() < 1e-6, "{median} {deviation}");
         assert_eq!(median_and_deviation(&[]), None);
+        assert_eq!(weighted_median([(3.0, 1.0), (1.0, 1.0), (2.0, 5.0), (9.0, 0.0)].into_iter()), Some(2.0));
+        assert_eq!(weighted_median([(3.0, 6.0), (1.0, 1.0), (2.0, 1.0)].into_iter()), Some(3.0));
+        assert_eq!(weighted_median([(3.0, 0.0)].into_iter()), None);
         assert_eq!(median_and_deviation(&[7.0]), Some((7.0, 0.0)));
         let odd = median_and_deviation(&[1.0, 2.0, 3.0, 4.0, 1e9]).expect("values");
         assert!((odd.0 - 3.0).abs() < 1e-12 && odd.1 < 2.0, "{odd:?}");

@@ -1,0 +1,346 @@
+//! Where a change happened: the cells of a cube that changed otherwise than the rest, named by as few conditions as tell it.
+//!
+//! A cell is what is known of one combination of the values of all dimensions: what was to be expected of it and what came. Left alone,
+//! every cell comes to its expectation times one level that all share. A cause is a set of elements of a cuboid (combinations of the
+//! values of one to three dimensions) whose cells all changed by one further factor: what Li et al. (2019, "Generic and robust localization
+//! of multi-dimensional root causes", ISSRE) call the generalised ripple effect.
+//!
+//! The set that is most unlike the rest is found by its likelihood ratio over all factors at once, each element paying for its name
+//! (Speakman et al. 2016, "Penalized fast subset scanning", J. Comput. Graph. Stat. 25), and the sets of different cuboids are compared
+//! by the length of what describes them (Rissanen 1978). What a cause explains is taken away, and the search goes on with the rest.
+//!
+//! Whether a cause is one is asked of everything that was looked at together (Benjamini and Hochberg 1995). Where cells come in parts
+//! that are independent of one another (customers by the hash of their key), the parts say how sure their sums are (random groups:
+//! Wolter 2007, "Introduction to Variance Estimation", chapter 2); where they do not, the cells that are like one another do, and a search is held against
+//! searches over the same deviations dealt out anew.
+
+mod noise;
+mod scan;
+mod significance;
+
+use self::{
+    noise::Noise,
+    scan::{Cuboid, Scan},
+};
+use crate::parallel;
+use std::collections::BTreeMap;
+
+/// Conditions that one cause can have.
+const LAYERS: usize = 3;
+/// Causes that are told at most.
+const CAUSES: usize = 8;
+/// Elements of a cuboid at most: a finer one tells cells apart and names nothing that they share.
+const ELEMENTS: usize = 20_000;
+
+/// What is known of the cells, part by part.
+#[derive(Debug, Clone)]
+pub struct Cube {
+    /// By dimension, the value of each cell, numbered from 0. No two cells have all values in common.
+    pub dimensions: Vec<Vec<u32>>,
+    /// The number of parts; the sums below are of cell `c` and part `p` at `c × parts + p`.
+    pub parts: usize,
+    /// What is compared.
+    pub sums: Sums,
+    /// By dimension, values that are not named: those that are several together, or nobody's.
+    pub unnamed: Vec<Vec<u32>>,
+}
+
+/// What is compared, of every cell and part.
+#[derive(Debug, Clone)]
+pub enum Sums {
+    /// A sum, before and after.
+    Sum([Vec<f64>; 2]),
+    /// A ratio of two sums: numerators and denominators before, and after. Its rate is searched; the mix of the denominators is apart.
+    Ratio([[Vec<f64>; 2]; 2]),
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located {
+    /// What all cells changed by, as a factor.
+    pub level: f64,
+    /// What was to be expected in all without a change: the sum before, or what the rates before make of the denominators after.
+    pub expected: f64,
+    /// What came.
+    pub actual: f64,
+    /// The causes, the largest contribution first.
+    pub findings: Vec<Finding>,
+    /// Elements that were looked at.
+    pub looked_at: usize,
+}
+
+/// A combination of values that changed otherwise than the rest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// Its conditions: dimension and value.
+    pub pattern: Vec<(usize, u32)>,
+    /// What its cells were to be by the level of all, without those of findings that were made before it.
+    pub expected: f64,
+    /// What they are.
+    pub actual: f64,
+    /// How probable as much is without a cause, in two tails.
+    pub p_value: f64,
+    /// The same among everything that was looked at.
+    pub q_value: f64,
+    /// The share of resamples in which it is found again.
+    pub recurrence: f64,
+}
+
+impl Finding {
+    /// What it adds to the change.
+    #[must_use]
+    pub fn contribution(&self) -> f64 {
+        self.actual - self.expected
+    }
+}
+
+/// How it is searched.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Settings {
+    /// The share of findings that may be false (Benjamini and Hochberg), and of searches without a cause that may name one.
+    pub error: f64,
+    /// Findings whose contribution is a smaller share of the change are left out.
+    pub share: f64,
+    /// Resamples.
+    pub resamples: usize,
+    /// Findings that are found again in a smaller share of them are left out.
+    pub recurrence: f64,
+    /// Elements are named that changed in so many parts, at least: then as many units are behind them.
+    pub fewest: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { error: 0.05, share: 0.02, resamples: 50, recurrence: 0.5, fewest: 1 }
+    }
+}
+
+/// Finds where the changes of some cubes happened. Whether a finding is one is asked of all cubes together.
+#[must_use]
+pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Located> {
+    let searched = parallel::map(cubes, threads, |cube| Search::of(cube, settings).told(settings));
+    let tests: Vec<f64> = searched.iter().flat_map(|(_, tests)| tests.iter().copied()).collect();
+    let mut q_values = significance::adjusted(&tests).into_iter();
+    let kept = searched.into_iter().map(|(mut located, tests)| {
+        let q_values: Vec<f64> = q_values.by_ref().take(tests.len()).collect();
+        located.looked_at = tests.len();
+        located.keep(&q_values, settings);
+        located
+    });
+    // Only what is told is asked whether it is found again.
+    let all: Vec<(&Cube, Located)> = cubes.iter().zip(kept).collect();
+    parallel::map(&all, threads, |(cube, located)| {
+        let mut located = located.clone();
+        if !located.findings.is_empty() {
+            let again = Search::of(cube, settings).recurrences(settings.resamples);
+            for finding in &mut located.findings {
+                finding.recurrence = again.get(&finding.pattern).copied().unwrap_or(0.0);
+            }
+            located.findings.retain(|finding| finding.recurrence >= settings.recurrence);
+        }
+        located
+    })
+}
+
+/// The search over a cube.
+struct Search {
+    /// With its cells in the order of their values.
+    cube: Cube,
+    changed: Vec<bool>,
+    cells: Cells,
+    cuboids: Vec<Cuboid>,
+    /// None of cells that cannot be compared.
+    noise: Option<Noise>,
+}
+
+impl Search {
+    fn of(cube: &Cube, settings: &Settings) -> Self {
+        let cube = cube.in_order();
+        let (cells, changed) = (Cells::of(&cube), cube.sums.changed());
+        let mut cuboids = Cuboid::all(&cube.dimensions, LAYERS, ELEMENTS);
+        cuboids.iter_mut().for_each(|cuboid| cuboid.name(&cube, &changed, settings.fewest));
+        let noise = noise::of(&cells);
+        Self { cube, changed, cells, cuboids, noise }
+    }
+
+    fn scan<'a>(&'a self, noise: &'a Noise) -> Scan<'a> {
+        Scan { cuboids: &self.cuboids, variance: &noise.variance, causes: CAUSES }
+    }
+
+    /// What is found, and the p-value of everything that was looked at. Until all cubes are known, the q-value of a finding is the place of
+    /// its own among these.
+    fn told(&self, settings: &Settings) -> (Located, Vec<f64>) {
+        let Self { cells, cuboids, .. } = self;
+        let mut located = Located {
+            level: 1.0,
+            expected: cells.expected.iter().sum(),
+            actual: cells.actual.iter().sum(),
+            findings: Vec::new(),
+            looked_at: 0,
+        };
+        let Some(noise) = &self.noise else { return (located, Vec::new()) };
+        let scan = self.scan(noise);
+        let found = scan.causes(&cells.expected, &cells.actual);
+        located.level = scan::level(&cells.expected, &cells.actual, &noise.variance, |cell| found.is_free(cell));
+        let tests = significance::tests(cells, noise, cuboids, located.level);
+        if !significance::unusual(cells, noise, &scan, &found, settings.error) {
+            return (located, tests);
+        }
+        for (at, element) in found.elements().enumerate() {
+            let pattern = cuboids[element.0].pattern(&self.cube.dimensions, element.1);
+            if !self.cube.hides_nobody(&pattern, &self.changed, settings.fewest) {
+                continue;
+            }
+            let (mut expected, mut actual) = (0.0, 0.0);
+            for cell in found.cells_of(at) {
+                expected += located.level * cells.expected[cell];
+                actual += cells.actual[cell];
+            }
+            let test = scan::place(cuboids, element);
+            located.findings.push(Finding {
+                pattern,
+                expected,
+                actual,
+                p_value: tests[test],
+                q_value: test as f64,
+                recurrence: 0.0,
+            });
+        }
+        (located, tests)
+    }
+
+    /// The share of resamples in which each pattern is found again.
+    fn recurrences(&self, resamples: usize) -> BTreeMap<Vec<(usize, u32)>, f64> {
+        let Some(noise) = &self.noise else { return BTreeMap::new() };
+        let scan = self.scan(noise);
+        let found = scan.causes(&self.cells.expected, &self.cells.actual);
+        let shares = significance::recurrences(&self.cells, noise, &scan, &found, resamples);
+        let pattern = |element: scan::Element| self.cuboids[element.0].pattern(&self.cube.dimensions, element.1);
+        found.elements().map(pattern).zip(shares).collect()
+    }
+}
+
+impl Sums {
+    /// Whether anything of a cell and part changed.
+    fn changed(&self) -> Vec<bool> {
+        let apart =
+            |before: &[f64], after: &[f64]| -> Vec<bool> { before.iter().zip(after).map(|(x, y)| x != y).collect() };
+        match self {
+            Self::Sum([before, after]) => apart(before, after),
+            Self::Ratio([[x, y], [u, v]]) => apart(x, u)
+                .into_iter()
+                .zip(apart(y, v))
+                .map(|(numerator, denominator)| numerator || denominator)
+                .collect(),
+        }
+    }
+}
+
+impl Cube {
+    /// The same with its cells in the order of their values.
+    fn in_order(&self) -> Self {
+        let key = |cell: &usize| self.dimensions.iter().map(|values| values[*cell]).collect::<Vec<u32>>();
+        let mut order: Vec<usize> = (0..self.dimensions.first().map_or(0, Vec::len)).collect();
+        order.sort_by_cached_key(key);
+        let sums =
+            |sums: &Vec<f64>| order.iter().flat_map(|cell| &sums[cell * self.parts..][..self.parts]).copied().collect();
+        let sums = match &self.sums {
+            Sums::Sum(nights) => Sums::Sum(nights.each_ref().map(sums)),
+            Sums::Ratio(nights) => Sums::Ratio(nights.each_ref().map(|night| night.each_ref().map(sums))),
+        };
+        let dimensions =
+            self.dimensions.iter().map(|values| order.iter().map(|cell| values[*cell]).collect()).collect();
+        Self { dimensions, parts: self.parts, sums, unnamed: self.unnamed.clone() }
+    }
+
+    /// Whether those who changed beside a pattern, where all but one of its conditions hold, are as many as may be told of, or none:
+    /// what is told of these and of the pattern tells of them.
+    fn hides_nobody(&self, pattern: &[(usize, u32)], changed: &[bool], fewest: usize) -> bool {
+        let has = |cell: usize, (dimension, value): &(usize, u32)| self.dimensions[*dimension][cell] == *value;
+        (0..pattern.len()).all(|left_out| {
+            let beside = |cell: &usize| {
+                let others = pattern.iter().enumerate().all(|(at, condition)| at == left_out || has(*cell, condition));
+                others && !has(*cell, &pattern[left_out])
+            };
+            let cells: Vec<usize> = (0..changed.len() / self.parts).filter(beside).collect();
+            let there = |part: &usize| cells.iter().any(|cell| changed[cell * self.parts + part]);
+            let n = (0..self.parts).filter(there).count();
+            n == 0 || n >= fewest
+        })
+    }
+}
+
+impl Located {
+    /// Keeps what is sure enough and large enough, the largest first.
+    fn keep(&mut self, q_values: &[f64], settings: &Settings) {
+        for finding in &mut self.findings {
+            finding.q_value = q_values[finding.q_value as usize];
+        }
+        self.findings.retain(|finding| finding.q_value <= settings.error);
+        let moved: f64 = self.findings.iter().map(|finding| finding.contribution().abs()).sum();
+        let least = settings.share * moved.max((self.actual - self.expected).abs());
+        self.findings.retain(|finding| finding.contribution().abs() >= least);
+        self.findings.sort_by(|a, b| {
+            b.contribution().abs().total_cmp(&a.contribution().abs()).then_with(|| a.pattern.cmp(&b.pattern))
+        });
+    }
+}
+
+/// The cells over all parts, with what each part adds to their deviations.
+#[derive(Debug, Clone)]
+struct Cells {
+    expected: Vec<f64>,
+    actual: Vec<f64>,
+    /// What counts in a cell's deviation vary with: proportional to their variance.
+    counts: Vec<f64>,
+    parts: usize,
+    /// What a part adds to what was expected and what came, at `cell × parts + part`: sums of deviations follow for any level.
+    by_part: [Vec<f64>; 2],
+}
+
+impl Cells {
+    fn of(cube: &Cube) -> Self {
+        let parts = cube.parts;
+        let total = |values: &[f64]| -> Vec<f64> { values.chunks(parts).map(|part| part.iter().sum()).collect() };
+        match &cube.sums {
+            Sums::Sum([before, after]) => {
+                let expected = total(before);
+                Self {
+                    counts: expected.iter().map(|value| value.abs()).collect(),
+                    actual: total(after),
+                    expected,
+                    parts,
+                    by_part: [before.clone(), after.clone()],
+                }
+            }
+            Sums::Ratio([[x, y], [u, v]]) => {
+                let [x_all, y_all, u_all, v_all] = [x, y, u, v].map(|values| total(values));
+                let whole = x_all.iter().sum::<f64>() / y_all.iter().sum::<f64>();
+                let rates: Vec<f64> =
+                    x_all.iter().zip(&y_all).map(|(x, y)| if *y == 0.0 { whole } else { x / y }).collect();
+                let expected: Vec<f64> = rates.iter().zip(&v_all).map(|(rate, v)| rate * v).collect();
+                // A rate of few is as unsure as these are few: one more of the whole's keeps none from being sure.
+                let smooth = |cell: usize| (x_all[cell] + whole) / (y_all[cell] + 1.0);
+                let counts = (0..rates.len())
+                    .map(|cell| (smooth(cell) * v_all[cell] * (1.0 + v_all[cell] / (y_all[cell] + 1.0))).abs())
+                    .collect();
+                // The deviation as each part moves it (its influence): of the numerators after, and of the rate before.
+                let mut by_part = [vec![0.0; x.len()], vec![0.0; x.len()]];
+                for at in 0..x.len() {
+                    let cell = at / parts;
+                    let grown = if y_all[cell] == 0.0 { 0.0 } else { v_all[cell] / y_all[cell] };
+                    by_part[0][at] = rates[cell] * v[at] + grown * (x[at] - rates[cell] * y[at]);
+                    by_part[1][at] = u[at];
+                }
+                Self { expected, actual: u_all, counts, parts, by_part }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.expected.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! How far cells are from their expectation without a cause.
+
+use super::{Cells, scan};
+use crate::robust;
+
+/// The least standard deviation, as a share of what is expected: no sum is known better.
+const LEAST: f64 = 1e-3;
+/// What parts of a cell say of its variance counts as much as their number; what cells of its size say, as so many.
+const PRIOR: f64 = 8.0;
+/// The median of a squared standard normal value (χ² of one degree of freedom).
+const MEDIAN: f64 = 0.454_936_423_119_572_7;
+
+/// The level of all cells, and how sure each is.
+#[derive(Debug, Clone)]
+pub(super) struct Noise {
+    pub level: f64,
+    /// The variance of a cell's deviation.
+    pub variance: Vec<f64>,
+    /// The part of it that is not of sampling: what cells differ by otherwise. Of cells without parts it is all.
+    pub apart: Vec<f64>,
+}
+
+/// The noise of some cells; none of cells that cannot be compared.
+pub(super) fn of(cells: &Cells) -> Option<Noise> {
+    let known = cells.expected.iter().zip(&cells.actual).filter(|(expected, _)| **expected > 0.0);
+    let ratios = known.map(|(expected, actual)| (actual / expected, expected.sqrt()));
+    let mut level = robust::weighted_median(ratios)?;
+    let mut noise = None;
+    for _ in 0..2 {
+        let found = match cells.parts {
+            1 => like_others(cells, level),
+            _ => by_parts(cells, level),
+        };
+        level = start(&cells.expected, &cells.actual, &found.variance).unwrap_or(level);
+        noise = Some(Noise { level, ..found });
+    }
+    noise
+}
+
+/// Levels at which a search may start: the middle one, and those below and above which a fifth of the cells is, since a cause may have most.
+pub(super) fn starts(expected: &[f64], actual: &[f64], variance: &[f64]) -> Vec<f64> {
+    let at = |quantile| at(expected, actual, variance, quantile);
+    [0.5, 0.2, 0.8].into_iter().filter_map(at).collect()
+}
+
+/// The level of most cells: of those that are known to a fifth, if these are not few, since the middle of counts of a few is below their mean.
+pub(super) fn start(expected: &[f64], actual: &[f64], variance: &[f64]) -> Option<f64> {
+    at(expected, actual, variance, 0.5)
+}
+
+fn at(expected: &[f64], actual: &[f64], variance: &[f64], quantile: f64) -> Option<f64> {
+    let ratios = |least: f64| {
+        let known = (0..expected.len()).filter(move |cell| {
+            expected[*cell] > 0.0 && variance[*cell] > 0.0 && expected[*cell].powi(2) / variance[*cell] >= least
+        });
+        known.map(|cell| (actual[cell] / expected[cell], expected[cell] / variance[cell].sqrt()))
+    };
+    let least = if ratios(25.0).count() >= 20 { 25.0 } else { 0.0 };
+    robust::weighted_quantile(ratios(least), quantile)
+}
+
+fn deviations(cells: &Cells, level: f64) -> Vec<f64> {
+    cells.expected.iter().zip(&cells.actual).map(|(expected, actual)| actual - level * expected).collect()
+}
+
+/// What a cell's variance follows: its counts, and its size, which is what is expected, or what came of a cell that next to nothing was expected
+/// of. What is expected is known from counts too, so that none of it is not sure to be none.
+fn sizes(cells: &Cells, level: f64) -> Vec<(f64, f64)> {
+    let some = cells.expected.iter().chain(&cells.actual).map(|value| value.abs()).filter(|value| *value > 0.0);
+    let least = robust::weighted_quantile(some.map(|value| (value, 1.0)), 0.05).unwrap_or(0.0);
+    (0..cells.len())
+        .map(|cell| {
+            let (calm, came) = (level * cells.expected[cell], cells.actual[cell].abs());
+            if calm == 0.0 && came == 0.0 {
+                return (0.0, 0.0);
+            }
+            let unforeseen = if calm.abs() < came / 10.0 { came / 2.0 } else { 0.0 };
+            (cells.counts[cell].max(unforeseen).max(least), scan::size(calm, came).abs())
+        })
+        .collect()
+}
+
+/// From the deviations of all cells: a variance that grows with counts (a·n) and with sizes (b·x²), where the share of either is the one
+/// under which the deviations are most likely to be of one Student's t of four degrees of freedom, and their spread is that of most.
+fn like_others(cells: &Cells, level: f64) -> Noise {
+    let (deviations, sizes) = (deviations(cells, level), sizes(cells, level));
+    let known: Vec<usize> = (0..cells.len()).filter(|cell| sizes[*cell].1 > 0.0).collect();
+    let typical = robust::weighted_median(known.iter().map(|cell| (sizes[*cell].0 / sizes[*cell].1.powi(2), 1.0)));
+    let least = |cell: usize| (LEAST * sizes[cell].1).powi(2);
+    let mut best: Option<(f64, Vec<f64>)> = None;
+    for step in 0..13 {
+        // From counts alone to sizes alone.
+        let by_size = match step {
+            0 => 0.0,
+            12 => f64::INFINITY,
+            _ => typical.unwrap_or(1.0) * 10_f64.powf(f64::from(step - 6) / 1.5),
+        };
+        let base = |cell: usize| match by_size.is_finite() {
+            true => sizes[cell].0 + by_size * sizes[cell].1.powi(2),
+            false => sizes[cell].1.powi(2),
+        };
+        let squares = known.iter().map(|cell| (deviations[*cell].powi(2) / base(*cell), 1.0));
+        let scale = robust::weighted_median(squares).unwrap_or(0.0) / MEDIAN;
+        let variance: Vec<f64> = (0..cells.len()).map(|cell| (scale * base(cell)).max(least(cell))).collect();
+        let unlikely: f64 = known
+            .iter()
+            .map(|cell| 0.5 * variance[*cell].ln() + 2.5 * (deviations[*cell].powi(2) / variance[*cell] / 4.0).ln_1p())
+            .sum();
+        if best.as_ref().is_none_or(|(least, _)| unlikely < *least) {
+            best = Some((unlikely, variance));
+        }
+    }
+    let variance = best.map(|(_, variance)| variance).unwrap_or_default();
+    Noise { level, apart: variance.clone(), variance }
+}
+
+/// From the parts of every cell, and what cells differ by beyond that: b·x², the least under which half of the cells are within what half
+/// of normal values are.
+fn by_parts(cells: &Cells, level: f64) -> Noise {
+    let parts = cells.parts as f64;
+    let (deviations, sizes) = (deviations(cells, level), sizes(cells, level));
+    let own: Vec<(f64, f64)> = (0..cells.len())
+        .map(|cell| {
+            let at = cell * cells.parts..(cell + 1) * cells.parts;
+            let each = || at.clone().map(|at| cells.by_part[1][at] - level * cells.by_part[0][at]);
+            let mean = each().sum::<f64>() / parts;
+            let square: f64 = each().map(|deviation| (deviation - mean).powi(2)).sum();
+            (parts / (parts - 1.0) * square, each().filter(|deviation| *deviation != 0.0).count() as f64)
+        })
+        .collect();
+    let counts: f64 = sizes.iter().map(|(count, _)| count).sum();
+    let by_count = if counts > 0.0 { own.iter().map(|(variance, _)| variance).sum::<f64>() / counts } else { 0.0 };
+    let sampling: Vec<f64> = own
+        .iter()
+        .zip(&sizes)
+        .map(|((variance, n), (count, size))| {
+            ((n * variance + PRIOR * by_count * count) / (n + PRIOR)).max((LEAST * size).powi(2))
+        })
+        .collect();
+    let known: Vec<usize> = (0..cells.len()).filter(|cell| sizes[*cell].1 > 0.0 && own[*cell].1 > 0.0).collect();
+    let wide = |by_size: f64| {
+        let squares = known
+            .iter()
+            .map(|cell| (deviations[*cell].powi(2) / (sampling[*cell] + by_size * sizes[*cell].1.powi(2)), 1.0));
+        robust::weighted_median(squares).is_some_and(|median| median > MEDIAN)
+    };
+    let (mut low, mut high) = (0.0, 4.0);
+    if wide(low) {
+        for _ in 0..40 {
+            let middle = f64::midpoint(low, high);
+            if wide(middle) { low = middle } else { high = middle }
+        }
+    }
+    let apart: Vec<f64> = sizes.iter().map(|(_, size)| low * size.powi(2)).collect();
+    let variance = sampling.iter().zip(&apart).map(|(sampling, apart)| sampling + apart).collect();
+    Noise { level, variance, apart }
+}

@@ -1,0 +1,415 @@
+//! The search itself: cuboids, and the set of elements of one that is most unlike the rest.
+
+use std::collections::HashMap;
+
+use super::{Cube, noise};
+
+/// Cells of some dimensions, told apart by the values of a few of them.
+#[derive(Debug, Clone)]
+pub(super) struct Cuboid {
+    pub dimensions: Vec<usize>,
+    /// The element that each cell belongs to.
+    pub of_cell: Vec<u32>,
+    pub elements: usize,
+    /// A cell of each element.
+    examples: Vec<u32>,
+    /// The cells, element by element, and where each element's begin.
+    cells: Vec<u32>,
+    begins: Vec<usize>,
+    /// Elements that may be named.
+    named: Vec<bool>,
+}
+
+impl Cuboid {
+    /// All cuboids of one to `layers` dimensions, the coarse ones first, that have more than one element and no more than `most`.
+    pub(super) fn all(dimensions: &[Vec<u32>], layers: usize, most: usize) -> Vec<Self> {
+        let mut subsets: Vec<Vec<usize>> = (1_u32..1 << dimensions.len())
+            .filter(|set| set.count_ones() as usize <= layers)
+            .map(|set| (0..dimensions.len()).filter(|at| set & (1 << at) != 0).collect())
+            .collect();
+        subsets.sort_by_key(|subset: &Vec<usize>| (subset.len(), subset.clone()));
+        let of = |subset: Vec<usize>| Self::of(dimensions, subset);
+        subsets.into_iter().map(of).filter(|cuboid| (2..=most).contains(&cuboid.elements)).collect()
+    }
+
+    fn of(dimensions: &[Vec<u32>], subset: Vec<usize>) -> Self {
+        let cells = dimensions.first().map_or(0, Vec::len);
+        let (mut numbers, mut examples) = (HashMap::new(), Vec::new());
+        let of_cell: Vec<u32> = (0..cells)
+            .map(|cell| {
+                let key: Vec<u32> = subset.iter().map(|at| dimensions[*at][cell]).collect();
+                *numbers.entry(key).or_insert_with(|| {
+                    examples.push(cell as u32);
+                    examples.len() as u32 - 1
+                })
+            })
+            .collect();
+        let elements = examples.len();
+        let mut begins = vec![0; elements + 1];
+        of_cell.iter().for_each(|element| begins[*element as usize + 1] += 1);
+        (0..elements).for_each(|element| begins[element + 1] += begins[element]);
+        let (mut next, mut members) = (begins.clone(), vec![0; cells]);
+        for (cell, element) in of_cell.iter().enumerate() {
+            members[next[*element as usize]] = cell as u32;
+            next[*element as usize] += 1;
+        }
+        Self { dimensions: subset, of_cell, elements, examples, cells: members, begins, named: vec![true; elements] }
+    }
+
+    /// The cells of an element.
+    pub(super) fn cells(&self, element: u32) -> &[u32] {
+        &self.cells[self.begins[element as usize]..self.begins[element as usize + 1]]
+    }
+
+    /// Says which elements may be named: those that changed in so many parts, and of which no condition is unnamed.
+    pub(super) fn name(&mut self, cube: &Cube, changed: &[bool], fewest: usize) {
+        let parts = cube.parts;
+        let mut there = vec![false; self.elements * parts];
+        for (cell, element) in self.of_cell.iter().enumerate() {
+            for part in 0..parts {
+                there[*element as usize * parts + part] |= changed[cell * parts + part];
+            }
+        }
+        for element in 0..self.elements {
+            let many = there[element * parts..][..parts].iter().filter(|there| **there).count() >= fewest;
+            let has_name = |(dimension, value): &(usize, u32)| !cube.unnamed[*dimension].contains(value);
+            self.named[element] = many && self.pattern(&cube.dimensions, element as u32).iter().all(has_name);
+        }
+    }
+
+    /// The conditions of an element.
+    pub(super) fn pattern(&self, dimensions: &[Vec<u32>], element: u32) -> Vec<(usize, u32)> {
+        let example = self.examples[element as usize] as usize;
+        self.dimensions.iter().map(|at| (*at, dimensions[*at][example])).collect()
+    }
+}
+
+/// An element of a cuboid, by their places.
+pub(super) type Element = (usize, u32);
+
+/// The place of an element among those of all cuboids.
+pub(super) fn place(cuboids: &[Cuboid], element: Element) -> usize {
+    cuboids[..element.0].iter().map(|cuboid| cuboid.elements).sum::<usize>() + element.1 as usize
+}
+
+/// What a cell's factor is to: what is expected at a level, or where this is next to nothing, a tenth of what came.
+pub(super) fn size(expected: f64, actual: f64) -> f64 {
+    if expected.abs() >= actual.abs() / 10.0 { expected } else { actual / 10.0 }
+}
+
+/// The level of the cells of which this is true, by least squares.
+pub(super) fn level(expected: &[f64], actual: &[f64], variance: &[f64], counts: impl Fn(usize) -> bool) -> f64 {
+    let (mut xy, mut xx) = (0.0, 0.0);
+    for cell in (0..expected.len()).filter(|cell| variance[*cell] > 0.0 && counts(*cell)) {
+        xy += expected[cell] * actual[cell] / variance[cell];
+        xx += expected[cell] * expected[cell] / variance[cell];
+    }
+    if xx > 0.0 { xy / xx } else { 1.0 }
+}
+
+/// What cells say of their factor q, where actual = q · size with a variance that was found for q = 1 and grows with q² above: their sums over
+/// this variance.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Likelihood {
+    xx: f64,
+    xy: f64,
+    yy: f64,
+    /// The cells, those that say less than one of themselves counted as so much.
+    n: f64,
+}
+
+impl Likelihood {
+    /// Of every cell, with its size at the level of most cells.
+    pub(super) fn of(expected: &[f64], actual: &[f64], variance: &[f64], start: f64) -> Vec<Self> {
+        let of = |cell: usize| {
+            let (y, of) = (actual[cell], variance[cell]);
+            let x = size(start * expected[cell], y);
+            match of > 0.0 {
+                true => Self { xx: x * x / of, xy: x * y / of, yy: y * y / of, n: (x * x / of).min(1.0) },
+                false => Self::default(),
+            }
+        };
+        (0..expected.len()).map(of).collect()
+    }
+
+    fn plus(&mut self, other: &Self) {
+        self.xx += other.xx;
+        self.xy += other.xy;
+        self.yy += other.yy;
+        self.n += other.n;
+    }
+
+    fn minus(&mut self, other: &Self) {
+        self.xx -= other.xx;
+        self.xy -= other.xy;
+        self.yy -= other.yy;
+        self.n -= other.n;
+    }
+
+    /// The factor of least squares.
+    fn factor(&self) -> Option<f64> {
+        (self.xx > 0.0).then(|| self.xy / self.xx)
+    }
+
+    /// How unlikely the cells are at a factor: the negative logarithm.
+    fn unlikely(&self, factor: f64) -> f64 {
+        let wider = factor.max(1.0);
+        self.n * wider.ln() + (self.yy - 2.0 * factor * self.xy + factor * factor * self.xx) / (wider * wider) / 2.0
+    }
+}
+
+/// Searches that are followed side by side, and sets with which each goes on.
+const PATHS: usize = 4;
+const BRANCHES: usize = 5;
+
+/// A search over cuboids.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scan<'a> {
+    pub cuboids: &'a [Cuboid],
+    pub variance: &'a [f64],
+    /// Sets that are taken at most.
+    pub causes: usize,
+}
+
+/// A set of elements of one cuboid whose cells have one factor.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Cause {
+    pub cuboid: usize,
+    pub elements: Vec<u32>,
+    /// How much shorter a description is that names it.
+    pub score: f64,
+    /// What its name costs.
+    pub cost: f64,
+}
+
+/// What a search finds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Found {
+    pub causes: Vec<Cause>,
+    /// Of each cell, the element that has it, as [`Found::elements`] counts them from 1 on; 0 of none.
+    cause_of: Vec<u16>,
+    /// What the cells without a cause say, and those of each.
+    free: Likelihood,
+    of_causes: Vec<Likelihood>,
+}
+
+impl Found {
+    fn none(of_cell: &[Likelihood]) -> Self {
+        let mut free = Likelihood::default();
+        of_cell.iter().for_each(|cell| free.plus(cell));
+        Self { causes: Vec::new(), cause_of: vec![0; of_cell.len()], free, of_causes: Vec::new() }
+    }
+
+    /// The same with one more cause, of the cells that have none.
+    fn with(&self, cause: Cause, cuboid: &Cuboid, of_cell: &[Likelihood]) -> Self {
+        let mut found = self.clone();
+        let (named, mut of_cause) = (found.elements().count(), Likelihood::default());
+        for (at, element) in cause.elements.iter().enumerate() {
+            for cell in cuboid.cells(*element).iter().map(|cell| *cell as usize) {
+                if found.cause_of[cell] == 0 {
+                    found.cause_of[cell] = u16::try_from(named + at + 1).unwrap_or(u16::MAX);
+                    of_cause.plus(&of_cell[cell]);
+                    found.free.minus(&of_cell[cell]);
+                }
+            }
+        }
+        found.causes.push(cause);
+        found.of_causes.push(of_cause);
+        found
+    }
+
+    /// Whether a cell has no cause.
+    pub(super) fn is_free(&self, cell: usize) -> bool {
+        self.cause_of[cell] == 0
+    }
+
+    /// The cells of an element, by its place among [`Self::elements`].
+    pub(super) fn cells_of(&self, element: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.cause_of.len()).filter(move |cell| usize::from(self.cause_of[*cell]) == element + 1)
+    }
+
+    /// The elements of all causes.
+    pub(super) fn elements(&self) -> impl Iterator<Item = Element> + '_ {
+        self.causes.iter().flat_map(|cause| cause.elements.iter().map(|element| (cause.cuboid, *element)))
+    }
+
+    /// The same in the order of their places.
+    fn named(&self) -> Vec<Element> {
+        let mut named: Vec<Element> = self.elements().collect();
+        named.sort_unstable();
+        named
+    }
+
+    /// The factor of the cells without a cause.
+    fn factor(&self) -> f64 {
+        self.free.factor().unwrap_or(1.0)
+    }
+
+    /// How short a description is that names the causes.
+    fn score(&self) -> f64 {
+        let of = |sum: &Likelihood| sum.factor().map_or(0.0, |factor| sum.unlikely(factor));
+        let cost: f64 = self.causes.iter().map(|cause| cause.cost).sum();
+        -of(&self.free) - self.of_causes.iter().map(of).sum::<f64>() - cost
+    }
+
+    /// The factor of every cell: of its cause, or of the cells without one.
+    pub(super) fn factors(&self) -> Vec<f64> {
+        let each = self.causes.iter().zip(&self.of_causes);
+        let of_elements: Vec<f64> =
+            each.flat_map(|(cause, sum)| cause.elements.iter().map(|_| sum.factor().unwrap_or(1.0))).collect();
+        let of = |element: &u16| match element.checked_sub(1) {
+            Some(element) => of_elements[usize::from(element)],
+            None => self.factor(),
+        };
+        self.cause_of.iter().map(of).collect()
+    }
+}
+
+/// A search under way.
+#[derive(Debug, Clone)]
+struct Path {
+    found: Found,
+    score: f64,
+    /// The factor of the cells without a cause, as far as is known.
+    factor: f64,
+    /// Whether nothing more pays for its name.
+    ended: bool,
+}
+
+impl Path {
+    fn of(found: Found) -> Self {
+        Self { score: found.score(), factor: found.factor(), found, ended: false }
+    }
+}
+
+impl Scan<'_> {
+    /// The causes, one after the other, of the searches whose causes are worth most together: the best set may be one that several causes
+    /// are parts of by chance, and each by itself has a shorter name. A search starts at the level of most cells, at those of a few, since a cause may
+    /// have most of them, and again at the one that the rest of it has.
+    pub(super) fn causes(&self, expected: &[f64], actual: &[f64]) -> Found {
+        let starts = noise::starts(expected, actual, self.variance);
+        let start = starts.first().copied().unwrap_or(1.0);
+        let of_cell = Likelihood::of(expected, actual, self.variance, start);
+        let sums = self.sums(&of_cell);
+        let mut best = Path::of(Found::none(&of_cell));
+        for level in &starts {
+            let first = self.from(&of_cell, &sums, level / start);
+            let again = self.from(&of_cell, &sums, first.factor);
+            for path in [first, again] {
+                if path.score > best.score {
+                    best = path;
+                }
+            }
+        }
+        best.found
+    }
+
+    /// The same from one level only: that of a search over cells that are like these.
+    pub(super) fn causes_at(&self, expected: &[f64], actual: &[f64], level: f64) -> Found {
+        let of_cell = Likelihood::of(expected, actual, self.variance, level);
+        self.from(&of_cell, &self.sums(&of_cell), 1.0).found
+    }
+
+    fn from(&self, of_cell: &[Likelihood], sums: &[Vec<Likelihood>], start: f64) -> Path {
+        let mut paths = vec![Path { factor: start, ..Path::of(Found::none(of_cell)) }];
+        for _ in 0..self.causes {
+            if paths.iter().all(|path| path.ended) {
+                break;
+            }
+            let mut next: Vec<Path> = Vec::new();
+            for mut before in paths {
+                let sets = match before.ended {
+                    true => Vec::new(),
+                    false => self.sets(of_cell, sums, before.factor, Some(&before.found)),
+                };
+                for cause in sets.into_iter().take(BRANCHES) {
+                    let cuboid = &self.cuboids[cause.cuboid];
+                    next.push(Path::of(before.found.with(cause, cuboid, of_cell)));
+                }
+                before.ended = true;
+                next.push(before);
+            }
+            next.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.found.named().cmp(&b.found.named())));
+            // Two ways to the same causes are one.
+            next.dedup_by(|b, a| a.found.named() == b.found.named());
+            next.truncate(PATHS);
+            paths = next;
+        }
+        paths.swap_remove(0)
+    }
+
+    /// What the elements of every cuboid say.
+    pub(super) fn sums(&self, of_cell: &[Likelihood]) -> Vec<Vec<Likelihood>> {
+        let of = |cuboid: &Cuboid| {
+            let mut sums = vec![Likelihood::default(); cuboid.elements];
+            for (cell, element) in of_cell.iter().zip(&cuboid.of_cell) {
+                sums[*element as usize].plus(cell);
+            }
+            sums
+        };
+        self.cuboids.iter().map(of).collect()
+    }
+
+    /// Of every cuboid, the set of elements whose name pays most for itself, if any does; the best first.
+    pub(super) fn sets(
+        &self,
+        of_cell: &[Likelihood],
+        sums: &[Vec<Likelihood>],
+        factor: f64,
+        taken: Option<&Found>,
+    ) -> Vec<Cause> {
+        let cells = of_cell.iter().filter(|cell| cell.xx > 0.0).count().max(2) as f64;
+        let taken: Vec<usize> =
+            taken.map_or(Vec::new(), |found| (0..of_cell.len()).filter(|cell| !found.is_free(*cell)).collect());
+        let mut found: Vec<Cause> = Vec::new();
+        for (at, (cuboid, sums)) in self.cuboids.iter().zip(sums).enumerate() {
+            let there = sums.iter().filter(|sum| sum.xx > 0.0).count().max(2) as f64;
+            let layer = cuboid.dimensions.len();
+            let name = there.ln() + 1.0;
+            let place = 0.5 * cells.ln() + (layer as f64) * (self.cuboids.len() as f64).ln();
+            let mut left = sums.clone();
+            for cell in &taken {
+                left[cuboid.of_cell[*cell] as usize].minus(&of_cell[*cell]);
+            }
+            // What is left of an element that is taken is nothing but the errors of a sum.
+            for (left, whole) in left.iter_mut().zip(sums) {
+                if left.xx <= 1e-9 * whole.xx {
+                    *left = Likelihood::default();
+                }
+            }
+            let set = set(&left, &cuboid.named, factor, [name, place]);
+            found.extend(set.map(|cause| Cause { cuboid: at, ..cause }));
+        }
+        // Of the same worth, the coarser one.
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.cuboid.cmp(&b.cuboid)));
+        found
+    }
+}
+
+/// The set of elements that is worth most at one factor other than that of the rest, each for the price of its `name`, and all for that of their
+/// `place`.
+fn set(sums: &[Likelihood], named: &[bool], calm: f64, [name, place]: [f64; 2]) -> Option<Cause> {
+    let gain = |sum: &Likelihood, factor: f64| sum.unlikely(calm) - sum.unlikely(factor);
+    // Whatever the factor, an element is not worth much more than at its own.
+    let worth: Vec<usize> = (0..sums.len())
+        .filter(|at| named[*at] && sums[*at].factor().is_some_and(|own| gain(&sums[*at], own) > name))
+        .collect();
+    let mut best: Option<Cause> = None;
+    for start in &worth {
+        let Some(mut factor) = sums[*start].factor() else { continue };
+        let mut elements = Vec::new();
+        for _ in 0..4 {
+            elements = worth.iter().copied().filter(|at| gain(&sums[*at], factor) > name).collect::<Vec<usize>>();
+            let mut all = Likelihood::default();
+            elements.iter().for_each(|at| all.plus(&sums[*at]));
+            factor = all.factor().unwrap_or(factor);
+        }
+        let cost = place + name * elements.len() as f64;
+        let score = elements.iter().map(|at| gain(&sums[*at], factor)).sum::<f64>() - cost;
+        if score > 0.0 && best.as_ref().is_none_or(|best| score > best.score) {
+            let elements = elements.iter().map(|at| *at as u32).collect();
+            best = Some(Cause { cuboid: 0, elements, score, cost });
+        }
+    }
+    best
+}

@@ -1,0 +1,172 @@
+//! Whether what was found is more than chance finds.
+
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{
+    Cells,
+    noise::{self, Noise},
+    scan::{self, Cuboid, Found, Likelihood, Scan},
+};
+
+/// Searches over deviations dealt out anew, of which a share of the error may find as much.
+const DEALT: usize = 59;
+/// Cells of similar size that exchange their deviations.
+const LIKE: usize = 40;
+
+/// Standard deviations that a cell of a cause is dealt out with at most.
+const FAR: f64 = 5.0;
+
+/// A number in [0, 1) of its place alone.
+fn uniform(round: usize, at: usize, of: u64) -> f64 {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&(round as u64).to_le_bytes());
+    key[8..].copy_from_slice(&(at as u64).to_le_bytes());
+    (xxh3_64_with_seed(&key, of) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Whether a search finds more than searches over the same deviations do that are dealt out anew among cells of their size. Cells with
+/// parts need no such search: their parts say how sure they are.
+pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Found, error: f64) -> bool {
+    if cells.parts > 1 {
+        return true;
+    }
+    // The worth of the best set, at the level of most cells.
+    let worth = |actual: &[f64]| {
+        let level = noise::start(&cells.expected, actual, &noise.variance).unwrap_or(noise.level);
+        let of_cell = Likelihood::of(&cells.expected, actual, &noise.variance, level);
+        scan.sets(&of_cell, &scan.sums(&of_cell), 1.0, None).first().map_or(0.0, |best| best.score)
+    };
+    let found_worth = worth(&cells.actual);
+    if found.causes.is_empty() {
+        return false;
+    }
+    let known: Vec<usize> = {
+        let mut known: Vec<usize> = (0..cells.len()).filter(|cell| noise.variance[*cell] > 0.0).collect();
+        known.sort_by(|a, b| cells.expected[*a].total_cmp(&cells.expected[*b]).then(a.cmp(b)));
+        known
+    };
+    // What was found would be dealt out too, and look like causes everywhere.
+    let standard = |cell: usize| {
+        let deviation = (cells.actual[cell] - noise.level * cells.expected[cell]) / noise.variance[cell].sqrt();
+        if found.is_free(cell) { deviation } else { deviation.clamp(-FAR, FAR) }
+    };
+    let allowed = (error * (DEALT + 1) as f64) as usize - 1;
+    let mut as_much = 0;
+    for round in 0..DEALT {
+        let mut actual = cells.actual.clone();
+        for like in known.chunks(LIKE) {
+            let mut order: Vec<usize> = like.to_vec();
+            order.sort_by(|a, b| uniform(round, *a, 1).total_cmp(&uniform(round, *b, 1)).then(a.cmp(b)));
+            for (cell, from) in like.iter().zip(order) {
+                actual[*cell] = noise.level * cells.expected[*cell] + standard(from) * noise.variance[*cell].sqrt();
+            }
+        }
+        as_much += usize::from(worth(&actual) >= found_worth);
+        if as_much > allowed {
+            return false;
+        }
+    }
+    true
+}
+
+/// The two-sided p-value of every element of every cuboid: that its cells are at the level of all.
+pub(super) fn tests(cells: &Cells, noise: &Noise, cuboids: &[Cuboid], level: f64) -> Vec<f64> {
+    let parts = cells.parts;
+    let normal = Normal::standard();
+    let student = StudentsT::new(0.0, 1.0, (parts as f64 - 1.0).max(1.0)).ok();
+    let weights: Vec<f64> = (0..cells.len())
+        .map(|cell| match noise.variance[cell] > 0.0 {
+            true => scan::size(level * cells.expected[cell], cells.actual[cell]) / noise.variance[cell],
+            false => 0.0,
+        })
+        .collect();
+    let mut tests = Vec::new();
+    for cuboid in cuboids {
+        let mut by_part = vec![0.0; cuboid.elements * parts];
+        let mut apart = vec![0.0; cuboid.elements];
+        for (cell, element) in cuboid.of_cell.iter().enumerate() {
+            let element = *element as usize;
+            apart[element] += weights[cell].powi(2) * noise.apart[cell];
+            for part in 0..parts {
+                let at = cell * parts + part;
+                by_part[element * parts + part] +=
+                    weights[cell] * (cells.by_part[1][at] - level * cells.by_part[0][at]);
+            }
+        }
+        for (element, apart) in by_part.chunks(parts).zip(apart) {
+            let sum: f64 = element.iter().sum();
+            let n = parts as f64;
+            let between: f64 = element.iter().map(|part| (part - sum / n).powi(2)).sum();
+            let variance = apart + if parts > 1 { n / (n - 1.0) * between } else { 0.0 };
+            if variance <= 0.0 {
+                tests.push(1.0);
+                continue;
+            }
+            let t = -(sum.abs() / variance.sqrt());
+            let tail = match &student {
+                Some(student) if parts > 1 => student.cdf(t),
+                _ => normal.cdf(t),
+            };
+            tests.push((2.0 * tail).min(1.0));
+        }
+    }
+    tests
+}
+
+/// The least error at which Benjamini and Hochberg's procedure takes each of some hypotheses for false.
+pub(super) fn adjusted(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|a, b| p_values[*b].total_cmp(&p_values[*a]));
+    let (mut least, n) = (1.0_f64, p_values.len() as f64);
+    let mut adjusted = vec![1.0; p_values.len()];
+    for (at, which) in order.into_iter().enumerate() {
+        least = least.min(p_values[which] * n / (n - at as f64));
+        adjusted[which] = least;
+    }
+    adjusted
+}
+
+/// The share of resamples in which each element is found again: of the parts with replacement, or of the deviations that cells of their
+/// kind have (a parametric bootstrap).
+pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Found, rounds: usize) -> Vec<f64> {
+    let elements: Vec<scan::Element> = found.elements().collect();
+    let factors = found.factors();
+    let mut times = vec![0_usize; elements.len()];
+    let level = scan::level(&cells.expected, &cells.actual, &noise.variance, |cell| found.is_free(cell));
+    for round in 0..rounds {
+        let (expected, actual) = match cells.parts {
+            1 => dealt(cells, noise, &factors, round),
+            parts => drawn(cells, parts, round),
+        };
+        let again: Vec<scan::Element> = scan.causes_at(&expected, &actual, level).elements().collect();
+        for (times, element) in times.iter_mut().zip(&elements) {
+            *times += usize::from(again.contains(element));
+        }
+    }
+    times.into_iter().map(|times| times as f64 / rounds.max(1) as f64).collect()
+}
+
+/// The sums of as many parts as there are, with replacement.
+fn drawn(cells: &Cells, parts: usize, round: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut times = vec![0.0; parts];
+    for draw in 0..parts {
+        times[((uniform(round, draw, 2) * parts as f64) as usize).min(parts - 1)] += 1.0;
+    }
+    let sums = |which: usize| -> Vec<f64> {
+        let cell = |values: &[f64]| values.iter().zip(&times).map(|(value, times)| value * times).sum();
+        cells.by_part[which].chunks(parts).map(cell).collect()
+    };
+    (sums(0), sums(1))
+}
+
+/// What cells would be with what was found, and normal deviations of their variance.
+fn dealt(cells: &Cells, noise: &Noise, factors: &[f64], round: usize) -> (Vec<f64>, Vec<f64>) {
+    let normal = Normal::standard();
+    let actual = (0..cells.len()).map(|cell| {
+        let fitted = factors[cell] * scan::size(noise.level * cells.expected[cell], cells.actual[cell]);
+        let u = uniform(round, cell, 3).max(f64::MIN_POSITIVE);
+        fitted + factors[cell].max(1.0) * noise.variance[cell].sqrt() * normal.inverse_cdf(u)
+    });
+    (cells.expected.clone(), actual.collect())
+}
