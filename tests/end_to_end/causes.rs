@@ -15,7 +15,7 @@ fn day(days: u32) -> jiff::civil::Date {
 }
 
 /// What some people order between two days, each every so many days from a day of their own on.
-fn orders(people: std::ops::Range<u32>, from: u32, until: u32) -> String {
+fn orders(people: impl Iterator<Item = u32>, from: u32, until: u32) -> String {
     let mut text = String::from("order_id,customer_id,ordered_at,quantity,unit_price\n");
     for who in people {
         for d in (who * 7 % 230..until).step_by(9 + (who % 60) as usize).filter(|d| *d >= from) {
@@ -40,6 +40,17 @@ const CLOSES: &str = "WITH c AS (SELECT as_of, versus_as_of, coalesce(segment_id
     JOIN k AS n ON n.as_of = c.as_of AND n.s = c.s AND n.kpi = c.kpi \
     JOIN k AS t ON t.as_of = c.versus_as_of AND t.s = c.s AND t.kpi = c.kpi";
 
+const FOUND: &str = "SELECT array_to_string(dimensions, ' ') AS dimensions, contribution < 0 AS falls, since, occurrences FROM causes \
+    WHERE kpi = 'revenue' AND segment_id IS NULL AND finding = 'where' ORDER BY rank LIMIT 1";
+
+const PLACES: &str = "WITH c AS (SELECT as_of, versus_as_of, coalesce(segment_id, -1) AS s, kpi, sum(contribution) AS v, \
+    sum(CASE WHEN finding <> 'where' AND rank IS NOT NULL OR finding = 'where' AND (q_value > 0.05 OR bootstrap_share < 0.5) THEN 1 ELSE 0 END) AS amiss \
+    FROM causes WHERE state = 'ok' GROUP BY 1, 2, 3, 4), \
+    k AS (SELECT as_of, coalesce(segment_id, -1) AS s, kpi, value FROM kpis) \
+    SELECT count(*) AS n, max(abs(c.v - (n.value - t.value)) / (1 + abs(n.value))) < 1e-9 AS closes, sum(c.amiss) AS amiss FROM c \
+    JOIN k AS n ON n.as_of = c.as_of AND n.s = c.s AND n.kpi = c.kpi \
+    JOIN k AS t ON t.as_of = c.versus_as_of AND t.s = c.s AND t.kpi = c.kpi";
+
 #[test]
 fn terms_add_up_and_what_came_late_is_told() {
     let project = Project::new(SHOP);
@@ -53,7 +64,8 @@ fn terms_add_up_and_what_came_late_is_told() {
 
     // The orders of nine people from before the first night come after it, and two hundred are new.
     project.write("orders/2.csv", orders(11..20, 0, 240));
-    project.write("orders/3.csv", orders(0..PEOPLE, 240, 270));
+    // Of the French, one of ten orders on.
+    project.write("orders/3.csv", orders((0..PEOPLE).filter(|who| who % 2 == 0 || who % 10 == 1), 240, 270));
     let redefined = ["--set", "kpis.redefined.numerator=\"monetary\""];
     project.ok(&[&["run", "--as-of", &second], &redefined[..]].concat());
     let closes = project.ok(&["sql", CLOSES, "--format", "csv"]);
@@ -87,7 +99,19 @@ fn terms_add_up_and_what_came_late_is_told() {
     ]);
     assert_eq!(factors, "detail\nactive_customers\norders_per_active_customer\nrevenue_per_order\n");
 
+    // Where it happened is found, and what is found adds up with the rest.
+    let found = project.ok(&["sql", FOUND, "--as-of", &second, "--format", "csv"]);
+    assert!(found.starts_with("dimensions,falls,since,occurrences\ncountry=FR,true,"), "{found}");
+    let closes = project.ok(&["sql", PLACES, "--format", "csv"]);
+    let cells: Vec<&str> = closes.lines().nth(1).expect("a row").split(',').collect();
+    assert!(cells[0].parse::<u32>().expect("a count") > 20 && cells[1..] == ["true", "0"], "{closes}");
+    assert_eq!(
+        cell(&project, "SELECT count(*) > 0 FROM cause_episodes WHERE nights = 1 AND since = until", &[]),
+        "true"
+    );
+
     let told = project.ok(&["explain", "kpi", "revenue", "--as-of", &second]);
+    assert!(told.contains("Where it happened") && told.contains("country FR"), "{told}");
     assert!(told.contains(&format!("Since {first}, the night before")), "{told}");
     assert!(told.contains("The revenue of everybody"), "{told}");
     assert!(told.contains("rows that came late or were restated"), "{told}");
@@ -98,8 +122,9 @@ fn terms_add_up_and_what_came_late_is_told() {
 
     // Reading everything again says the same of what came late.
     let rows = |lake: &str| {
-        let query = "SELECT segment_id, kpi, term, detail, numerator, denominator FROM kpi_changes WHERE split = 'people' ORDER BY 2, 1, 3, 4";
-        project.ok(&["sql", query, "--as-of", &second, "--lake", lake, "--format", "csv"])
+        let terms = "SELECT segment_id, kpi, term, detail, numerator, denominator FROM kpi_changes WHERE split = 'people' ORDER BY 2, 1, 3, 4";
+        let places = "SELECT segment_id, kpi, finding, array_to_string(dimensions, ' '), contribution, q_value FROM causes ORDER BY 2, 1, 3, rank";
+        [terms, places].map(|query| project.ok(&["sql", query, "--as-of", &second, "--lake", lake, "--format", "csv"]))
     };
     let only = "sources.transactions.url=\"orders/1.csv\"";
     project.ok(&["run", "--as-of", &first, "--lake", "again", "--set", only]);

@@ -42,8 +42,10 @@ pub fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTr
 
 /// What depends on the nights before: the ledger tells what changed since the parent, figures are held against what is published,
 /// weights of identity are of the night that learned them, a model stays, and segments keep the ids that they had.
-pub const HISTORIC: [&str; 17] = [
+pub const HISTORIC: [&str; 19] = [
     "ledger",
+    "causes",
+    "cause_episodes",
     "clv_backtest",
     "kpi_breakdowns",
     "kpi_changes",

@@ -5,12 +5,14 @@
 //! `as_of_date` and `timezone` (the project's, as text).
 
 mod breakdown;
+mod cause;
 mod feature;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use breakdown::Breakdown;
+pub use cause::{Causes, Dimension, Rows};
 pub use feature::{Closeness, Criterion, Feature, Impute, Scale, Scaling, ValueType};
 
 use crate::Entity;
@@ -264,6 +266,9 @@ pub struct Kpi {
     /// The factors of a sum that is a product, by which a change of it is told; the last is the sum itself.
     #[serde(default)]
     pub factors: Vec<Factor>,
+    /// The rows that its sums are of, if they are sums over rows: then a change is searched by dimensions of rows too.
+    #[serde(default)]
+    pub rows: Option<Rows>,
     /// Unit of the value.
     pub unit: String,
     /// Whether more is better; null where neither is.
@@ -293,7 +298,10 @@ pub struct Kpi {
 
 impl Kpi {
     /// What contradicts itself in the entry, if anything does: the key and what is wrong.
-    pub(crate) fn problem(&self) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn problem(&self) -> Option<(&'static str, String)> {
+        if let Some(problem) = self.rows.as_ref().and_then(|rows| rows.problem(self.denominator.is_some())) {
+            return Some(("rows", problem));
+        }
         let (last, others) = self.factors.split_last()?;
         let problem = match () {
             () if self.denominator.is_some() => {
@@ -305,7 +313,7 @@ impl Kpi {
             }
             () => return None,
         };
-        Some(("factors", problem))
+        Some(("factors", problem.to_owned()))
     }
 }
 

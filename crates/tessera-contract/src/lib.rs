@@ -13,8 +13,8 @@ pub mod tables;
 
 pub use as_of::{AsOf, AsOfError, Length};
 pub use catalogue::{
-    Breakdown, Check, Closeness, Criterion, Factor, Feature, Impute, Interval, Kpi, Measure, Objective, Rule, Scale,
-    Scaling, Severity, ValueType, Whose,
+    Breakdown, Causes, Check, Closeness, Criterion, Dimension, Factor, Feature, Impute, Interval, Kpi, Measure,
+    Objective, Rows, Rule, Scale, Scaling, Severity, ValueType, Whose,
 };
 pub use entity::Entity;
 pub use project::{Project, ProjectError};

@@ -15,7 +15,7 @@ pub use segmentation::{Population, Segmentation};
 pub use source::{ColumnType, Feed, Format, Source, TextEncoding};
 pub use value::Value;
 
-use crate::{Breakdown, Check, Entity, Feature, Kind, Kpi, Objective, Rule, Scale, as_of};
+use crate::{Breakdown, Causes, Check, Dimension, Entity, Feature, Kind, Kpi, Objective, Rule, Scale, as_of};
 
 /// A project, resolved: flag over project file over defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +52,8 @@ pub struct Project {
     pub breakdowns: IndexMap<String, Breakdown>,
     /// What KPIs are compared with.
     pub comparison: Comparison,
+    /// Where their changes are searched.
+    pub causes: Causes,
     /// Disclosure control.
     pub privacy: Privacy,
 }
@@ -257,6 +259,11 @@ impl Project {
         self.breakdowns.iter().filter(|(_, b)| b.enabled).map(|(name, b)| (name.as_str(), b))
     }
 
+    /// The enabled dimensions in which the change of a KPI is searched.
+    pub fn enabled_dimensions(&self) -> impl Iterator<Item = (&str, &Dimension)> {
+        self.causes.dimensions.iter().filter(|(_, d)| d.enabled).map(|(name, d)| (name.as_str(), d))
+    }
+
     /// What the types cannot say: the first contradiction with the path of its key.
     fn check(&self) -> Result<(), (String, String)> {
         let fail = |path: &str, problem: String| Err((path.to_owned(), problem));
@@ -326,8 +333,11 @@ impl Project {
         }
         for (name, kpi) in &self.kpis {
             if let Some((key, problem)) = kpi.problem() {
-                return fail(&format!("kpis.{name}.{key}"), problem.to_owned());
+                return fail(&format!("kpis.{name}.{key}"), problem);
             }
+        }
+        if let Some((path, problem)) = self.causes.problem() {
+            return fail(&path, problem);
         }
         for (name, gate) in &self.validation.gates {
             if gate.at_least.is_none() && gate.at_most.is_none() {

@@ -4,7 +4,7 @@ mod figures;
 mod segmentation;
 mod value;
 
-use self::figures::{kpi_breakdowns, kpi_changes, kpis};
+use self::figures::{cause_episodes, causes, kpi_breakdowns, kpi_changes, kpis};
 use self::segmentation::{
     drift, drift_bins, feature_report, model, model_candidates, segment_lineage, segment_moves, segment_profiles,
     segments, validation,
@@ -50,6 +50,8 @@ pub fn all(project: &Project) -> Vec<Table> {
         kpis(),
         kpi_breakdowns(),
         kpi_changes(),
+        causes(),
+        cause_episodes(),
     ]);
     tables
 }

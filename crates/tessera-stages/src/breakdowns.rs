@@ -31,7 +31,7 @@ use crate::{
 
 /// What is called an item that is unknown, and those that are not told by themselves.
 const UNKNOWN: &str = "unknown";
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The breakdowns of a night.
 pub(crate) struct Breakdowns<'a> {
@@ -100,7 +100,7 @@ fn chosen(mut found: Vec<(String, i64)>, entry: &Breakdown, k: i64) -> Chosen {
 }
 
 /// SQL of the item of a row.
-fn item_of(by: &str) -> String {
+pub(crate) fn item_of(by: &str) -> String {
     format!("coalesce(CAST(({by}) AS VARCHAR), '{UNKNOWN}')")
 }
 

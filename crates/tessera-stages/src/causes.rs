@@ -7,8 +7,15 @@
 //!
 //! Everything of a night is compared with the last published one before it, with that of its date a year before and with the declared
 //! baseline. No KPI is named here: its sums and the factors of one are entries of the catalogue.
+//!
+//! Where a change happened is searched over cells ([`grids`]): people, or the rows that a KPI adds up, by every combination of the values of the
+//! dimensions of `[causes]`. Only these cells reach the process; the search over them ([`tessera_algo::localise`]) knows no table, and
+//! what it finds is told in `causes`.
 
+mod found;
+mod grids;
 mod hidden;
+mod memory;
 mod people;
 mod restated;
 mod table;
@@ -22,6 +29,7 @@ use jiff::civil::Date;
 use tessera_contract::{AsOf, Kpi, Whose};
 
 use self::{
+    memory::Memory,
     people::Between,
     table::{Changes, Row},
 };
@@ -63,9 +71,10 @@ pub const STAGE: Stage = Stage {
         "golden_records",
         "customer_value",
         "kpis",
+        "cause_episodes",
     ],
-    writes: &["kpi_changes"],
-    settings: &["kpis", "comparison", "features", "segmentation.population", "privacy"],
+    writes: &["kpi_changes", "causes", "cause_episodes"],
+    settings: &["kpis", "comparison", "causes", "features", "segmentation.population", "privacy"],
     decides: None,
     run,
 };
@@ -77,7 +86,7 @@ fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
 async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
     let k = i64::try_from(night.project.privacy.k).unwrap_or(i64::MAX);
     let now = Told::of(night, night.input("kpis")?).await?;
-    let mut table = Vec::new();
+    let (mut table, mut found) = (Vec::new(), Vec::new());
     for (versus, (date, tables)) in compared(night) {
         // Of a night before segments had a lineage, an id says nothing.
         let Some(told) = tables.get("kpis").filter(|_| tables.contains_key("segment_lineage")) else { continue };
@@ -88,6 +97,7 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
         let as_of = AsOf::new(*date, &night.project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
         let between = Between::of(night, as_of, tables, versus == "previous", &sums.list).await?;
         Changes::new(versus, as_of, [&then, &now], &sums, &between, k).add(&both, &mut table)?;
+        found::causes(night, (versus, as_of), tables, [&then, &now], &both, &table, &mut found).await?;
         table.extend(others.into_iter().map(|(name, _)| Row {
             kpi: name.to_owned(),
             versus,
@@ -96,7 +106,15 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
             ..Row::default()
         }));
     }
-    Ok(vec![Output::table(night, "kpi_changes", table::frame(night, &table)?)?].into())
+    let mut memory = Memory::of(night).await?;
+    memory.add(night.as_of, night.history.first().map(|(date, _)| *date), &mut found);
+    let tables = [
+        ("kpi_changes", table::frame(night, &table)?),
+        ("causes", found::frame(night, &found)?),
+        ("cause_episodes", memory.frame(night)?),
+    ];
+    let outputs = tables.into_iter().map(|(name, frame)| Output::table(night, name, frame));
+    Ok(outputs.collect::<Result<Vec<_>, _>>()?.into())
 }
 
 /// An earlier night with its tables.

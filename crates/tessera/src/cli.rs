@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tessera_contract::project::Override;
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
-pub use self::below::{Explain, Identity, Snapshots, Verdict};
+pub use self::below::{Causes, Explain, Identity, Snapshots, Verdict};
 
 /// Nightly customer segmentation as a batch job.
 #[derive(Debug, Parser)]
@@ -251,6 +251,11 @@ pub enum Command {
     Identity {
         #[command(subcommand)]
         command: Identity,
+    },
+    /// Where changes happen, in tables of your own.
+    Causes {
+        #[command(subcommand)]
+        command: Causes,
     },
     /// The audit trail.
     Snapshots {

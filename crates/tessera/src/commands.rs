@@ -1,5 +1,6 @@
 //! One function a command.
 
+mod causes;
 mod check;
 mod cluster;
 mod demo;
@@ -63,6 +64,7 @@ pub async fn run(cli: Cli) -> Result<()> {
             quarantine::quarantine(&context, &wanted, &scope, format).await
         }
         Command::Identity { command } => identity::run(&Context::open_or_default(common)?, command).await,
+        Command::Causes { command } => causes::run(command),
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
         Command::Explain { command } => explain::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {

@@ -1,4 +1,4 @@
-//! A change in words: nothing but what the rows of `kpi_changes` say.
+//! A change in words: nothing but what the rows of `kpi_changes` and `causes` say.
 
 use anyhow::Result;
 use datafusion::arrow::array::RecordBatch;
@@ -6,7 +6,7 @@ use tessera_contract::Project;
 
 use crate::{
     chain::{floats, texts},
-    show::in_unit,
+    show::{in_unit, printable},
 };
 
 /// A term of a change.
@@ -81,6 +81,88 @@ pub fn label(term: &str, detail: Option<&str>) -> String {
         "behaviour" => of("customers known before"),
         "withheld" => "what too few people are behind to tell by itself".to_owned(),
         other => of(other),
+    }
+}
+
+/// A place where a change happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Place {
+    pub kpi: String,
+    pub finding: String,
+    pub dimensions: Vec<String>,
+    pub contribution: f64,
+    pub change: Option<f64>,
+    pub q_value: Option<f64>,
+    pub recurrence: Option<f64>,
+}
+
+/// The query of the places of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere.
+pub fn places_query(condition: &str) -> String {
+    format!(
+        "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, q_value, bootstrap_share FROM causes \
+         WHERE contribution IS NOT NULL AND {condition} ORDER BY kpi, rank NULLS LAST, finding"
+    )
+}
+
+/// The places that it finds.
+pub fn places(batches: &[RecordBatch]) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for batch in batches {
+        let (kpis, findings, dimensions) = (texts(batch, 0)?, texts(batch, 1)?, texts(batch, 2)?);
+        let (contributions, changes) = (floats(batch, 3)?, floats(batch, 4)?);
+        let (q_values, recurrences) = (floats(batch, 5)?, floats(batch, 6)?);
+        for row in 0..batch.num_rows() {
+            let (Some(kpi), Some(finding), Some(contribution)) = (&kpis[row], &findings[row], contributions[row])
+            else {
+                continue;
+            };
+            let conditions = dimensions[row].iter().flat_map(|all| all.split('\u{1f}'));
+            places.push(Place {
+                kpi: kpi.clone(),
+                finding: finding.clone(),
+                dimensions: conditions.filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+                contribution,
+                change: changes[row],
+                q_value: q_values[row],
+                recurrence: recurrences[row],
+            });
+        }
+    }
+    Ok(places)
+}
+
+impl Place {
+    /// Its conditions, for people.
+    pub fn conditions(&self) -> String {
+        let told = |condition: &String| match condition.split_once('=') {
+            Some((name, value)) => format!("{} {}", name.replace('_', " "), printable(value)),
+            None => condition.clone(),
+        };
+        self.dimensions.iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What it is, for people.
+    pub fn label(&self) -> String {
+        match self.finding.as_str() {
+            "where" => self.conditions(),
+            "everywhere" => "what all have in common".to_owned(),
+            "mix" => "other shares of what the ratio is to".to_owned(),
+            "composition" => "other people, or rows known later".to_owned(),
+            "rest" => "not found anywhere".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+
+    /// Where it happened, in a sentence.
+    pub fn sentence(&self, unit: &str) -> String {
+        let share = self.change.map_or(String::new(), |change| {
+            let more = if change < 0.0 { "less" } else { "more" };
+            format!(", {:.1} % {more} than there was to be expected", 100.0 * change.abs())
+        });
+        let again = self.recurrence.map_or(String::new(), |share| {
+            format!("; found again in {:.0} of 100 resamples of the customers", 100.0 * share)
+        });
+        format!("It happened at {}: {}{share}{again}.", self.conditions(), signed(self.contribution, unit))
     }
 }
 

@@ -94,6 +94,95 @@ pub(super) fn kpi_breakdowns() -> Table {
     )
 }
 
+pub(super) fn causes() -> Table {
+    table(
+        "causes",
+        "One row per finding: where the change of a KPI since an earlier night happened, of a segment or, with segment_id null, of the whole population. What is found and the rows everywhere, mix and rest add up to the change",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole population"),
+            column("kpi", Kind::Text, "Name in the catalogue"),
+            column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
+            column("versus_as_of", Kind::Date, "That night"),
+            column(
+                "rank",
+                Kind::Small,
+                "The place among the findings of the KPI and segment, from 1 on, by the size of the contribution; null of what is not found anywhere",
+            ),
+            column(
+                "finding",
+                Kind::Text,
+                "where (a combination of values that changed otherwise than the rest), everywhere (what all share), mix (of a ratio: what the shares of its denominator moved), composition (who is counted and what is known of them is otherwise than it was then, see kpi_changes) or rest (unexplained)",
+            ),
+            column(
+                "dimensions",
+                Kind::TextList,
+                "The combination, as column=value; empty of what is not found anywhere",
+            ),
+            column(
+                "contribution",
+                Kind::Float,
+                "What it adds to the change, beyond what all cells share; of findings, rounded to three digits",
+            ),
+            column(
+                "change",
+                Kind::Float,
+                "The same as a share of what was to be expected there; rounded to three digits",
+            ),
+            column("explanatory_power", Kind::Float, "The contribution as a share of the whole change"),
+            column(
+                "surprise",
+                Kind::Float,
+                "How far its share of the whole is from what it was: the Jensen–Shannon divergence in nats (Bhagwan et al. 2014); null where a share is none",
+            ),
+            column(
+                "p_value",
+                Kind::Float,
+                "How probable as much is without a cause, two-sided; customers are the units",
+            ),
+            column(
+                "q_value",
+                Kind::Float,
+                "The same among everything that was looked at on the night (Benjamini and Hochberg 1995)",
+            ),
+            column(
+                "bootstrap_share",
+                Kind::Float,
+                "The share of resamples of the customers in which it is found again",
+            ),
+            column(
+                "since",
+                Kind::Date,
+                "Of what is found since the last night: the night from which on it was found on every one",
+            ),
+            column(
+                "occurrences",
+                Kind::Small,
+                "How often it began within 92 days, this time included: 3 is the third time in a quarter",
+            ),
+            state(
+                "suppressed (one of the two values is hidden), redefined (that night added up something else), rows_differ (the rows of the entry do not add up to its sums)",
+            ),
+        ],
+    )
+}
+
+pub(super) fn cause_episodes() -> Table {
+    table(
+        "cause_episodes",
+        "One row per finding of `causes` since the last night and time that it came: nights in a row on which the same combination changed in the same direction, kept for 400 days",
+        vec![
+            column("segment_id", Kind::Small, "Segment; null for the whole population"),
+            column("kpi", Kind::Text, "Name in the catalogue"),
+            column("dimensions", Kind::TextList, "The combination, as column=value"),
+            column("direction", Kind::Text, "up or down"),
+            column("since", Kind::Date, "The first night"),
+            column("until", Kind::Date, "The last one"),
+            column("nights", Kind::Small, "On how many it was found"),
+            column("contribution", Kind::Float, "What it added on the last one"),
+        ],
+    )
+}
+
 pub(super) fn kpi_changes() -> Table {
     table(
         "kpi_changes",

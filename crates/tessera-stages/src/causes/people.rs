@@ -80,7 +80,7 @@ impl Between {
 }
 
 /// The people of a night with their segment and what they add to sums.
-async fn valued(night: &Night<'_>, people: &People, sums: &[&str]) -> Result<DataFrame, StageError> {
+pub(super) async fn valued(night: &Night<'_>, people: &People, sums: &[&str]) -> Result<DataFrame, StageError> {
     let columns = figures::columns(sums);
     let query = format!("SELECT customer_key, segment_id{columns} FROM {}", people.everybody(night, sums));
     night.over(&query, &people.tables()).await

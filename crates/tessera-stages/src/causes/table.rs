@@ -41,7 +41,7 @@ pub(super) struct Row {
 }
 
 /// The state of a KPI that added up something else on the earlier night.
-const REDEFINED: &str = "redefined";
+pub(super) const REDEFINED: &str = "redefined";
 
 /// A term that is told: what it adds to the numerator and the denominator.
 #[derive(Debug, Default)]

@@ -166,3 +166,111 @@ async fn what_is_not_comparable_says_so() {
     ");
     insta::assert_snapshot!(changes("100", ("segment_moves", "customer_key\nA")).await, @r"");
 }
+
+/// Customers of segment 1 buy toys no longer: of 600, every sixth. The rows are from the last day, and from the one that is out of the window now.
+#[tokio::test]
+async fn where_it_changed_is_found_and_all_adds_up() {
+    let changes = async |kept: bool, project: &str| {
+        let (mut features, mut before) = ("customer_key | spend_last90 | returns_last90\n".to_owned(), String::new());
+        before.push_str(&features);
+        let mut segments = "customer_key | segment_id\n".to_owned();
+        let mut accounts = "account_key | customer_key\n".to_owned();
+        let mut rows = "account_key | ordered_at | category | channel | is_return | amount\n".to_owned();
+        let mut sums = [[0, 0], [0, 0]];
+        for i in 0..600 {
+            let (segment, category, channel) = (i % 2, ["Toys", "Books", "Food"][i % 3], ["web", "shop"][i / 7 % 2]);
+            let (stays, gone, new) = (50 + i % 7, 10 + i * 7 % 13, 10 + i * 11 % 13);
+            let new = if !kept && segment == 1 && category == "Toys" { 0 } else { new };
+            sums[segment][0] += stays + gone;
+            sums[segment][1] += stays + new;
+            before.push_str(&format!("C{i} | {} | 0\n", stays + gone));
+            features.push_str(&format!("C{i} | {} | 0\n", stays + new));
+            segments.push_str(&format!("C{i} | {segment}\n"));
+            accounts.push_str(&format!("a{i} | C{i}\n"));
+            for (day, amount) in [("2025-02-01", stays), ("2024-12-31", gone), ("2025-03-31", new)] {
+                rows.push_str(&format!("a{i} | {day}T12:00:00Z | {category} | {channel} | false | {amount}\n"));
+            }
+        }
+        let kpis = |night: usize| {
+            let [a, b] = sums.map(|sums| sums[night]);
+            let all = a + b;
+            format!(
+                "segment_id | kpi | value | numerator | denominator | state\n | revenue | {all} | {all} | | ok\n0 | revenue | {a} | {a} | | ok\n1 | revenue | {b} | {b} | | ok"
+            )
+        };
+        let [now, then] = [kpis(1), kpis(0)];
+        let given = Given {
+            project: &format!("[sources.transactions]\nurl = \"transactions.csv\"\n{project}"),
+            as_of: "2025-04-01",
+            sources: &[("transactions", "order_id,customer_id,ordered_at,quantity,unit_price,category,channel\n")],
+            tables: &[
+                ("features", &features),
+                ("segments", &segments),
+                ("accounts", &accounts),
+                ("clean_transactions", &rows),
+                ("kpis", &now),
+            ],
+            previous: &[
+                ("features", &before),
+                ("segments", &segments),
+                ("segment_lineage", "segment_id\n0\n1"),
+                ("clean_customers", "account_key | country\na | DE"),
+                ("clean_transactions", &rows),
+                ("accounts", &accounts),
+                ("kpis", &then),
+            ],
+            looks_at: &[("causes", "segment_id kpi rank finding dimensions contribution change bootstrap_share state")],
+        };
+        let all = testing::check(&STAGE, given).await;
+        all.lines()
+            .filter(|l| ["segment_id", "| revenue ", "error"].iter().any(|w| l.contains(w)))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    insta::assert_snapshot!(changes(false, "").await, @r"
+    segment_id | kpi     | rank | finding     | dimensions                 | contribution | change | bootstrap_share | state
+               | revenue |      | composition | []                         | 0            |        |                 | ok
+               | revenue |      | everywhere  | []                         | -3.958589    |        |                 | ok
+               | revenue |      | rest        | []                         | 1.958589     |        |                 | ok
+               | revenue | 1    | where       | [segment=1, category=Toys] | -1600        | -0.231 | 1               | ok
+    0          | revenue |      | composition | []                         | 0            |        |                 | ok
+    0          | revenue |      | everywhere  | []                         | -0.309592    |        |                 | ok
+    0          | revenue |      | rest        | []                         | 0.309592     |        |                 | ok
+    1          | revenue |      | composition | []                         | 0            |        |                 | ok
+    1          | revenue |      | everywhere  | []                         | -8.886133    |        |                 | ok
+    1          | revenue |      | rest        | []                         | -3.113867    |        |                 | ok
+    1          | revenue | 1    | where       | [category=Toys]            | -1590        | -0.231 | 1               | ok
+    ");
+    insta::assert_snapshot!(changes(true, "").await, @r"
+    segment_id | kpi     | rank | finding     | dimensions | contribution | change | bootstrap_share | state
+               | revenue |      | composition | []         | 0            |        |                 | ok
+               | revenue |      | everywhere  | []         | 5.556346     |        |                 | ok
+               | revenue |      | rest        | []         | -1.556346    |        |                 | ok
+    0          | revenue |      | composition | []         | 0            |        |                 | ok
+    0          | revenue |      | everywhere  | []         | -0.309592    |        |                 | ok
+    0          | revenue |      | rest        | []         | 0.309592     |        |                 | ok
+    1          | revenue |      | composition | []         | 0            |        |                 | ok
+    1          | revenue |      | everywhere  | []         | 6.290628     |        |                 | ok
+    1          | revenue |      | rest        | []         | -2.290628    |        |                 | ok
+    ");
+    // More people than there are behind it are asked for.
+    insta::assert_snapshot!(changes(false, "[privacy]\nk = 120\n").await, @r"
+    segment_id | kpi     | rank | finding     | dimensions | contribution | change | bootstrap_share | state
+               | revenue |      | composition | []         | 0            |        |                 | ok
+               | revenue |      | everywhere  | []         | -205.554858  |        |                 | ok
+               | revenue |      | rest        | []         | -1396.445142 |        |                 | ok
+    0          | revenue |      | composition | []         | 0            |        |                 | ok
+    0          | revenue |      | everywhere  | []         | -2.512161    |        |                 | ok
+    0          | revenue |      | rest        | []         | 2.512161     |        |                 | ok
+    1          | revenue |      | composition | []         | 0            |        |                 | ok
+    1          | revenue |      | everywhere  | []         | -296.740941  |        |                 | ok
+    1          | revenue |      | rest        | []         | -1305.259059 |        |                 | ok
+    ");
+    // What rows are said to add up to is not what the KPI is.
+    let other = "[kpis.revenue.rows]\nover = \"transactions\"\nwindow = \"30 days\"\nnumerator = \"amount\"\n";
+    insta::assert_snapshot!(changes(false, other).await, @r"
+    segment_id | kpi     | rank | finding | dimensions | contribution | change | bootstrap_share | state
+               | revenue |      |         | []         |              |        |                 | rows_differ
+    ");
+    insta::assert_snapshot!(changes(false, "[causes.dimensions.channel]\nby = \"chanel\"\n").await, @r"error: causes.dimensions.channel.by: `chanel`: No field named chanel. Did you mean 'rows.channel'?");
+}

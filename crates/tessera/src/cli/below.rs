@@ -1,4 +1,4 @@
-//! The commands below `explain`, `identity` and `snapshots`.
+//! The commands below `causes`, `explain`, `identity` and `snapshots`.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -13,6 +13,33 @@ pub enum Verdict {
     Same,
     /// They are two.
     Different,
+}
+
+/// `tessera causes …`
+#[derive(Debug, Subcommand)]
+pub enum Causes {
+    /// Finds where a change happened in CSV files of your own: the search of the stage `causes`, over cells that you give.
+    ///
+    /// Every line is a cell: what two columns say before (or as forecast) and after, and all other columns are its dimensions. Columns of the same
+    /// names with `_of` at their end make a ratio of it. Needs no project.
+    #[command(after_help = "Example: tessera causes locate orders.csv --before forecast --after orders")]
+    Locate {
+        /// CSV files with a header, each by itself.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// The column of what was before, or was to be expected.
+        #[arg(long, default_value = "before", value_name = "COLUMN")]
+        before: String,
+        /// The column of what came.
+        #[arg(long, default_value = "after", value_name = "COLUMN")]
+        after: String,
+        /// The column of an independent part (a shard of the customers): how sure a finding is then follows from how much parts differ.
+        #[arg(long, value_name = "COLUMN")]
+        part: Option<String>,
+        /// One JSON document per file and line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `tessera explain …`

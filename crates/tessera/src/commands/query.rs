@@ -252,7 +252,21 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
         changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
         if !changes.is_empty() {
             println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
-            changes.iter().take(CHANGES).for_each(|change| println!("  {}", change.sentence("everybody")));
+            let places = match there("causes") {
+                true => words::places(
+                    &ask(&words::places_query(
+                        "finding = 'where' AND rank = 1 AND segment_id IS NULL AND versus = 'previous'",
+                    ))
+                    .await?,
+                )?,
+                false => Vec::new(),
+            };
+            for change in changes.iter().take(CHANGES) {
+                println!("  {}", change.sentence("everybody"));
+                if let Some(place) = places.iter().find(|place| place.kpi == change.kpi) {
+                    println!("    {}", place.sentence(&change.unit));
+                }
+            }
         }
     }
     if there("kpi_breakdowns") {

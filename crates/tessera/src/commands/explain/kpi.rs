@@ -130,11 +130,34 @@ impl Of<'_> {
         }
         table.add_row(["is".to_owned(), show::in_unit(change.to, &self.kpi.unit)]);
         println!("{}", to_the_right(table, 1));
+        self.places(&condition).await?;
         self.by_segment(&condition).await?;
         if cell(2)?.is_some_and(|turned| turned == "1") {
             println!("Every segment went the other way (Simpson's paradox): their shares changed.");
         }
         Ok(true)
+    }
+
+    /// Where it happened.
+    async fn places(&self, condition: &str) -> Result<()> {
+        if !self.tables.has("causes") {
+            return Ok(());
+        }
+        let places = words::places(&self.tables.collect(&words::places_query(condition)).await?)?;
+        let mut table = show::plain();
+        for place in places.iter().filter(|place| place.finding == "where" || place.contribution != 0.0) {
+            let more = place.change.map_or(String::new(), |change| format!("{:+.1} %", 100.0 * change));
+            let again =
+                place.recurrence.map_or(String::new(), |share| format!("found again in {:.0} %", 100.0 * share));
+            table.add_row([place.label(), words::signed(place.contribution, &self.kpi.unit), more, again]);
+        }
+        if table.row_count() > 0 {
+            let found = places.iter().any(|place| place.finding == "where");
+            let heading =
+                if found { "Where it happened" } else { "Where it happened: no place changed otherwise than the rest" };
+            println!("{heading}\n{}", to_the_right(to_the_right(table, 1), 2));
+        }
+        Ok(())
     }
 
     /// What each segment's own change is of everybody's.

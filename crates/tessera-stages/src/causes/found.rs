@@ -1,0 +1,317 @@
+//! The rows of `causes`: where changes happened, beside what all cells share, the mix and what is left.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use datafusion::{
+    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, ListBuilder, StringArray, StringBuilder},
+    arrow::datatypes::{DataType, Field},
+    prelude::DataFrame,
+};
+use tessera_algo::localise::{self, Cube, Finding, Located, Settings, Sums};
+use tessera_contract::{AsOf, Entity, Kpi, table::MONEY};
+
+use super::{
+    Told,
+    grids::{self, Grid, Members},
+    table::REDEFINED,
+};
+use crate::{Night, StageError, rows};
+
+/// A row of the table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Row {
+    pub segment: Option<i32>,
+    pub kpi: String,
+    pub versus: &'static str,
+    pub days: i32,
+    pub rank: Option<i32>,
+    pub finding: Option<&'static str>,
+    pub dimensions: Vec<String>,
+    pub contribution: Option<f64>,
+    pub change: Option<f64>,
+    pub power: Option<f64>,
+    pub surprise: Option<f64>,
+    pub p_value: Option<f64>,
+    pub q_value: Option<f64>,
+    pub recurrence: Option<f64>,
+    /// In days since 1970-01-01.
+    pub since: Option<i32>,
+    pub occurrences: Option<i32>,
+    pub state: &'static str,
+}
+
+/// KPIs with their names.
+type Kpis<'a> = Vec<(&'a str, &'a Kpi)>;
+
+/// What is asked of a grid: a KPI, of a segment or of everybody.
+struct Asked<'g, 'a> {
+    grid: &'g Grid<'a>,
+    name: &'a str,
+    kpi: &'a Kpi,
+    segment: Option<i64>,
+    /// The change that is told.
+    told: [f64; 2],
+    /// What the cells make of the earlier night.
+    then: f64,
+    /// What the numerators after are divided by.
+    by: f64,
+}
+
+/// Where the changes since an earlier night happened, of KPIs that both nights have.
+pub(super) async fn causes(
+    night: &Night<'_>,
+    (versus, as_of): (&'static str, AsOf),
+    tables: &std::collections::BTreeMap<String, DataFrame>,
+    told: [&Told; 2],
+    both: &[(&str, &Kpi)],
+    changes: &[super::table::Row],
+    table: &mut Vec<Row>,
+) -> Result<(), StageError> {
+    let row = |kpi: &str, segment: Option<i64>, state: &'static str| Row {
+        segment: segment.and_then(|id| i32::try_from(id).ok()),
+        kpi: kpi.to_owned(),
+        versus,
+        days: as_of.days(),
+        state,
+        ..Row::default()
+    };
+    let changes = || changes.iter().filter(|change| change.versus == versus);
+    let redefined: BTreeSet<&str> =
+        changes().filter(|change| change.state == REDEFINED).map(|change| change.kpi.as_str()).collect();
+    table.extend(redefined.iter().map(|kpi| row(kpi, None, REDEFINED)));
+    let mut of_rows: Vec<(Option<Entity>, Kpis<'_>)> = Vec::new();
+    for (name, kpi) in both.iter().filter(|(name, _)| !redefined.contains(name)) {
+        let entity = grids::searched(night, kpi)?;
+        match of_rows.iter_mut().find(|(of, _)| *of == entity) {
+            Some((_, kpis)) => kpis.push((*name, *kpi)),
+            None => of_rows.push((entity, vec![(*name, *kpi)])),
+        }
+    }
+    let members = Members::of(night, as_of, tables).await?;
+    let mut all = Vec::new();
+    for (entity, kpis) in &of_rows {
+        all.push(match entity {
+            Some(entity) => members.rows(*entity, kpis).await?,
+            None => members.people(kpis).await?,
+        });
+    }
+    let segments = told[1].segments.iter().filter(|id| told[0].segments.contains(*id)).copied();
+    let scopes: Vec<Option<i64>> = [None].into_iter().chain(segments.map(Some)).collect();
+    let (mut asked, mut cubes) = (Vec::new(), Vec::new());
+    for grid in &all {
+        for (name, kpi, x, y) in &grid.kpis {
+            let whole = grid.of(kpi, None);
+            let is = [Some(*x), *y].map(|sum| sum.map_or(0, |sum| grid.total(sum, &whole)[1]));
+            let of_kpi = told[1].figure(name, None);
+            if of_kpi.is_some_and(|told| told.numerator != is[0] || y.is_some() && told.denominator != is[1]) {
+                tracing::warn!(
+                    "the rows of [kpis.{name}] add up to {} and {}, and not to what its numerator and denominator do: where it changed is not searched",
+                    rows::show_money(is[0]),
+                    rows::show_money(is[1])
+                );
+                table.push(row(name, None, "rows_differ"));
+                continue;
+            }
+            for segment in &scopes {
+                let (Some(then), Some(now)) = (told[0].figure(name, *segment), told[1].figure(name, *segment)) else {
+                    table.push(row(name, *segment, "suppressed"));
+                    continue;
+                };
+                match Asked::of(grid, (name, kpi, *x, *y), *segment, [then, now]) {
+                    Some(one) => {
+                        cubes.push(one.cube((*x, *y), told));
+                        asked.push(one);
+                    }
+                    None => table.push(row(name, *segment, "not_available")),
+                }
+            }
+        }
+    }
+    let settings = &night.project.causes;
+    let settings = Settings {
+        error: settings.false_discoveries,
+        share: settings.share,
+        resamples: settings.resamples,
+        recurrence: settings.recurrence,
+        fewest: usize::try_from(night.project.privacy.k).unwrap_or(usize::MAX),
+    };
+    let located = localise::locate(&cubes, &settings, night.engine.partitions());
+    for (asked, located) in asked.iter().zip(located) {
+        table.extend(asked.rows(&located, &row(asked.name, asked.segment, "ok"), night.project.causes.most));
+    }
+    Ok(())
+}
+
+impl<'g, 'a> Asked<'g, 'a> {
+    /// None, where there is nothing to divide by.
+    fn of(
+        grid: &'g Grid<'a>,
+        (name, kpi, x, y): (&'a str, &'a Kpi, usize, Option<usize>),
+        segment: Option<i64>,
+        told: [super::Figure; 2],
+    ) -> Option<Self> {
+        let cells = grid.of(kpi, segment);
+        let [x, y] = [Some(x), y].map(|sum| sum.map(|sum| grid.total(sum, &cells).map(money)));
+        let [then, by] = match (x?, y) {
+            ([before, _], None) => [before, 1.0],
+            ([before, _], Some([of, by])) => [before / of, by],
+        };
+        let offset = f64::from(kpi.offset);
+        let value = |figure: super::Figure| match y {
+            Some(_) => figure.value.map(|value| value - offset),
+            None => Some(money(figure.numerator)),
+        };
+        let told = [value(told[0])?, value(told[1])?];
+        (then.is_finite() && by != 0.0).then_some(Self { grid, name, kpi, segment, told, then, by })
+    }
+
+    fn cube(&self, (x, y): (usize, Option<usize>), told: [&Told; 2]) -> Cube {
+        let (grid, cells) = (self.grid, self.grid.of(self.kpi, self.segment));
+        let sums = |sum: usize| {
+            [0, 1].map(|night| {
+                let of = &grid.sums[sum][night];
+                cells
+                    .iter()
+                    .flat_map(|cell| &of[cell * grid.parts..][..grid.parts])
+                    .map(|sum| money(*sum))
+                    .collect::<Vec<f64>>()
+            })
+        };
+        let dimensions = self.dimensions();
+        let mut unnamed: Vec<Vec<u32>> = dimensions.clone().map(|at| grid.unnamed(at)).collect();
+        if self.segment.is_none() {
+            // What is hidden of a segment is not told as a cell.
+            let hidden = |id: &&String| {
+                let id = id.parse().ok();
+                told.iter().any(|night| night.figure(self.name, id).is_none())
+            };
+            let hidden = grid.values[0].iter().enumerate().filter(|(_, id)| hidden(id));
+            unnamed[0].extend(hidden.map(|(at, _)| at as u32));
+        }
+        Cube {
+            dimensions: dimensions.map(|at| cells.iter().map(|cell| grid.cells[at][*cell]).collect()).collect(),
+            parts: grid.parts,
+            sums: match y {
+                None => Sums::Sum(sums(x)),
+                Some(y) => {
+                    let ([a, b], [c, d]) = (sums(x), sums(y));
+                    Sums::Ratio([[a, c], [b, d]])
+                }
+            },
+            unnamed,
+        }
+    }
+
+    /// The dimensions of the grid by which it is searched: within a segment, not the segment.
+    fn dimensions(&self) -> std::ops::Range<usize> {
+        usize::from(self.segment.is_some())..self.grid.dimensions.len()
+    }
+
+    /// What is told: the findings, and everything else, so that all adds up to the change.
+    fn rows(&self, located: &Located, row: &Row, most: usize) -> Vec<Row> {
+        let change = self.told[1] - self.told[0];
+        let power = |contribution: f64| (change != 0.0).then(|| contribution / change);
+        let first = self.dimensions().start;
+        let mut told: Vec<Row> = Vec::new();
+        for (at, finding) in located.findings.iter().take(most).enumerate() {
+            let contribution = short(finding.contribution() / self.by);
+            let named = |(dimension, value): &(usize, u32)| {
+                let at = first + dimension;
+                format!("{}={}", self.grid.dimensions[at], self.grid.values[at][*value as usize])
+            };
+            told.push(Row {
+                rank: i32::try_from(at + 1).ok(),
+                finding: Some("where"),
+                dimensions: finding.pattern.iter().map(named).collect(),
+                contribution: Some(contribution),
+                change: (finding.expected != 0.0).then(|| short(finding.contribution() / finding.expected.abs())),
+                power: power(contribution),
+                surprise: surprise(finding, located),
+                p_value: Some(finding.p_value),
+                q_value: Some(finding.q_value),
+                recurrence: Some(finding.recurrence),
+                ..row.clone()
+            });
+        }
+        let shared = (located.level - 1.0) * located.expected / self.by;
+        let mut others = vec![("everywhere", shared), ("composition", self.then - self.told[0])];
+        if self.kpi.denominator.is_some() {
+            others.push(("mix", located.expected / self.by - self.then));
+        }
+        let explained: f64 = told
+            .iter()
+            .filter_map(|row| row.contribution)
+            .chain(others.iter().map(|(_, contribution)| *contribution))
+            .sum();
+        others.push(("rest", change - explained));
+        told.extend(others.into_iter().map(|(finding, contribution)| Row {
+            finding: Some(finding),
+            contribution: Some(contribution),
+            power: power(contribution),
+            ..row.clone()
+        }));
+        told
+    }
+}
+
+/// The surprise of a finding: how far its share of the whole is from what it was (Bhagwan et al. 2014, equation 1).
+fn surprise(finding: &Finding, located: &Located) -> Option<f64> {
+    let (p, q) = (finding.expected / located.level / located.expected, finding.actual / located.actual);
+    let share = |x: f64| (0.0..=1.0).contains(&x);
+    let term = |x: f64| if x > 0.0 { x * (2.0 * x / (p + q)).ln() / 2.0 } else { 0.0 };
+    (share(p) && share(q)).then(|| short(term(p) + term(q)))
+}
+
+/// Three digits: what a few people add is not told.
+fn short(value: f64) -> f64 {
+    if value == 0.0 || !value.is_finite() {
+        return value;
+    }
+    let unit = 10_f64.powi(2 - value.abs().log10().floor() as i32);
+    (value * unit).round() / unit
+}
+
+fn money(value: i128) -> f64 {
+    value as f64 / 10_f64.powi(i32::from(MONEY.1))
+}
+
+/// Lists of texts as an array.
+pub(super) fn lists<'a>(rows: impl Iterator<Item = &'a Vec<String>>) -> ArrayRef {
+    let element = Arc::new(Field::new("element", DataType::Utf8, true));
+    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
+    for row in rows {
+        row.iter().for_each(|text| lists.values().append_value(text));
+        lists.append(true);
+    }
+    Arc::new(lists.finish())
+}
+
+pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
+    let floats =
+        |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
+    let texts =
+        |get: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<StringArray>()) };
+    let ids = |get: fn(&Row) -> Option<i32>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Int32Array>()) };
+    rows::frame(
+        night.engine,
+        vec![
+            ("segment_id", ids(|r| r.segment)),
+            ("kpi", texts(|r| Some(&r.kpi))),
+            ("versus", texts(|r| Some(r.versus))),
+            ("versus_as_of", Arc::new(table.iter().map(|r| Some(r.days)).collect::<Date32Array>())),
+            ("rank", ids(|r| r.rank)),
+            ("finding", texts(|r| r.finding)),
+            ("dimensions", lists(table.iter().map(|row| &row.dimensions))),
+            ("contribution", floats(|r| r.contribution)),
+            ("change", floats(|r| r.change)),
+            ("explanatory_power", floats(|r| r.power)),
+            ("surprise", floats(|r| r.surprise)),
+            ("p_value", floats(|r| r.p_value)),
+            ("q_value", floats(|r| r.q_value)),
+            ("bootstrap_share", floats(|r| r.recurrence)),
+            ("since", Arc::new(table.iter().map(|r| r.since).collect::<Date32Array>())),
+            ("occurrences", ids(|r| r.occurrences)),
+            ("state", texts(|r| Some(r.state))),
+        ],
+    )
+}

@@ -1,0 +1,369 @@
+//! Cells: what the people and the rows of two nights add to the KPIs, by every combination of the values of some dimensions and by part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
+use tessera_contract::{AsOf, Entity, Kpi, Rows};
+use tessera_engine::formula::{self, Words, quote, text};
+
+use super::people;
+use crate::{
+    Night, StageError, blame,
+    breakdowns::{OTHER, item_of},
+    features::{rows_of, within},
+    figures::{NOBODYS, People, exact},
+    kpis, rows,
+};
+
+/// Parts into which people fall by the hash of their key, at least: what is known of a change is by how much these differ.
+const PARTS: u64 = 32;
+const MOST_PARTS: u64 = 256;
+
+/// The cells of some dimensions.
+pub(super) struct Grid<'a> {
+    /// The KPIs, each with the place of its numerator, and of its denominator if it is a ratio.
+    pub kpis: Vec<(&'a str, &'a Kpi, usize, Option<usize>)>,
+    /// The dimensions; the first is the segment.
+    pub dimensions: Vec<String>,
+    /// Their values, in order.
+    pub values: Vec<Vec<String>>,
+    /// By dimension, the value of each cell.
+    pub cells: Vec<Vec<u32>>,
+    pub parts: usize,
+    /// By sum, what is added to it before and after at `cell × parts + part`, in units of the last digit of money.
+    pub sums: Vec<[Vec<i128>; 2]>,
+}
+
+/// The people of two nights, each with the values of their dimensions on that night.
+pub(super) struct Members<'a> {
+    night: &'a Night<'a>,
+    dimensions: Vec<(&'a str, &'a str)>,
+    /// The earlier night, and this one.
+    nights: [Of; 2],
+    parts: u64,
+}
+
+/// The people of a night.
+struct Of {
+    as_of: AsOf,
+    people: People,
+    /// Their segments and the values of their dimensions.
+    members: DataFrame,
+}
+
+impl<'a> Members<'a> {
+    pub(super) async fn of(
+        night: &'a Night<'a>,
+        as_of: AsOf,
+        tables: &BTreeMap<String, DataFrame>,
+    ) -> Result<Self, StageError> {
+        let now = People::of_tonight(night).await?;
+        let then = People::of(night, tables, &now).await?;
+        let dimensions = of_customers(night)?;
+        let parts = (2 * night.project.privacy.k).clamp(PARTS, MOST_PARTS);
+        let bys: Vec<&str> = dimensions.iter().map(|(_, by)| *by).collect();
+        let columns: String = bys.iter().enumerate().map(|(at, by)| format!(", {} AS g{at}", item_of(by))).collect();
+        let of = async |as_of: AsOf, people: People| {
+            let query = format!(
+                "SELECT customer_key, segment_id, arrow_cast((row_hash(customer_key) % {parts} + {parts}) % {parts}, 'Int32') AS part{columns} \
+                 FROM {}",
+                people.everybody(night, &bys)
+            );
+            let members = match night.over(&query, &people.tables()).await {
+                Ok(members) => members,
+                Err(error) => {
+                    let place = |(name, by): &(&str, &str)| (format!("causes.dimensions.{name}.by"), (*by).to_owned());
+                    let entries = dimensions.iter().map(place).collect();
+                    let alone = |by: &str| format!("SELECT {} FROM {}", item_of(by), people.everybody(night, &[by]));
+                    return Err(blame(night, entries, alone, &people.tables()).await.unwrap_or(error));
+                }
+            };
+            let members = night.materialised(members, &format!("members_{as_of}")).await?;
+            Ok(Of { as_of, people, members })
+        };
+        let nights = [of(as_of, then).await?, of(night.as_of, now).await?];
+        Ok(Self { night, dimensions, nights, parts })
+    }
+
+    /// The cells of the people, of these KPIs.
+    pub(super) async fn people(&self, of: &[(&'a str, &'a Kpi)]) -> Result<Grid<'a>, StageError> {
+        let night = self.night;
+        let mut sums: Vec<String> = Vec::new();
+        let kpis = with_places(of, &mut sums, |kpi| {
+            let [x, y] = kpis::added(kpi);
+            (x, kpi.denominator.is_some().then_some(y))
+        });
+        let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
+        let (names, columns) = self.columns(&[], &[]).await?;
+        let mut cells = Vec::new();
+        for of in &self.nights {
+            let valued = people::valued(night, &of.people, &sums).await?;
+            let given = [("people", &valued), ("members", &of.members)];
+            let relation = "(SELECT m.*, p.* EXCEPT (customer_key, segment_id) FROM people AS p JOIN members AS m ON p.customer_key = m.customer_key)";
+            cells.push(summed(night, relation, &columns, sums.len(), &given).await?);
+        }
+        self.grid(kpis, names, sums.len(), &cells)
+    }
+
+    /// The cells of the rows of an entity, of these KPIs.
+    pub(super) async fn rows(&self, entity: Entity, of: &[(&'a str, &'a Kpi)]) -> Result<Grid<'a>, StageError> {
+        let night = self.night;
+        let dimensions = of_rows(night, entity)?;
+        let mut sums: Vec<String> = Vec::new();
+        let mut windows: BTreeMap<usize, &Rows> = BTreeMap::new();
+        let kpis = with_places(of, &mut sums, |kpi| {
+            let rows = kpi.rows.as_ref();
+            let condition = rows.and_then(|rows| rows.which.as_deref()).unwrap_or("true");
+            let window = rows.and_then(|rows| rows.window.as_deref()).unwrap_or_default();
+            let sum = |value: &str| format!("{window}\u{0}CASE WHEN ({condition}) THEN {value} END");
+            (
+                rows.map_or(String::new(), |rows| sum(&rows.numerator)),
+                rows.and_then(|rows| rows.denominator.as_deref().map(sum)),
+            )
+        });
+        for (_, kpi, x, y) in &kpis {
+            windows.extend([Some(*x), *y].into_iter().flatten().zip(kpi.rows.iter().cycle()));
+        }
+        let values: Vec<&str> = sums.iter().filter_map(|sum| sum.split('\u{0}').nth(1)).collect();
+        let clean = night.input(&entity.clean_table())?;
+        let accounts = night.input("accounts")?;
+        let (mut cells, mut found) = (Vec::new(), None);
+        for Of { as_of, members, .. } in self.nights.iter().rev() {
+            let as_of = *as_of;
+            let words = Words::new(as_of, &night.project.project.timezone);
+            let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words).await?;
+            let (mut columns, mut any) = (String::new(), Vec::new());
+            for (at, value) in values.iter().enumerate() {
+                let window = match windows.get(&at).and_then(|rows| rows.window.as_deref()) {
+                    Some(window) => within(night, entity, window, None, as_of).map_err(StageError::Data)?,
+                    None => "true".to_owned(),
+                };
+                columns.push_str(&format!(
+                    ", CASE WHEN {window} THEN {} ELSE {} END AS v{at}",
+                    exact(value),
+                    exact("0")
+                ));
+                any.push(window);
+            }
+            let items: String =
+                dimensions.iter().enumerate().map(|(at, (_, by))| format!(", {} AS h{at}", item_of(by))).collect();
+            let query = format!("SELECT account_key{items}{columns} FROM rows WHERE {}", any.join(" OR "));
+            let valued = match night.engine.sql(&query, &[("rows", &known)], &words).await {
+                Ok(valued) => valued,
+                Err(error) => {
+                    let alone = |expression: &str| format!("SELECT ({expression}) FROM rows");
+                    let entries = places(&dimensions, of);
+                    return Err(blame(night, entries, alone, &[("rows", &known)]).await.unwrap_or(error.into()));
+                }
+            };
+            if found.is_none() {
+                let items: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
+                found = Some(self.columns(&items, &[("rows", &valued)]).await?);
+            }
+            let Some((_, columns)) = &found else { continue };
+            let relation = "(SELECT m.*, r.* EXCEPT (account_key, customer_key) FROM \
+                 (SELECT a.customer_key, r.* FROM rows AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
+                 JOIN members AS m ON r.customer_key = m.customer_key)";
+            let given = [("rows", &valued), ("accounts", accounts), ("members", members)];
+            cells.insert(0, summed(night, relation, columns, sums.len(), &given).await?);
+        }
+        self.grid(kpis, found.map(|(names, _)| names).unwrap_or_default(), sums.len(), &cells)
+    }
+
+    /// The names of the dimensions, and SQL of the value of each: those of most people, or rows, are told apart.
+    async fn columns(
+        &self,
+        of_rows: &[&str],
+        rows: &[(&str, &DataFrame)],
+    ) -> Result<(Vec<String>, Vec<String>), StageError> {
+        let mut names = vec!["segment".to_owned()];
+        let mut columns = vec!["CAST(segment_id AS VARCHAR)".to_owned()];
+        let members = [("members", &self.nights[1].members)];
+        let of_people = self
+            .dimensions
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (*name, format!("g{at}"), "members", &members[..]));
+        let of_rows = of_rows.iter().enumerate().map(|(at, name)| (*name, format!("h{at}"), "rows", rows));
+        for (name, column, table, given) in of_people.chain(of_rows) {
+            let query = format!("SELECT {column} AS item, count(*) AS n FROM {table} GROUP BY {column}");
+            let batch = rows::collect(self.night.over(&query, given).await?).await?;
+            let counts = rows::integers(&batch, "n")?;
+            let mut items: Vec<(i64, String)> = rows::texts(&batch, "item")?
+                .into_iter()
+                .zip(counts)
+                .filter_map(|(item, n)| Some((n?, item?)))
+                .collect();
+            items.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
+            items.truncate(self.night.project.causes.values);
+            let told: Vec<String> = items.iter().map(|(_, item)| text(item)).collect();
+            names.push(name.to_owned());
+            columns.push(match told.is_empty() {
+                true => text(OTHER),
+                false => format!("CASE WHEN {column} IN ({}) THEN {column} ELSE {} END", told.join(", "), text(OTHER)),
+            });
+        }
+        Ok((names, columns))
+    }
+
+    fn grid(
+        &self,
+        kpis: Vec<(&'a str, &'a Kpi, usize, Option<usize>)>,
+        dimensions: Vec<String>,
+        sums: usize,
+        nights: &[RecordBatch],
+    ) -> Result<Grid<'a>, StageError> {
+        let parts = usize::try_from(self.parts).unwrap_or(1);
+        let mut keys: Vec<Vec<Vec<String>>> = Vec::new();
+        for batch in nights {
+            let columns = (0..dimensions.len()).map(|at| rows::texts(batch, &format!("d{at}")));
+            let columns = columns.collect::<Result<Vec<_>, _>>()?;
+            let key = |row: usize| columns.iter().map(|column| column[row].clone().unwrap_or_default()).collect();
+            keys.push((0..batch.num_rows()).map(key).collect());
+        }
+        let all: BTreeSet<&Vec<String>> = keys.iter().flatten().collect();
+        let place: BTreeMap<&Vec<String>, usize> = all.iter().enumerate().map(|(at, key)| (*key, at)).collect();
+        let values: Vec<Vec<String>> = (0..dimensions.len())
+            .map(|at| all.iter().map(|key| key[at].clone()).collect::<BTreeSet<_>>().into_iter().collect())
+            .collect();
+        let code = |at: usize, value: &String| values[at].binary_search(value).unwrap_or(0) as u32;
+        let cells = (0..dimensions.len()).map(|at| all.iter().map(|key| code(at, &key[at])).collect()).collect();
+        let mut of = vec![[vec![0; all.len() * parts], vec![0; all.len() * parts]]; sums];
+        for (night, (batch, keys)) in nights.iter().zip(&keys).enumerate() {
+            let part = rows::integers(batch, "part")?;
+            for (at, of) in of.iter_mut().enumerate() {
+                for (row, value) in rows::money(batch, &format!("v{at}"))?.into_iter().enumerate() {
+                    let part = part[row].and_then(|part| usize::try_from(part).ok()).filter(|part| *part < parts);
+                    let part = part.ok_or_else(|| StageError::Data("a person is in no part".into()))?;
+                    of[night][place[&keys[row]] * parts + part] = value.unwrap_or(0);
+                }
+            }
+        }
+        Ok(Grid { kpis, dimensions, values, cells, parts, sums: of })
+    }
+}
+
+impl Grid<'_> {
+    /// The cells of a segment or of everybody whom a KPI is of.
+    pub(super) fn of(&self, kpi: &Kpi, segment: Option<i64>) -> Vec<usize> {
+        let nobodys = NOBODYS.to_string();
+        let wanted = segment.map(|id| id.to_string());
+        let there = |cell: &usize| {
+            let of = &self.values[0][self.cells[0][*cell] as usize];
+            match &wanted {
+                Some(id) => of == id,
+                None => kpi.population == tessera_contract::Whose::Everybody || *of != nobodys,
+            }
+        };
+        (0..self.cells.first().map_or(0, Vec::len)).filter(there).collect()
+    }
+
+    /// A sum over some cells, before and after.
+    pub(super) fn total(&self, sum: usize, cells: &[usize]) -> [i128; 2] {
+        [0, 1]
+            .map(|night| cells.iter().flat_map(|cell| &self.sums[sum][night][cell * self.parts..][..self.parts]).sum())
+    }
+
+    /// The values of a dimension that are not named.
+    pub(super) fn unnamed(&self, dimension: usize) -> Vec<u32> {
+        let apart = if dimension == 0 { NOBODYS.to_string() } else { OTHER.to_owned() };
+        self.values[dimension].binary_search(&apart).ok().map(|at| at as u32).into_iter().collect()
+    }
+}
+
+/// The dimensions of customers whose columns the sources give.
+fn of_customers<'a>(night: &'a Night<'_>) -> Result<Vec<(&'a str, &'a str)>, StageError> {
+    let missing = night.availability.missing_features(night.project)?;
+    let absent = night.availability.absent(Entity::Customers);
+    let is_feature = |word: &str| night.project.enabled_features().any(|(name, _)| name == word);
+    let gone = |word: &String| match is_feature(word) {
+        true => missing.contains_key(word),
+        false => absent.contains(&word.as_str()),
+    };
+    let mut found = Vec::new();
+    for (name, dimension) in night.project.enabled_dimensions().filter(|(_, dimension)| dimension.entity().is_none()) {
+        if !formula::names(&dimension.by)?.iter().any(gone) {
+            found.push((name, dimension.by.as_str()));
+        }
+    }
+    Ok(found)
+}
+
+/// The same of the rows of an entity.
+fn of_rows<'a>(night: &'a Night<'_>, entity: Entity) -> Result<Vec<(&'a str, &'a str)>, StageError> {
+    let absent = night.availability.absent(entity);
+    let mut found = Vec::new();
+    for (name, dimension) in night.project.enabled_dimensions().filter(|(_, d)| d.entity() == Some(entity)) {
+        if !formula::names(&dimension.by)?.iter().any(|word| absent.contains(&word.as_str())) {
+            found.push((name, dimension.by.as_str()));
+        }
+    }
+    Ok(found)
+}
+
+/// The entity whose rows a KPI is searched by: one that has a dimension, and what is added up.
+pub(super) fn searched(night: &Night<'_>, kpi: &Kpi) -> Result<Option<Entity>, StageError> {
+    let Some(rows) = &kpi.rows else { return Ok(None) };
+    let Some(entity) = Entity::parse(&rows.over).filter(|entity| night.availability.of(*entity).is_some()) else {
+        return Ok(None);
+    };
+    let absent = night.availability.absent(entity);
+    let all = [Some(&rows.numerator), rows.denominator.as_ref(), rows.which.as_ref()];
+    for expression in all.into_iter().flatten() {
+        if formula::names(expression)?.iter().any(|word| absent.contains(&word.as_str())) {
+            return Ok(None);
+        }
+    }
+    Ok((!of_rows(night, entity)?.is_empty()).then_some(entity))
+}
+
+/// KPIs with the places of their sums in a list that has each once.
+fn with_places<'a>(
+    of: &[(&'a str, &'a Kpi)],
+    sums: &mut Vec<String>,
+    added: impl Fn(&Kpi) -> (String, Option<String>),
+) -> Vec<(&'a str, &'a Kpi, usize, Option<usize>)> {
+    let mut place = |sum: String| {
+        sums.iter().position(|known| *known == sum).unwrap_or_else(|| {
+            sums.push(sum);
+            sums.len() - 1
+        })
+    };
+    of.iter()
+        .map(|(name, kpi)| {
+            let (x, y) = added(kpi);
+            (*name, *kpi, place(x), y.map(&mut place))
+        })
+        .collect()
+}
+
+/// The expressions of dimensions and rows, with their places in the project file.
+fn places(dimensions: &[(&str, &str)], kpis: &[(&str, &Kpi)]) -> Vec<(String, String)> {
+    let mut places: Vec<(String, String)> =
+        dimensions.iter().map(|(name, by)| (format!("causes.dimensions.{name}.by"), (*by).to_owned())).collect();
+    for (name, rows) in kpis.iter().filter_map(|(name, kpi)| Some((name, kpi.rows.as_ref()?))) {
+        let all = [
+            ("where", rows.which.as_ref()),
+            ("numerator", Some(&rows.numerator)),
+            ("denominator", rows.denominator.as_ref()),
+        ];
+        places.extend(all.into_iter().filter_map(|(key, e)| Some((format!("kpis.{name}.rows.{key}"), e?.clone()))));
+    }
+    places
+}
+
+/// The sums of a relation by part and by the values of dimensions.
+async fn summed(
+    night: &Night<'_>,
+    relation: &str,
+    columns: &[String],
+    sums: usize,
+    given: &[(&str, &DataFrame)],
+) -> Result<RecordBatch, StageError> {
+    let values: String = columns.iter().enumerate().map(|(at, column)| format!(", {column} AS d{at}")).collect();
+    let by: String = (0..columns.len()).map(|at| format!(", {}", quote(&format!("d{at}")))).collect();
+    let (passed, added): (String, String) =
+        (0..sums).map(|at| (format!(", v{at}"), format!(", sum(v{at}) AS v{at}"))).unzip();
+    let query = format!("SELECT part{by}{added} FROM (SELECT part{values}{passed} FROM {relation}) GROUP BY part{by}");
+    rows::collect(night.over(&query, given).await?).await
+}

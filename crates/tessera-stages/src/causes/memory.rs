@@ -1,0 +1,170 @@
+//! What was found before: so that the third time in a quarter is told as that.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use datafusion::{
+    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
+    prelude::DataFrame,
+};
+use jiff::civil::Date;
+use tessera_contract::AsOf;
+
+use super::found::{self, Row};
+use crate::{Night, StageError, rows};
+
+/// Days in which a finding that begins again is told to have come before.
+const QUARTER: i32 = 92;
+/// Days for which an episode is kept.
+const KEPT: i32 = 400;
+/// Between the conditions of a combination, where they are one text.
+const BETWEEN: &str = "\u{1f}";
+
+/// Whose finding it is, of what, where and whether it went up.
+type Key = (Option<i32>, String, Vec<String>, bool);
+
+/// Nights in a row on which something was found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Episode {
+    since: i32,
+    until: i32,
+    nights: i32,
+    contribution: f64,
+}
+
+/// All that was found, by its key in the order of time.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Memory(BTreeMap<Key, Vec<Episode>>);
+
+fn key(row: &Row) -> Option<Key> {
+    let found = row.versus == "previous" && row.finding == Some("where");
+    let contribution = row.contribution.filter(|_| found)?;
+    Some((row.segment, row.kpi.clone(), row.dimensions.clone(), contribution > 0.0))
+}
+
+impl Memory {
+    /// What the last night left.
+    pub(super) async fn of(night: &Night<'_>) -> Result<Self, StageError> {
+        let mut memory = Self::default();
+        let last = night.history.first().and_then(|(_, tables)| tables.get("cause_episodes"));
+        let Some(left) = last else { return Ok(memory) };
+        let query = format!(
+            "SELECT segment_id, kpi, array_to_string(dimensions, '{BETWEEN}') AS dimensions, direction, \
+             arrow_cast(since, 'Int32') AS since, arrow_cast(until, 'Int32') AS until, nights, contribution FROM t"
+        );
+        let batch = rows::collect(night.over(&query, &[("t", left)]).await?).await?;
+        let whole = |name: &str| rows::integers(&batch, name);
+        let (segments, since, until, nights) =
+            (whole("segment_id")?, whole("since")?, whole("until")?, whole("nights")?);
+        let [kpis, dimensions, directions] = ["kpi", "dimensions", "direction"].map(|name| rows::texts(&batch, name));
+        let (kpis, dimensions, directions) = (kpis?, dimensions?, directions?);
+        let contributions = rows::floats(&batch, "contribution")?;
+        let small = |value: Option<i64>| value.and_then(|value| i32::try_from(value).ok());
+        for row in 0..batch.num_rows() {
+            let (Some(since), Some(until)) = (small(since[row]), small(until[row])) else { continue };
+            let of = dimensions[row].clone().unwrap_or_default();
+            let key = (
+                small(segments[row]),
+                kpis[row].clone().unwrap_or_default(),
+                of.split(BETWEEN).map(str::to_owned).collect(),
+                directions[row].as_deref() == Some("up"),
+            );
+            let contribution = contributions[row].unwrap_or_default();
+            let episode = Episode { since, until, nights: small(nights[row]).unwrap_or(1), contribution };
+            memory.0.entry(key).or_default().push(episode);
+        }
+        memory.0.values_mut().for_each(|episodes| episodes.sort_by_key(|episode| episode.since));
+        Ok(memory)
+    }
+
+    /// Adds what this night found, and tells the rows since when it is there and how often it came.
+    pub(super) fn add(&mut self, as_of: AsOf, last: Option<Date>, table: &mut [Row]) {
+        let tonight = as_of.days();
+        let last = last.and_then(|date| AsOf::new(date, "UTC").ok()).map(|as_of| as_of.days());
+        for row in table.iter_mut() {
+            let Some(key) = key(row) else { continue };
+            let contribution = row.contribution.unwrap_or_default();
+            let episodes = self.0.entry(key).or_default();
+            match episodes.last_mut().filter(|episode| Some(episode.until) == last) {
+                Some(episode) => {
+                    *episode = Episode { until: tonight, nights: episode.nights + 1, contribution, ..*episode };
+                }
+                None => episodes.push(Episode { since: tonight, until: tonight, nights: 1, contribution }),
+            }
+            row.since = episodes.last().map(|episode| episode.since);
+            let lately = episodes.iter().filter(|episode| episode.until > tonight - QUARTER).count();
+            row.occurrences = i32::try_from(lately).ok();
+        }
+        for episodes in self.0.values_mut() {
+            episodes.retain(|episode| episode.until > tonight - KEPT);
+        }
+    }
+
+    pub(super) fn frame(&self, night: &Night<'_>) -> Result<DataFrame, StageError> {
+        let each = self.0.iter().flat_map(|(key, episodes)| episodes.iter().map(move |episode| (key, episode)));
+        let all: Vec<(&Key, &Episode)> = each.collect();
+        let days = |get: fn(&Episode) -> i32| -> ArrayRef {
+            Arc::new(all.iter().map(|(_, episode)| Some(get(episode))).collect::<Date32Array>())
+        };
+        let direction = |up: bool| if up { "up" } else { "down" };
+        let contributions = all.iter().map(|(_, episode)| Some(episode.contribution));
+        rows::frame(
+            night.engine,
+            vec![
+                ("segment_id", Arc::new(all.iter().map(|(key, _)| key.0).collect::<Int32Array>())),
+                ("kpi", Arc::new(all.iter().map(|(key, _)| Some(key.1.as_str())).collect::<StringArray>())),
+                ("dimensions", found::lists(all.iter().map(|(key, _)| &key.2))),
+                ("direction", Arc::new(all.iter().map(|(key, _)| Some(direction(key.3))).collect::<StringArray>())),
+                ("since", days(|episode| episode.since)),
+                ("until", days(|episode| episode.until)),
+                ("nights", Arc::new(all.iter().map(|(_, episode)| Some(episode.nights)).collect::<Int32Array>())),
+                ("contribution", Arc::new(contributions.collect::<Float64Array>())),
+            ],
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found on two nights in a row, gone, and found again: the second time in a quarter; half a year later, the first.
+    #[test]
+    fn what_comes_again_is_known() {
+        let mut memory = Memory::default();
+        let mut last = None;
+        let nights = [
+            ("2025-01-01", true),
+            ("2025-01-02", true),
+            ("2025-01-03", false),
+            ("2025-02-01", true),
+            ("2025-02-02", false),
+            ("2025-09-01", true),
+        ];
+        let told = nights.map(|(date, found)| {
+            let as_of = AsOf::parse(date, "UTC").expect("a night");
+            let mut rows = [Row {
+                kpi: "revenue".into(),
+                versus: "previous",
+                finding: Some(if found { "where" } else { "rest" }),
+                dimensions: vec!["channel=app".to_owned()],
+                contribution: Some(-5.0),
+                ..Row::default()
+            }];
+            memory.add(as_of, last, &mut rows);
+            last = Some(as_of.date());
+            (rows[0].since.map(|since| as_of.days() - since), rows[0].occurrences)
+        });
+        assert_eq!(
+            told,
+            [
+                (Some(0), Some(1)),
+                (Some(1), Some(1)),
+                (None, None),
+                (Some(0), Some(2)),
+                (None, None),
+                (Some(0), Some(1))
+            ]
+        );
+        assert_eq!(memory.0.values().map(Vec::len).sum::<usize>(), 3);
+    }
+}
