@@ -20,7 +20,7 @@ mod significance;
 
 use self::{
     noise::Noise,
-    scan::{Cuboid, Scan},
+    scan::{Cuboid, Found, Scan},
 };
 use crate::parallel;
 use std::collections::BTreeMap;
@@ -78,6 +78,8 @@ pub struct Finding {
     pub expected: f64,
     /// What they are.
     pub actual: f64,
+    /// What they were to be at a level of 1.
+    pub before: f64,
     /// How probable as much is without a cause, in two tails.
     pub p_value: f64,
     /// The same among everything that was looked at.
@@ -105,7 +107,8 @@ pub struct Settings {
     pub resamples: usize,
     /// Findings that are found again in a smaller share of them are left out.
     pub recurrence: f64,
-    /// Elements are named that changed in so many parts, at least: then as many units are behind them.
+    /// What is added to a sum before, after or otherwise, by an element that is named and by what is beside it, is of so many parts at least (so of
+    /// as many units), or of none.
     pub fewest: usize,
 }
 
@@ -137,6 +140,7 @@ pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Locate
                 finding.recurrence = again.get(&finding.pattern).copied().unwrap_or(0.0);
             }
             located.findings.retain(|finding| finding.recurrence >= settings.recurrence);
+            located.settle();
         }
         located
     })
@@ -146,7 +150,6 @@ pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Locate
 struct Search {
     /// With its cells in the order of their values.
     cube: Cube,
-    changed: Vec<bool>,
     cells: Cells,
     cuboids: Vec<Cuboid>,
     /// None of cells that cannot be compared.
@@ -156,11 +159,11 @@ struct Search {
 impl Search {
     fn of(cube: &Cube, settings: &Settings) -> Self {
         let cube = cube.in_order();
-        let (cells, changed) = (Cells::of(&cube), cube.sums.changed());
+        let cells = Cells::of(&cube);
         let mut cuboids = Cuboid::all(&cube.dimensions, LAYERS, ELEMENTS);
-        cuboids.iter_mut().for_each(|cuboid| cuboid.name(&cube, &changed, settings.fewest));
+        scan::name(&mut cuboids, &cube, settings.fewest);
         let noise = noise::of(&cells);
-        Self { cube, changed, cells, cuboids, noise }
+        Self { cube, cells, cuboids, noise }
     }
 
     fn scan<'a>(&'a self, noise: &'a Noise) -> Scan<'a> {
@@ -181,26 +184,26 @@ impl Search {
         let Some(noise) = &self.noise else { return (located, Vec::new()) };
         let scan = self.scan(noise);
         let found = scan.causes(&cells.expected, &cells.actual);
-        located.level = scan::level(&cells.expected, &cells.actual, &noise.variance, |cell| found.is_free(cell));
-        let tests = significance::tests(cells, noise, cuboids, located.level);
+        located.level = level(cells, noise, &found);
+        let tests = significance::tests(cells, noise, cuboids, &found);
         if !significance::unusual(cells, noise, &scan, &found, settings.error) {
             return (located, tests);
         }
+        let mut tests = tests;
         for (at, element) in found.elements().enumerate() {
-            let pattern = cuboids[element.0].pattern(&self.cube.dimensions, element.1);
-            if !self.cube.hides_nobody(&pattern, &self.changed, settings.fewest) {
+            // What an earlier finding has is not counted again.
+            let own: Vec<usize> = found.cells_of(at).collect();
+            if !scan::tells_nobody(&self.cube, &own, settings.fewest) {
                 continue;
             }
-            let (mut expected, mut actual) = (0.0, 0.0);
-            for cell in found.cells_of(at) {
-                expected += located.level * cells.expected[cell];
-                actual += cells.actual[cell];
-            }
             let test = scan::place(cuboids, element);
+            tests[test] = significance::test(cells, noise, &found, &own);
+            let sum = |of: &[f64]| own.iter().map(|cell| of[*cell]).sum::<f64>();
             located.findings.push(Finding {
-                pattern,
-                expected,
-                actual,
+                pattern: cuboids[element.0].pattern(&self.cube.dimensions, element.1),
+                expected: located.level * sum(&cells.expected),
+                before: sum(&cells.expected),
+                actual: sum(&cells.actual),
                 p_value: tests[test],
                 q_value: test as f64,
                 recurrence: 0.0,
@@ -221,17 +224,18 @@ impl Search {
 }
 
 impl Sums {
-    /// Whether anything of a cell and part changed.
-    fn changed(&self) -> Vec<bool> {
-        let apart =
-            |before: &[f64], after: &[f64]| -> Vec<bool> { before.iter().zip(after).map(|(x, y)| x != y).collect() };
+    /// What has to be of many or of nobody, of every cell and part: what is added to each sum before, after, and otherwise than before.
+    fn marks(&self) -> Vec<Vec<bool>> {
+        let of = |before: &[f64], after: &[f64]| -> [Vec<bool>; 3] {
+            [
+                before.iter().map(|x| *x != 0.0).collect(),
+                after.iter().map(|y| *y != 0.0).collect(),
+                before.iter().zip(after).map(|(x, y)| x != y).collect(),
+            ]
+        };
         match self {
-            Self::Sum([before, after]) => apart(before, after),
-            Self::Ratio([[x, y], [u, v]]) => apart(x, u)
-                .into_iter()
-                .zip(apart(y, v))
-                .map(|(numerator, denominator)| numerator || denominator)
-                .collect(),
+            Self::Sum([before, after]) => of(before, after).into(),
+            Self::Ratio([[x, y], [u, v]]) => of(x, u).into_iter().chain(of(y, v)).collect(),
         }
     }
 }
@@ -252,38 +256,45 @@ impl Cube {
             self.dimensions.iter().map(|values| order.iter().map(|cell| values[*cell]).collect()).collect();
         Self { dimensions, parts: self.parts, sums, unnamed: self.unnamed.clone() }
     }
-
-    /// Whether those who changed beside a pattern, where all but one of its conditions hold, are as many as may be told of, or none:
-    /// what is told of these and of the pattern tells of them.
-    fn hides_nobody(&self, pattern: &[(usize, u32)], changed: &[bool], fewest: usize) -> bool {
-        let has = |cell: usize, (dimension, value): &(usize, u32)| self.dimensions[*dimension][cell] == *value;
-        (0..pattern.len()).all(|left_out| {
-            let beside = |cell: &usize| {
-                let others = pattern.iter().enumerate().all(|(at, condition)| at == left_out || has(*cell, condition));
-                others && !has(*cell, &pattern[left_out])
-            };
-            let cells: Vec<usize> = (0..changed.len() / self.parts).filter(beside).collect();
-            let there = |part: &usize| cells.iter().any(|cell| changed[cell * self.parts + part]);
-            let n = (0..self.parts).filter(there).count();
-            n == 0 || n >= fewest
-        })
-    }
 }
 
 impl Located {
+    /// Puts the level at what the cells of no finding changed by, now that some are not told, and the contributions beyond it.
+    fn settle(&mut self) {
+        let told: f64 = self.findings.iter().map(|finding| finding.before).sum();
+        let came: f64 = self.findings.iter().map(|finding| finding.actual).sum();
+        let left = self.expected - told;
+        let level = (self.actual - came) / left;
+        if left.abs() > self.expected.abs() / 100.0 && level.is_finite() {
+            self.level = level;
+        }
+        self.findings.iter_mut().for_each(|finding| finding.expected = self.level * finding.before);
+        self.findings.sort_by(|a, b| {
+            b.contribution().abs().total_cmp(&a.contribution().abs()).then_with(|| a.pattern.cmp(&b.pattern))
+        });
+    }
+
     /// Keeps what is sure enough and large enough, the largest first.
     fn keep(&mut self, q_values: &[f64], settings: &Settings) {
         for finding in &mut self.findings {
             finding.q_value = q_values[finding.q_value as usize];
         }
         self.findings.retain(|finding| finding.q_value <= settings.error);
+        self.settle();
         let moved: f64 = self.findings.iter().map(|finding| finding.contribution().abs()).sum();
         let least = settings.share * moved.max((self.actual - self.expected).abs());
         self.findings.retain(|finding| finding.contribution().abs() >= least);
-        self.findings.sort_by(|a, b| {
-            b.contribution().abs().total_cmp(&a.contribution().abs()).then_with(|| a.pattern.cmp(&b.pattern))
-        });
+        self.settle();
     }
+}
+
+/// What the cells without a cause changed by, together; where they nearly cancel one another, that says nothing, and it is the level of most.
+fn level(cells: &Cells, noise: &Noise, found: &Found) -> f64 {
+    let free = || (0..cells.len()).filter(|cell| found.is_free(*cell));
+    let sum = |of: &[f64]| free().map(|cell| of[cell]).sum::<f64>();
+    let size: f64 = free().map(|cell| cells.expected[cell].abs()).sum();
+    let level = sum(&cells.actual) / sum(&cells.expected);
+    if sum(&cells.expected).abs() > size / 10.0 && level.is_finite() { level } else { noise.level }
 }
 
 /// The cells over all parts, with what each part adds to their deviations.
@@ -291,8 +302,8 @@ impl Located {
 struct Cells {
     expected: Vec<f64>,
     actual: Vec<f64>,
-    /// What counts in a cell's deviation vary with: proportional to their variance.
-    counts: Vec<f64>,
+    /// How much less sure a cell of its size is than others: a rate of few, by which many are multiplied.
+    spread: Vec<f64>,
     parts: usize,
     /// What a part adds to what was expected and what came, at `cell × parts + part`: sums of deviations follow for any level.
     by_part: [Vec<f64>; 2],
@@ -306,7 +317,7 @@ impl Cells {
             Sums::Sum([before, after]) => {
                 let expected = total(before);
                 Self {
-                    counts: expected.iter().map(|value| value.abs()).collect(),
+                    spread: vec![1.0; expected.len()],
                     actual: total(after),
                     expected,
                     parts,
@@ -319,11 +330,7 @@ impl Cells {
                 let rates: Vec<f64> =
                     x_all.iter().zip(&y_all).map(|(x, y)| if *y == 0.0 { whole } else { x / y }).collect();
                 let expected: Vec<f64> = rates.iter().zip(&v_all).map(|(rate, v)| rate * v).collect();
-                // A rate of few is as unsure as these are few: one more of the whole's keeps none from being sure.
-                let smooth = |cell: usize| (x_all[cell] + whole) / (y_all[cell] + 1.0);
-                let counts = (0..rates.len())
-                    .map(|cell| (smooth(cell) * v_all[cell] * (1.0 + v_all[cell] / (y_all[cell] + 1.0))).abs())
-                    .collect();
+                let spread = y_all.iter().zip(&v_all).map(|(y, v)| 1.0 + (v / (y + 1.0)).abs()).collect();
                 // The deviation as each part moves it (its influence): of the numerators after, and of the rate before.
                 let mut by_part = [vec![0.0; x.len()], vec![0.0; x.len()]];
                 for at in 0..x.len() {
@@ -332,7 +339,7 @@ impl Cells {
                     by_part[0][at] = rates[cell] * v[at] + grown * (x[at] - rates[cell] * y[at]);
                     by_part[1][at] = u[at];
                 }
-                Self { expected, actual: u_all, counts, parts, by_part }
+                Self { expected, actual: u_all, spread, parts, by_part }
             }
         }
     }

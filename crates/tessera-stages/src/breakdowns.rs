@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// What is called an item that is unknown, and those that are not told by themselves.
-const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 pub(crate) const OTHER: &str = "other";
 
 /// The breakdowns of a night.

@@ -147,8 +147,7 @@ impl Place {
             "where" => self.conditions(),
             "everywhere" => "what all have in common".to_owned(),
             "mix" => "other shares of what the ratio is to".to_owned(),
-            "composition" => "other people, or rows known later".to_owned(),
-            "rest" => "not found anywhere".to_owned(),
+            "rest" => "not told anywhere".to_owned(),
             other => other.to_owned(),
         }
     }
@@ -157,12 +156,12 @@ impl Place {
     pub fn sentence(&self, unit: &str) -> String {
         let share = self.change.map_or(String::new(), |change| {
             let more = if change < 0.0 { "less" } else { "more" };
-            format!(", {:.1} % {more} than there was to be expected", 100.0 * change.abs())
+            format!(", {:.1} % {more} than was to be expected there", 100.0 * change.abs())
         });
         let again = self.recurrence.map_or(String::new(), |share| {
-            format!("; found again in {:.0} of 100 resamples of the customers", 100.0 * share)
+            format!("; found again in {:.0} % of resamples of the customers", 100.0 * share)
         });
-        format!("It happened at {}: {}{share}{again}.", self.conditions(), signed(self.contribution, unit))
+        format!("Most unlike the rest was {}: {}{share}{again}.", self.conditions(), signed(self.contribution, unit))
     }
 }
 

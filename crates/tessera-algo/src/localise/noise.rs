@@ -22,9 +22,10 @@ pub(super) struct Noise {
 
 /// The noise of some cells; none of cells that cannot be compared.
 pub(super) fn of(cells: &Cells) -> Option<Noise> {
-    let known = cells.expected.iter().zip(&cells.actual).filter(|(expected, _)| **expected > 0.0);
-    let ratios = known.map(|(expected, actual)| (actual / expected, expected.sqrt()));
-    let mut level = robust::weighted_median(ratios)?;
+    if cells.expected.iter().all(|expected| *expected <= 0.0) {
+        return None;
+    }
+    let mut level = start(&cells.expected, &cells.actual, &cells.expected)?;
     let mut noise = None;
     for _ in 0..2 {
         let found = match cells.parts {
@@ -37,18 +38,8 @@ pub(super) fn of(cells: &Cells) -> Option<Noise> {
     noise
 }
 
-/// Levels at which a search may start: the middle one, and those below and above which a fifth of the cells is, since a cause may have most.
-pub(super) fn starts(expected: &[f64], actual: &[f64], variance: &[f64]) -> Vec<f64> {
-    let at = |quantile| at(expected, actual, variance, quantile);
-    [0.5, 0.2, 0.8].into_iter().filter_map(at).collect()
-}
-
 /// The level of most cells: of those that are known to a fifth, if these are not few, since the middle of counts of a few is below their mean.
 pub(super) fn start(expected: &[f64], actual: &[f64], variance: &[f64]) -> Option<f64> {
-    at(expected, actual, variance, 0.5)
-}
-
-fn at(expected: &[f64], actual: &[f64], variance: &[f64], quantile: f64) -> Option<f64> {
     let ratios = |least: f64| {
         let known = (0..expected.len()).filter(move |cell| {
             expected[*cell] > 0.0 && variance[*cell] > 0.0 && expected[*cell].powi(2) / variance[*cell] >= least
@@ -56,26 +47,24 @@ fn at(expected: &[f64], actual: &[f64], variance: &[f64], quantile: f64) -> Opti
         known.map(|cell| (actual[cell] / expected[cell], expected[cell] / variance[cell].sqrt()))
     };
     let least = if ratios(25.0).count() >= 20 { 25.0 } else { 0.0 };
-    robust::weighted_quantile(ratios(least), quantile)
+    // Where most is gone, what is left of all.
+    let together = actual.iter().sum::<f64>() / expected.iter().sum::<f64>();
+    let usable = |level: &f64| *level > 0.0 && level.is_finite();
+    robust::weighted_median(ratios(least)).filter(usable).or(Some(together).filter(usable)).or(Some(1.0))
 }
 
 fn deviations(cells: &Cells, level: f64) -> Vec<f64> {
     cells.expected.iter().zip(&cells.actual).map(|(expected, actual)| actual - level * expected).collect()
 }
 
-/// What a cell's variance follows: its counts, and its size, which is what is expected, or what came of a cell that next to nothing was expected
-/// of. What is expected is known from counts too, so that none of it is not sure to be none.
+/// What a cell's variance follows: its counts, and its size. What is expected is known from counts too, so that none of it is not sure to be none.
 fn sizes(cells: &Cells, level: f64) -> Vec<(f64, f64)> {
     let some = cells.expected.iter().chain(&cells.actual).map(|value| value.abs()).filter(|value| *value > 0.0);
     let least = robust::weighted_quantile(some.map(|value| (value, 1.0)), 0.05).unwrap_or(0.0);
     (0..cells.len())
-        .map(|cell| {
-            let (calm, came) = (level * cells.expected[cell], cells.actual[cell].abs());
-            if calm == 0.0 && came == 0.0 {
-                return (0.0, 0.0);
-            }
-            let unforeseen = if calm.abs() < came / 10.0 { came / 2.0 } else { 0.0 };
-            (cells.counts[cell].max(unforeseen).max(least), scan::size(calm, came).abs())
+        .map(|cell| match scan::size(level * cells.expected[cell], cells.actual[cell]) {
+            0.0 => (0.0, 0.0),
+            size => (cells.spread[cell] * size.max(least), size),
         })
         .collect()
 }
@@ -134,6 +123,8 @@ fn by_parts(cells: &Cells, level: f64) -> Noise {
         .iter()
         .zip(&sizes)
         .map(|((variance, n), (count, size))| {
+            // Of what changed in few parts, the change itself would be all that is known.
+            let n = if *n < PRIOR { 0.0 } else { *n };
             ((n * variance + PRIOR * by_count * count) / (n + PRIOR)).max((LEAST * size).powi(2))
         })
         .collect();

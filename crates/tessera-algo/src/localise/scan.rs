@@ -17,7 +17,7 @@ pub(super) struct Cuboid {
     cells: Vec<u32>,
     begins: Vec<usize>,
     /// Elements that may be named.
-    named: Vec<bool>,
+    pub named: Vec<bool>,
 }
 
 impl Cuboid {
@@ -56,25 +56,20 @@ impl Cuboid {
         Self { dimensions: subset, of_cell, elements, examples, cells: members, begins, named: vec![true; elements] }
     }
 
+    /// How many cells of every element and part have a mark.
+    fn counts(&self, marks: &[bool], parts: usize) -> Vec<u32> {
+        let mut counts = vec![0; self.elements * parts];
+        for (cell, element) in self.of_cell.iter().enumerate() {
+            for part in 0..parts {
+                counts[*element as usize * parts + part] += u32::from(marks[cell * parts + part]);
+            }
+        }
+        counts
+    }
+
     /// The cells of an element.
     pub(super) fn cells(&self, element: u32) -> &[u32] {
         &self.cells[self.begins[element as usize]..self.begins[element as usize + 1]]
-    }
-
-    /// Says which elements may be named: those that changed in so many parts, and of which no condition is unnamed.
-    pub(super) fn name(&mut self, cube: &Cube, changed: &[bool], fewest: usize) {
-        let parts = cube.parts;
-        let mut there = vec![false; self.elements * parts];
-        for (cell, element) in self.of_cell.iter().enumerate() {
-            for part in 0..parts {
-                there[*element as usize * parts + part] |= changed[cell * parts + part];
-            }
-        }
-        for element in 0..self.elements {
-            let many = there[element * parts..][..parts].iter().filter(|there| **there).count() >= fewest;
-            let has_name = |(dimension, value): &(usize, u32)| !cube.unnamed[*dimension].contains(value);
-            self.named[element] = many && self.pattern(&cube.dimensions, element as u32).iter().all(has_name);
-        }
     }
 
     /// The conditions of an element.
@@ -82,6 +77,67 @@ impl Cuboid {
         let example = self.examples[element as usize] as usize;
         self.dimensions.iter().map(|at| (*at, dimensions[*at][example])).collect()
     }
+}
+
+/// Says which elements may be named: no condition of theirs is unnamed, and neither they nor what is beside them where all but one of their
+/// conditions hold tell of few.
+pub(super) fn name(cuboids: &mut [Cuboid], cube: &Cube, fewest: usize) {
+    let marks = cube.sums.marks();
+    // By cuboid, how many cells of an element and part have each mark.
+    let counts: Vec<Vec<Vec<u32>>> =
+        cuboids.iter().map(|cuboid| marks.iter().map(|marks| cuboid.counts(marks, cube.parts)).collect()).collect();
+    let parts = |element: usize| element * cube.parts..(element + 1) * cube.parts;
+    let whole: Vec<Vec<u32>> = marks
+        .iter()
+        .map(|marks| {
+            (0..cube.parts)
+                .map(|part| marks.iter().skip(part).step_by(cube.parts).filter(|mark| **mark).count() as u32)
+                .collect()
+        })
+        .collect();
+    let few = |n: usize| n > 0 && n < fewest;
+    let mut named: Vec<Vec<bool>> = Vec::new();
+    for (at, cuboid) in cuboids.iter().enumerate() {
+        let above: Vec<Option<usize>> = (0..cuboid.dimensions.len())
+            .map(|left_out| {
+                let mut dimensions = cuboid.dimensions.clone();
+                dimensions.remove(left_out);
+                cuboids.iter().position(|other| other.dimensions == dimensions)
+            })
+            .collect();
+        let may = |element: usize| {
+            let pattern = cuboid.pattern(&cube.dimensions, element as u32);
+            let example = cuboid.examples[element] as usize;
+            let mut some = false;
+            for (mark, of) in counts[at].iter().enumerate() {
+                let own = &of[parts(element)];
+                let n = own.iter().filter(|n| **n > 0).count();
+                some |= n >= fewest;
+                let beside = above.iter().any(|above| {
+                    let of_above = match above {
+                        Some(above) => &counts[*above][mark][parts(cuboids[*above].of_cell[example] as usize)],
+                        None => &whole[mark],
+                    };
+                    few(own.iter().zip(of_above).filter(|(own, all)| all > own).count())
+                });
+                if few(n) || beside {
+                    return false;
+                }
+            }
+            some && pattern.iter().all(|(dimension, value)| !cube.unnamed[*dimension].contains(value))
+        };
+        named.push((0..cuboid.elements).map(may).collect());
+    }
+    cuboids.iter_mut().zip(named).for_each(|(cuboid, named)| cuboid.named = named);
+}
+
+/// Whether what some cells tell is of many, or of nobody.
+pub(super) fn tells_nobody(cube: &Cube, cells: &[usize], fewest: usize) -> bool {
+    cube.sums.marks().iter().all(|marks| {
+        let there = |part: &usize| cells.iter().any(|cell| marks[cell * cube.parts + part]);
+        let n = (0..cube.parts).filter(there).count();
+        n == 0 || n >= fewest
+    })
 }
 
 /// An element of a cuboid, by their places.
@@ -92,40 +148,28 @@ pub(super) fn place(cuboids: &[Cuboid], element: Element) -> usize {
     cuboids[..element.0].iter().map(|cuboid| cuboid.elements).sum::<usize>() + element.1 as usize
 }
 
-/// What a cell's factor is to: what is expected at a level, or where this is next to nothing, a tenth of what came.
+/// The size of a cell: the middle of what is expected at a level and of what came. Either is known from counts; to the middle, the errors of both
+/// are the same, so that cells of which too much was expected by chance look no different from the others.
 pub(super) fn size(expected: f64, actual: f64) -> f64 {
-    if expected.abs() >= actual.abs() / 10.0 { expected } else { actual / 10.0 }
+    f64::midpoint(expected.abs(), actual.abs())
 }
 
-/// The level of the cells of which this is true, by least squares.
-pub(super) fn level(expected: &[f64], actual: &[f64], variance: &[f64], counts: impl Fn(usize) -> bool) -> f64 {
-    let (mut xy, mut xx) = (0.0, 0.0);
-    for cell in (0..expected.len()).filter(|cell| variance[*cell] > 0.0 && counts(*cell)) {
-        xy += expected[cell] * actual[cell] / variance[cell];
-        xx += expected[cell] * expected[cell] / variance[cell];
-    }
-    if xx > 0.0 { xy / xx } else { 1.0 }
-}
-
-/// What cells say of their factor q, where actual = q · size with a variance that was found for q = 1 and grows with q² above: their sums over
-/// this variance.
+/// What cells say of their deviation d, where actual − expected = d · size and a deviation of their variance: their sums over this variance.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Likelihood {
     xx: f64,
     xy: f64,
     yy: f64,
-    /// The cells, those that say less than one of themselves counted as so much.
-    n: f64,
 }
 
 impl Likelihood {
-    /// Of every cell, with its size at the level of most cells.
-    pub(super) fn of(expected: &[f64], actual: &[f64], variance: &[f64], start: f64) -> Vec<Self> {
+    /// Of every cell, at the level of most cells.
+    pub(super) fn of(expected: &[f64], actual: &[f64], variance: &[f64], level: f64) -> Vec<Self> {
         let of = |cell: usize| {
-            let (y, of) = (actual[cell], variance[cell]);
-            let x = size(start * expected[cell], y);
+            let (calm, of) = (level * expected[cell], variance[cell]);
+            let (x, y) = (size(calm, actual[cell]), actual[cell] - calm);
             match of > 0.0 {
-                true => Self { xx: x * x / of, xy: x * y / of, yy: y * y / of, n: (x * x / of).min(1.0) },
+                true => Self { xx: x * x / of, xy: x * y / of, yy: y * y / of },
                 false => Self::default(),
             }
         };
@@ -136,31 +180,30 @@ impl Likelihood {
         self.xx += other.xx;
         self.xy += other.xy;
         self.yy += other.yy;
-        self.n += other.n;
     }
 
     fn minus(&mut self, other: &Self) {
         self.xx -= other.xx;
         self.xy -= other.xy;
         self.yy -= other.yy;
-        self.n -= other.n;
     }
 
-    /// The factor of least squares.
-    fn factor(&self) -> Option<f64> {
+    /// The deviation of least squares.
+    fn deviation(&self) -> Option<f64> {
         (self.xx > 0.0).then(|| self.xy / self.xx)
     }
 
-    /// How unlikely the cells are at a factor: the negative logarithm.
-    fn unlikely(&self, factor: f64) -> f64 {
-        let wider = factor.max(1.0);
-        self.n * wider.ln() + (self.yy - 2.0 * factor * self.xy + factor * factor * self.xx) / (wider * wider) / 2.0
+    /// How unlikely the cells are with a deviation: the negative logarithm.
+    fn unlikely(&self, deviation: f64) -> f64 {
+        (self.yy - 2.0 * deviation * self.xy + deviation * deviation * self.xx) / 2.0
     }
 }
 
 /// Searches that are followed side by side, and sets with which each goes on.
 const PATHS: usize = 4;
 const BRANCHES: usize = 5;
+/// Causes of a search at whose deviation another begins.
+const TURNS: usize = 3;
 
 /// A search over cuboids.
 #[derive(Debug, Clone, Copy)]
@@ -171,7 +214,7 @@ pub(super) struct Scan<'a> {
     pub causes: usize,
 }
 
-/// A set of elements of one cuboid whose cells have one factor.
+/// A set of elements of one cuboid whose cells have one deviation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cause {
     pub cuboid: usize,
@@ -240,26 +283,26 @@ impl Found {
         named
     }
 
-    /// The factor of the cells without a cause.
-    fn factor(&self) -> f64 {
-        self.free.factor().unwrap_or(1.0)
+    /// The deviation of the cells without a cause.
+    fn calm(&self) -> f64 {
+        self.free.deviation().unwrap_or(0.0)
     }
 
     /// How short a description is that names the causes.
     fn score(&self) -> f64 {
-        let of = |sum: &Likelihood| sum.factor().map_or(0.0, |factor| sum.unlikely(factor));
+        let of = |sum: &Likelihood| sum.deviation().map_or(0.0, |deviation| sum.unlikely(deviation));
         let cost: f64 = self.causes.iter().map(|cause| cause.cost).sum();
         -of(&self.free) - self.of_causes.iter().map(of).sum::<f64>() - cost
     }
 
-    /// The factor of every cell: of its cause, or of the cells without one.
-    pub(super) fn factors(&self) -> Vec<f64> {
+    /// The deviation of every cell: of its cause, or of the cells without one.
+    pub(super) fn deviations(&self) -> Vec<f64> {
         let each = self.causes.iter().zip(&self.of_causes);
         let of_elements: Vec<f64> =
-            each.flat_map(|(cause, sum)| cause.elements.iter().map(|_| sum.factor().unwrap_or(1.0))).collect();
+            each.flat_map(|(cause, sum)| cause.elements.iter().map(|_| sum.deviation().unwrap_or(0.0))).collect();
         let of = |element: &u16| match element.checked_sub(1) {
             Some(element) => of_elements[usize::from(element)],
-            None => self.factor(),
+            None => self.calm(),
         };
         self.cause_of.iter().map(of).collect()
     }
@@ -270,35 +313,33 @@ impl Found {
 struct Path {
     found: Found,
     score: f64,
-    /// The factor of the cells without a cause, as far as is known.
-    factor: f64,
+    /// The deviation of the cells without a cause, as far as is known.
+    calm: f64,
     /// Whether nothing more pays for its name.
     ended: bool,
 }
 
 impl Path {
     fn of(found: Found) -> Self {
-        Self { score: found.score(), factor: found.factor(), found, ended: false }
+        Self { score: found.score(), calm: found.calm(), found, ended: false }
     }
 }
 
 impl Scan<'_> {
     /// The causes, one after the other, of the searches whose causes are worth most together: the best set may be one that several causes
-    /// are parts of by chance, and each by itself has a shorter name. A search starts at the level of most cells, at those of a few, since a cause may
-    /// have most of them, and again at the one that the rest of it has.
+    /// are parts of by chance, and each by itself has a shorter name. A search starts at the level of most cells, and again at the one that the rest of it has
+    /// and at those of the causes that it finds: a cause may have most of the cells, and the rest then looks like one.
     pub(super) fn causes(&self, expected: &[f64], actual: &[f64]) -> Found {
-        let starts = noise::starts(expected, actual, self.variance);
-        let start = starts.first().copied().unwrap_or(1.0);
-        let of_cell = Likelihood::of(expected, actual, self.variance, start);
+        let level = noise::start(expected, actual, self.variance).unwrap_or(1.0);
+        let of_cell = Likelihood::of(expected, actual, self.variance, level);
         let sums = self.sums(&of_cell);
         let mut best = Path::of(Found::none(&of_cell));
-        for level in &starts {
-            let first = self.from(&of_cell, &sums, level / start);
-            let again = self.from(&of_cell, &sums, first.factor);
-            for path in [first, again] {
-                if path.score > best.score {
-                    best = path;
-                }
+        let first = self.from(&of_cell, &sums, 0.0);
+        let others = first.found.of_causes.iter().filter_map(Likelihood::deviation).take(TURNS);
+        let starts: Vec<f64> = [first.calm].into_iter().chain(others).collect();
+        for path in [first].into_iter().chain(starts.into_iter().map(|start| self.from(&of_cell, &sums, start))) {
+            if path.score > best.score {
+                best = path;
             }
         }
         best.found
@@ -307,11 +348,11 @@ impl Scan<'_> {
     /// The same from one level only: that of a search over cells that are like these.
     pub(super) fn causes_at(&self, expected: &[f64], actual: &[f64], level: f64) -> Found {
         let of_cell = Likelihood::of(expected, actual, self.variance, level);
-        self.from(&of_cell, &self.sums(&of_cell), 1.0).found
+        self.from(&of_cell, &self.sums(&of_cell), 0.0).found
     }
 
     fn from(&self, of_cell: &[Likelihood], sums: &[Vec<Likelihood>], start: f64) -> Path {
-        let mut paths = vec![Path { factor: start, ..Path::of(Found::none(of_cell)) }];
+        let mut paths = vec![Path { calm: start, ..Path::of(Found::none(of_cell)) }];
         for _ in 0..self.causes {
             if paths.iter().all(|path| path.ended) {
                 break;
@@ -320,7 +361,7 @@ impl Scan<'_> {
             for mut before in paths {
                 let sets = match before.ended {
                     true => Vec::new(),
-                    false => self.sets(of_cell, sums, before.factor, Some(&before.found)),
+                    false => self.sets(of_cell, sums, before.calm, Some(&before.found)),
                 };
                 for cause in sets.into_iter().take(BRANCHES) {
                     let cuboid = &self.cuboids[cause.cuboid];
@@ -355,7 +396,7 @@ impl Scan<'_> {
         &self,
         of_cell: &[Likelihood],
         sums: &[Vec<Likelihood>],
-        factor: f64,
+        calm: f64,
         taken: Option<&Found>,
     ) -> Vec<Cause> {
         let cells = of_cell.iter().filter(|cell| cell.xx > 0.0).count().max(2) as f64;
@@ -377,7 +418,7 @@ impl Scan<'_> {
                     *left = Likelihood::default();
                 }
             }
-            let set = set(&left, &cuboid.named, factor, [name, place]);
+            let set = set(&left, &cuboid.named, calm, [name, place]);
             found.extend(set.map(|cause| Cause { cuboid: at, ..cause }));
         }
         // Of the same worth, the coarser one.
@@ -386,26 +427,26 @@ impl Scan<'_> {
     }
 }
 
-/// The set of elements that is worth most at one factor other than that of the rest, each for the price of its `name`, and all for that of their
-/// `place`.
+/// The set of elements that is worth most with one deviation other than that of the rest, each for the price of its `name`, and all for that of
+/// their `place`.
 fn set(sums: &[Likelihood], named: &[bool], calm: f64, [name, place]: [f64; 2]) -> Option<Cause> {
-    let gain = |sum: &Likelihood, factor: f64| sum.unlikely(calm) - sum.unlikely(factor);
-    // Whatever the factor, an element is not worth much more than at its own.
+    let gain = |sum: &Likelihood, deviation: f64| sum.unlikely(calm) - sum.unlikely(deviation);
+    // Whatever the deviation, an element is not worth more than with its own.
     let worth: Vec<usize> = (0..sums.len())
-        .filter(|at| named[*at] && sums[*at].factor().is_some_and(|own| gain(&sums[*at], own) > name))
+        .filter(|at| named[*at] && sums[*at].deviation().is_some_and(|own| gain(&sums[*at], own) > name))
         .collect();
     let mut best: Option<Cause> = None;
     for start in &worth {
-        let Some(mut factor) = sums[*start].factor() else { continue };
+        let Some(mut deviation) = sums[*start].deviation() else { continue };
         let mut elements = Vec::new();
         for _ in 0..4 {
-            elements = worth.iter().copied().filter(|at| gain(&sums[*at], factor) > name).collect::<Vec<usize>>();
+            elements = worth.iter().copied().filter(|at| gain(&sums[*at], deviation) > name).collect::<Vec<usize>>();
             let mut all = Likelihood::default();
             elements.iter().for_each(|at| all.plus(&sums[*at]));
-            factor = all.factor().unwrap_or(factor);
+            deviation = all.deviation().unwrap_or(deviation);
         }
         let cost = place + name * elements.len() as f64;
-        let score = elements.iter().map(|at| gain(&sums[*at], factor)).sum::<f64>() - cost;
+        let score = elements.iter().map(|at| gain(&sums[*at], deviation)).sum::<f64>() - cost;
         if score > 0.0 && best.as_ref().is_none_or(|best| score > best.score) {
             let elements = elements.iter().map(|at| *at as u32).collect();
             best = Some(Cause { cuboid: 0, elements, score, cost });

@@ -14,9 +14,6 @@ const DEALT: usize = 59;
 /// Cells of similar size that exchange their deviations.
 const LIKE: usize = 40;
 
-/// Standard deviations that a cell of a cause is dealt out with at most.
-const FAR: f64 = 5.0;
-
 /// A number in [0, 1) of its place alone.
 fn uniform(round: usize, at: usize, of: u64) -> f64 {
     let mut key = [0; 16];
@@ -35,7 +32,7 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
     let worth = |actual: &[f64]| {
         let level = noise::start(&cells.expected, actual, &noise.variance).unwrap_or(noise.level);
         let of_cell = Likelihood::of(&cells.expected, actual, &noise.variance, level);
-        scan.sets(&of_cell, &scan.sums(&of_cell), 1.0, None).first().map_or(0.0, |best| best.score)
+        scan.sets(&of_cell, &scan.sums(&of_cell), 0.0, None).first().map_or(0.0, |best| best.score)
     };
     let found_worth = worth(&cells.actual);
     if found.causes.is_empty() {
@@ -46,12 +43,17 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
         known.sort_by(|a, b| cells.expected[*a].total_cmp(&cells.expected[*b]).then(a.cmp(b)));
         known
     };
-    // What was found would be dealt out too, and look like causes everywhere.
+    // What was found would be dealt out too, and look like causes everywhere: its cells keep what they differ by from one another.
+    let deviations = found.deviations();
     let standard = |cell: usize| {
-        let deviation = (cells.actual[cell] - noise.level * cells.expected[cell]) / noise.variance[cell].sqrt();
-        if found.is_free(cell) { deviation } else { deviation.clamp(-FAR, FAR) }
+        let calm = noise.level * cells.expected[cell];
+        let fitted = match found.is_free(cell) {
+            true => 0.0,
+            false => deviations[cell] * scan::size(calm, cells.actual[cell]),
+        };
+        (cells.actual[cell] - calm - fitted) / noise.variance[cell].sqrt()
     };
-    let allowed = (error * (DEALT + 1) as f64) as usize - 1;
+    let allowed = ((error * (DEALT + 1) as f64) as usize).saturating_sub(1);
     let mut as_much = 0;
     for round in 0..DEALT {
         let mut actual = cells.actual.clone();
@@ -70,48 +72,77 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
     true
 }
 
-/// The two-sided p-value of every element of every cuboid: that its cells are at the level of all.
-pub(super) fn tests(cells: &Cells, noise: &Noise, cuboids: &[Cuboid], level: f64) -> Vec<f64> {
-    let parts = cells.parts;
-    let normal = Normal::standard();
-    let student = StudentsT::new(0.0, 1.0, (parts as f64 - 1.0).max(1.0)).ok();
-    let weights: Vec<f64> = (0..cells.len())
-        .map(|cell| match noise.variance[cell] > 0.0 {
-            true => scan::size(level * cells.expected[cell], cells.actual[cell]) / noise.variance[cell],
+/// Tests of sums over cells: that these are at the level of those that are part of nothing found.
+struct Test<'a> {
+    cells: &'a Cells,
+    noise: &'a Noise,
+    weights: Vec<f64>,
+    level: f64,
+}
+
+impl<'a> Test<'a> {
+    fn of(cells: &'a Cells, noise: &'a Noise, found: &Found) -> Self {
+        let weight = |cell: usize| match noise.variance[cell] > 0.0 {
+            true => scan::size(noise.level * cells.expected[cell], cells.actual[cell]) / noise.variance[cell],
             false => 0.0,
-        })
-        .collect();
-    let mut tests = Vec::new();
-    for cuboid in cuboids {
-        let mut by_part = vec![0.0; cuboid.elements * parts];
-        let mut apart = vec![0.0; cuboid.elements];
-        for (cell, element) in cuboid.of_cell.iter().enumerate() {
-            let element = *element as usize;
-            apart[element] += weights[cell].powi(2) * noise.apart[cell];
-            for part in 0..parts {
-                let at = cell * parts + part;
-                by_part[element * parts + part] +=
-                    weights[cell] * (cells.by_part[1][at] - level * cells.by_part[0][at]);
-            }
-        }
-        for (element, apart) in by_part.chunks(parts).zip(apart) {
-            let sum: f64 = element.iter().sum();
-            let n = parts as f64;
-            let between: f64 = element.iter().map(|part| (part - sum / n).powi(2)).sum();
-            let variance = apart + if parts > 1 { n / (n - 1.0) * between } else { 0.0 };
-            if variance <= 0.0 {
-                tests.push(1.0);
-                continue;
-            }
-            let t = -(sum.abs() / variance.sqrt());
-            let tail = match &student {
-                Some(student) if parts > 1 => student.cdf(t),
-                _ => normal.cdf(t),
-            };
-            tests.push((2.0 * tail).min(1.0));
+        };
+        let weights: Vec<f64> = (0..cells.len()).map(weight).collect();
+        // Weighted as the sums are that are tested.
+        let free = || (0..cells.len()).filter(|cell| found.is_free(*cell));
+        let sum = |of: &[f64]| free().map(|cell| weights[cell] * of[cell]).sum::<f64>();
+        let level = sum(&cells.actual) / sum(&cells.expected);
+        let level = if level.is_finite() { level } else { noise.level };
+        Self { cells, noise, weights, level }
+    }
+
+    /// Adds a cell to what the parts say, and to the variance that is not theirs.
+    fn add(&self, cell: usize, by_part: &mut [f64], apart: &mut f64) {
+        let parts = self.cells.parts;
+        *apart += self.weights[cell].powi(2) * self.noise.apart[cell];
+        for (part, sum) in by_part.iter_mut().enumerate() {
+            let at = cell * parts + part;
+            *sum += self.weights[cell] * (self.cells.by_part[1][at] - self.level * self.cells.by_part[0][at]);
         }
     }
+
+    /// The two-sided p-value of such sums.
+    fn p_value(&self, by_part: &[f64], apart: f64) -> f64 {
+        let (sum, n) = (by_part.iter().sum::<f64>(), by_part.len() as f64);
+        let between: f64 = by_part.iter().map(|part| (part - sum / n).powi(2)).sum();
+        let variance = apart + if n > 1.0 { n / (n - 1.0) * between } else { 0.0 };
+        if variance <= 0.0 {
+            return 1.0;
+        }
+        let t = -(sum.abs() / variance.sqrt());
+        let tail = match StudentsT::new(0.0, 1.0, (n - 1.0).max(1.0)) {
+            Ok(student) if n > 1.0 => student.cdf(t),
+            _ => Normal::standard().cdf(t),
+        };
+        (2.0 * tail).min(1.0)
+    }
+}
+
+/// The p-value of every element of every cuboid.
+pub(super) fn tests(cells: &Cells, noise: &Noise, cuboids: &[Cuboid], found: &Found) -> Vec<f64> {
+    let (test, parts) = (Test::of(cells, noise, found), cells.parts);
+    let mut tests = Vec::new();
+    for cuboid in cuboids {
+        let (mut by_part, mut apart) = (vec![0.0; cuboid.elements * parts], vec![0.0; cuboid.elements]);
+        for (cell, element) in cuboid.of_cell.iter().enumerate() {
+            let element = *element as usize;
+            test.add(cell, &mut by_part[element * parts..][..parts], &mut apart[element]);
+        }
+        tests.extend(by_part.chunks(parts).zip(apart).map(|(by_part, apart)| test.p_value(by_part, apart)));
+    }
     tests
+}
+
+/// The p-value of some cells.
+pub(super) fn test(cells: &Cells, noise: &Noise, found: &Found, of: &[usize]) -> f64 {
+    let test = Test::of(cells, noise, found);
+    let (mut by_part, mut apart) = (vec![0.0; cells.parts], 0.0);
+    of.iter().for_each(|cell| test.add(*cell, &mut by_part, &mut apart));
+    test.p_value(&by_part, apart)
 }
 
 /// The least error at which Benjamini and Hochberg's procedure takes each of some hypotheses for false.
@@ -131,12 +162,12 @@ pub(super) fn adjusted(p_values: &[f64]) -> Vec<f64> {
 /// kind have (a parametric bootstrap).
 pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Found, rounds: usize) -> Vec<f64> {
     let elements: Vec<scan::Element> = found.elements().collect();
-    let factors = found.factors();
+    let deviations = found.deviations();
     let mut times = vec![0_usize; elements.len()];
-    let level = scan::level(&cells.expected, &cells.actual, &noise.variance, |cell| found.is_free(cell));
+    let level = super::level(cells, noise, found);
     for round in 0..rounds {
         let (expected, actual) = match cells.parts {
-            1 => dealt(cells, noise, &factors, round),
+            1 => dealt(cells, noise, &deviations, round),
             parts => drawn(cells, parts, round),
         };
         let again: Vec<scan::Element> = scan.causes_at(&expected, &actual, level).elements().collect();
@@ -161,12 +192,13 @@ fn drawn(cells: &Cells, parts: usize, round: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// What cells would be with what was found, and normal deviations of their variance.
-fn dealt(cells: &Cells, noise: &Noise, factors: &[f64], round: usize) -> (Vec<f64>, Vec<f64>) {
+fn dealt(cells: &Cells, noise: &Noise, deviations: &[f64], round: usize) -> (Vec<f64>, Vec<f64>) {
     let normal = Normal::standard();
     let actual = (0..cells.len()).map(|cell| {
-        let fitted = factors[cell] * scan::size(noise.level * cells.expected[cell], cells.actual[cell]);
+        let calm = noise.level * cells.expected[cell];
+        let fitted = calm + deviations[cell] * scan::size(calm, cells.actual[cell]);
         let u = uniform(round, cell, 3).max(f64::MIN_POSITIVE);
-        fitted + factors[cell].max(1.0) * noise.variance[cell].sqrt() * normal.inverse_cdf(u)
+        fitted + noise.variance[cell].sqrt() * normal.inverse_cdf(u)
     });
     (cells.expected.clone(), actual.collect())
 }

@@ -17,13 +17,13 @@ const OVER: [&str; 4] = ["transactions", "campaign_contacts", "interactions", "s
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Causes {
-    /// The share of findings that may be false: the error of Benjamini and Hochberg's procedure over everything that is looked at on a night.
+    /// The share of findings that may be false: the error of Benjamini and Hochberg's procedure over everything that is looked at since an earlier night.
     pub false_discoveries: f64,
     /// A finding whose part of the change is smaller is not told.
     pub share: f64,
     /// So many findings are told of a KPI and segment.
     pub most: usize,
-    /// So many values of a dimension are told apart: those of most customers. The rest is together, and not named.
+    /// So many values of a dimension are told apart: those of most customers, or rows. The rest is together, and not named.
     pub values: usize,
     /// How often the customers are drawn anew to see whether a finding recurs.
     pub resamples: usize,

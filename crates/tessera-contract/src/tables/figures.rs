@@ -111,7 +111,7 @@ pub(super) fn causes() -> Table {
             column(
                 "finding",
                 Kind::Text,
-                "where (a combination of values that changed otherwise than the rest), everywhere (what all share), mix (of a ratio: what the shares of its denominator moved), composition (who is counted and what is known of them is otherwise than it was then, see kpi_changes) or rest (unexplained)",
+                "where (a combination of values that changed otherwise than the rest), everywhere (what all share), mix (of a ratio: what the shares of its denominator moved) or rest (not told anywhere, with what is known of the earlier night only now, see kpi_changes)",
             ),
             column(
                 "dimensions",

@@ -9,7 +9,7 @@ use tessera_engine::formula::{self, Words, quote, text};
 use super::people;
 use crate::{
     Night, StageError, blame,
-    breakdowns::{OTHER, item_of},
+    breakdowns::{OTHER, UNKNOWN, item_of},
     features::{rows_of, within},
     figures::{NOBODYS, People, exact},
     kpis, rows,
@@ -127,8 +127,8 @@ impl<'a> Members<'a> {
         let values: Vec<&str> = sums.iter().filter_map(|sum| sum.split('\u{0}').nth(1)).collect();
         let clean = night.input(&entity.clean_table())?;
         let accounts = night.input("accounts")?;
-        let (mut cells, mut found) = (Vec::new(), None);
-        for Of { as_of, members, .. } in self.nights.iter().rev() {
+        let mut both = Vec::new();
+        for Of { as_of, .. } in &self.nights {
             let as_of = *as_of;
             let words = Words::new(as_of, &night.project.project.timezone);
             let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words).await?;
@@ -138,69 +138,69 @@ impl<'a> Members<'a> {
                     Some(window) => within(night, entity, window, None, as_of).map_err(StageError::Data)?,
                     None => "true".to_owned(),
                 };
-                columns.push_str(&format!(
-                    ", CASE WHEN {window} THEN {} ELSE {} END AS v{at}",
-                    exact(value),
-                    exact("0")
-                ));
+                let value = format!("CASE WHEN {window} THEN {} ELSE {} END", exact(value), exact("0"));
+                columns.push_str(&format!(", {value} AS v{at}"));
                 any.push(window);
             }
             let items: String =
                 dimensions.iter().enumerate().map(|(at, (_, by))| format!(", {} AS h{at}", item_of(by))).collect();
             let query = format!("SELECT account_key{items}{columns} FROM rows WHERE {}", any.join(" OR "));
-            let valued = match night.engine.sql(&query, &[("rows", &known)], &words).await {
+            both.push(match night.engine.sql(&query, &[("rows", &known)], &words).await {
                 Ok(valued) => valued,
                 Err(error) => {
                     let alone = |expression: &str| format!("SELECT ({expression}) FROM rows");
                     let entries = places(&dimensions, of);
                     return Err(blame(night, entries, alone, &[("rows", &known)]).await.unwrap_or(error.into()));
                 }
-            };
-            if found.is_none() {
-                let items: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
-                found = Some(self.columns(&items, &[("rows", &valued)]).await?);
-            }
-            let Some((_, columns)) = &found else { continue };
-            let relation = "(SELECT m.*, r.* EXCEPT (account_key, customer_key) FROM \
+            });
+        }
+        let items: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
+        let (names, columns) = self.columns(&items, &both).await?;
+        let relation = "(SELECT m.*, r.* EXCEPT (account_key, customer_key) FROM \
                  (SELECT a.customer_key, r.* FROM rows AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
                  JOIN members AS m ON r.customer_key = m.customer_key)";
-            let given = [("rows", &valued), ("accounts", accounts), ("members", members)];
-            cells.insert(0, summed(night, relation, columns, sums.len(), &given).await?);
+        let mut cells = Vec::new();
+        for (rows, Of { members, .. }) in both.iter().zip(&self.nights) {
+            let given = [("rows", rows), ("accounts", accounts), ("members", members)];
+            cells.push(summed(night, relation, &columns, sums.len(), &given).await?);
         }
-        self.grid(kpis, found.map(|(names, _)| names).unwrap_or_default(), sums.len(), &cells)
+        self.grid(kpis, names, sums.len(), &cells)
     }
 
-    /// The names of the dimensions, and SQL of the value of each: those of most people, or rows, are told apart.
-    async fn columns(
-        &self,
-        of_rows: &[&str],
-        rows: &[(&str, &DataFrame)],
-    ) -> Result<(Vec<String>, Vec<String>), StageError> {
+    /// The names of the dimensions, and SQL of the value of each: those of most people, or rows, of either night are told apart. A dimension of
+    /// which one of the nights knows nothing is left out: all would have changed in it.
+    async fn columns(&self, of_rows: &[&str], rows: &[DataFrame]) -> Result<(Vec<String>, Vec<String>), StageError> {
         let mut names = vec!["segment".to_owned()];
         let mut columns = vec!["CAST(segment_id AS VARCHAR)".to_owned()];
-        let members = [("members", &self.nights[1].members)];
-        let of_people = self
-            .dimensions
-            .iter()
-            .enumerate()
-            .map(|(at, (name, _))| (*name, format!("g{at}"), "members", &members[..]));
-        let of_rows = of_rows.iter().enumerate().map(|(at, name)| (*name, format!("h{at}"), "rows", rows));
-        for (name, column, table, given) in of_people.chain(of_rows) {
-            let query = format!("SELECT {column} AS item, count(*) AS n FROM {table} GROUP BY {column}");
-            let batch = rows::collect(self.night.over(&query, given).await?).await?;
-            let counts = rows::integers(&batch, "n")?;
-            let mut items: Vec<(i64, String)> = rows::texts(&batch, "item")?
-                .into_iter()
-                .zip(counts)
-                .filter_map(|(item, n)| Some((n?, item?)))
-                .collect();
+        let members: Vec<&DataFrame> = self.nights.iter().map(|of| &of.members).collect();
+        let rows: Vec<&DataFrame> = rows.iter().collect();
+        let of_people = self.dimensions.iter().enumerate().map(|(at, (name, _))| (*name, format!("g{at}"), &members));
+        let of_rows = of_rows.iter().enumerate().map(|(at, name)| (*name, format!("h{at}"), &rows));
+        for (name, column, nights) in of_people.chain(of_rows) {
+            let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+            let mut known = true;
+            for night in nights {
+                let query = format!("SELECT {column} AS item, count(*) AS n FROM t GROUP BY {column}");
+                let batch = rows::collect(self.night.over(&query, &[("t", *night)]).await?).await?;
+                let items = rows::texts(&batch, "item")?;
+                known &= items.is_empty() || items.iter().flatten().any(|item| item != UNKNOWN);
+                for (item, n) in items.into_iter().zip(rows::integers(&batch, "n")?) {
+                    *counts.entry(item.unwrap_or_default()).or_default() += n.unwrap_or(0);
+                }
+            }
+            if !known {
+                continue;
+            }
+            let mut items: Vec<(i64, String)> = counts.into_iter().map(|(item, n)| (n, item)).collect();
             items.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
             items.truncate(self.night.project.causes.values);
             let told: Vec<String> = items.iter().map(|(_, item)| text(item)).collect();
             names.push(name.to_owned());
             columns.push(match told.is_empty() {
                 true => text(OTHER),
-                false => format!("CASE WHEN {column} IN ({}) THEN {column} ELSE {} END", told.join(", "), text(OTHER)),
+                false => {
+                    format!("CASE WHEN {column} IN ({}) THEN {column} ELSE {} END", told.join(", "), text(OTHER))
+                }
             });
         }
         Ok((names, columns))

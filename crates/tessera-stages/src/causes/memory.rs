@@ -91,7 +91,7 @@ impl Memory {
                 None => episodes.push(Episode { since: tonight, until: tonight, nights: 1, contribution }),
             }
             row.since = episodes.last().map(|episode| episode.since);
-            let lately = episodes.iter().filter(|episode| episode.until > tonight - QUARTER).count();
+            let lately = episodes.iter().filter(|episode| episode.since > tonight - QUARTER).count();
             row.occurrences = i32::try_from(lately).ok();
         }
         for episodes in self.0.values_mut() {

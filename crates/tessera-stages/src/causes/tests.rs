@@ -228,43 +228,34 @@ async fn where_it_changed_is_found_and_all_adds_up() {
             .join("\n")
     };
     insta::assert_snapshot!(changes(false, "").await, @r"
-    segment_id | kpi     | rank | finding     | dimensions                 | contribution | change | bootstrap_share | state
-               | revenue |      | composition | []                         | 0            |        |                 | ok
-               | revenue |      | everywhere  | []                         | -3.958589    |        |                 | ok
-               | revenue |      | rest        | []                         | 1.958589     |        |                 | ok
-               | revenue | 1    | where       | [segment=1, category=Toys] | -1600        | -0.231 | 1               | ok
-    0          | revenue |      | composition | []                         | 0            |        |                 | ok
-    0          | revenue |      | everywhere  | []                         | -0.309592    |        |                 | ok
-    0          | revenue |      | rest        | []                         | 0.309592     |        |                 | ok
-    1          | revenue |      | composition | []                         | 0            |        |                 | ok
-    1          | revenue |      | everywhere  | []                         | -8.886133    |        |                 | ok
-    1          | revenue |      | rest        | []                         | -3.113867    |        |                 | ok
-    1          | revenue | 1    | where       | [category=Toys]            | -1590        | -0.231 | 1               | ok
+    segment_id | kpi     | rank | finding    | dimensions                 | contribution | change | bootstrap_share | state
+               | revenue |      | everywhere | []                         | -7.199304    |        |                 | ok
+               | revenue |      | rest       | []                         | -4.800696    |        |                 | ok
+               | revenue | 1    | where      | [segment=1, category=Toys] | -1590        | -0.231 | 1               | ok
+    0          | revenue |      | everywhere | []                         | 0            |        |                 | ok
+    0          | revenue |      | rest       | []                         | 0            |        |                 | ok
+    1          | revenue |      | everywhere | []                         | -8.997175    |        |                 | ok
+    1          | revenue |      | rest       | []                         | -3.002825    |        |                 | ok
+    1          | revenue | 1    | where      | [category=Toys]            | -1590        | -0.231 | 1               | ok
     ");
     insta::assert_snapshot!(changes(true, "").await, @r"
-    segment_id | kpi     | rank | finding     | dimensions | contribution | change | bootstrap_share | state
-               | revenue |      | composition | []         | 0            |        |                 | ok
-               | revenue |      | everywhere  | []         | 5.556346     |        |                 | ok
-               | revenue |      | rest        | []         | -1.556346    |        |                 | ok
-    0          | revenue |      | composition | []         | 0            |        |                 | ok
-    0          | revenue |      | everywhere  | []         | -0.309592    |        |                 | ok
-    0          | revenue |      | rest        | []         | 0.309592     |        |                 | ok
-    1          | revenue |      | composition | []         | 0            |        |                 | ok
-    1          | revenue |      | everywhere  | []         | 6.290628     |        |                 | ok
-    1          | revenue |      | rest        | []         | -2.290628    |        |                 | ok
+    segment_id | kpi     | rank | finding    | dimensions | contribution | change | bootstrap_share | state
+               | revenue |      | everywhere | []         | 4            |        |                 | ok
+               | revenue |      | rest       | []         | 0            |        |                 | ok
+    0          | revenue |      | everywhere | []         | 0            |        |                 | ok
+    0          | revenue |      | rest       | []         | 0            |        |                 | ok
+    1          | revenue |      | everywhere | []         | 4            |        |                 | ok
+    1          | revenue |      | rest       | []         | 0            |        |                 | ok
     ");
     // More people than there are behind it are asked for.
     insta::assert_snapshot!(changes(false, "[privacy]\nk = 120\n").await, @r"
-    segment_id | kpi     | rank | finding     | dimensions | contribution | change | bootstrap_share | state
-               | revenue |      | composition | []         | 0            |        |                 | ok
-               | revenue |      | everywhere  | []         | -205.554858  |        |                 | ok
-               | revenue |      | rest        | []         | -1396.445142 |        |                 | ok
-    0          | revenue |      | composition | []         | 0            |        |                 | ok
-    0          | revenue |      | everywhere  | []         | -2.512161    |        |                 | ok
-    0          | revenue |      | rest        | []         | 2.512161     |        |                 | ok
-    1          | revenue |      | composition | []         | 0            |        |                 | ok
-    1          | revenue |      | everywhere  | []         | -296.740941  |        |                 | ok
-    1          | revenue |      | rest        | []         | -1305.259059 |        |                 | ok
+    segment_id | kpi     | rank | finding    | dimensions | contribution | change | bootstrap_share | state
+               | revenue |      | everywhere | []         | -1602        |        |                 | ok
+               | revenue |      | rest       | []         | -0           |        |                 | ok
+    0          | revenue |      | everywhere | []         | 0            |        |                 | ok
+    0          | revenue |      | rest       | []         | 0            |        |                 | ok
+    1          | revenue |      | everywhere | []         | -1602        |        |                 | ok
+    1          | revenue |      | rest       | []         | -0           |        |                 | ok
     ");
     // What rows are said to add up to is not what the KPI is.
     let other = "[kpis.revenue.rows]\nover = \"transactions\"\nwindow = \"30 days\"\nnumerator = \"amount\"\n";

@@ -30,6 +30,9 @@ pub fn run(command: Causes) -> Result<()> {
     Ok(())
 }
 
+/// Dimensions that are searched at most.
+const DIMENSIONS: usize = 16;
+
 /// The columns that are no dimensions.
 struct Columns<'a> {
     before: &'a str,
@@ -70,6 +73,13 @@ impl Cells {
         let part = columns.part.map(needed).transpose()?;
         let dimensions: Vec<usize> =
             (0..header.len()).filter(|at| !numbers.contains(at) && Some(*at) != part).collect();
+        if dimensions.len() > DIMENSIONS {
+            return Err(wrong(format!(
+                "{} columns beside the numbers: at most {DIMENSIONS} dimensions are searched",
+                dimensions.len()
+            ))
+            .into());
+        }
         if dimensions.is_empty() {
             return Err(
                 wrong("there is no column beside the numbers: it is dimensions that are searched".into()).into()
@@ -184,7 +194,10 @@ impl Cells {
             table.add_row([
                 show::printable(&conditions.join(" ")).into_owned(),
                 format!("{:+.6}", finding.contribution()),
-                format!("{:+.1} %", 100.0 * finding.contribution() / finding.expected.abs()),
+                match finding.expected {
+                    0.0 => "none was expected".to_owned(),
+                    expected => format!("{:+.1} %", 100.0 * finding.contribution() / expected.abs()),
+                },
                 format!("{:.2e}", finding.q_value),
                 format!("{:.0} %", 100.0 * finding.recurrence),
             ]);

@@ -153,8 +153,11 @@ impl Of<'_> {
         }
         if table.row_count() > 0 {
             let found = places.iter().any(|place| place.finding == "where");
-            let heading =
-                if found { "Where it happened" } else { "Where it happened: no place changed otherwise than the rest" };
+            let heading = if found {
+                "Where it happened"
+            } else {
+                "Where it happened: no place is told that changed otherwise than the rest"
+            };
             println!("{heading}\n{}", to_the_right(to_the_right(table, 1), 2));
         }
         Ok(())
