@@ -5,9 +5,7 @@
 //! are clustered anew. Of each cluster, the Jaccard similarity with the most similar new one among the drawn rows is taken; the mean
 //! over the resamples is its stability. Hennig reads 0.75 and more as a valid, stable cluster, and below 0.6 as none to be trusted.
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
-
-use crate::{Matrix, parallel};
+use crate::{Matrix, hashed, parallel};
 
 /// The stability of each cluster. `cluster` gives the labels of some rows, if it can; absent of a cluster that was in no resample.
 ///
@@ -40,12 +38,7 @@ pub fn jaccard(
 fn drawn(n: usize, seed: u64, round: u64) -> Vec<usize> {
     let mut there = vec![false; n];
     for draw in 0..n as u64 {
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&round.to_le_bytes());
-        key[8..].copy_from_slice(&draw.to_le_bytes());
-        // The high half of hash × n is even over the rows.
-        let at = (u128::from(xxh3_64_with_seed(&key, seed)) * n as u128) >> 64;
-        there[at as usize] = true;
+        there[hashed::below(n, round, draw, seed)] = true;
     }
     (0..n).filter(|row| there[*row]).collect()
 }

@@ -11,6 +11,7 @@ pub mod describe;
 pub mod drift;
 pub mod fellegi_sunter;
 pub mod fixed;
+mod hashed;
 mod held;
 pub mod interval;
 pub mod kmeans;

@@ -18,12 +18,14 @@ mod noise;
 mod scan;
 mod significance;
 
+use std::collections::BTreeMap;
+
 use self::{
     noise::Noise,
-    scan::{Cuboid, Found, Scan},
+    scan::{Cuboid, Scan},
+    significance::Test,
 };
 use crate::parallel;
-use std::collections::BTreeMap;
 
 /// Conditions that one cause can have.
 const LAYERS: usize = 3;
@@ -121,13 +123,16 @@ impl Default for Settings {
 /// Finds where the changes of some cubes happened. Whether a finding is one is asked of all cubes together.
 #[must_use]
 pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Located> {
-    let searched = parallel::map(cubes, threads, |cube| Search::of(cube, settings).told(settings));
-    let tests: Vec<f64> = searched.iter().flat_map(|(_, tests)| tests.iter().copied()).collect();
+    let searched = parallel::map(cubes, threads, |cube| Search::of(cube, settings).candidates(settings));
+    let tests: Vec<f64> = searched.iter().flat_map(|candidates| candidates.tests.iter().copied()).collect();
     let mut q_values = significance::adjusted(&tests).into_iter();
-    let kept = searched.into_iter().map(|(mut located, tests)| {
+    let kept = searched.into_iter().map(|Candidates { mut located, tests, places }| {
         let q_values: Vec<f64> = q_values.by_ref().take(tests.len()).collect();
+        for (finding, place) in located.findings.iter_mut().zip(places) {
+            finding.q_value = q_values[place];
+        }
         located.looked_at = tests.len();
-        located.keep(&q_values, settings);
+        located.keep(settings);
         located
     });
     // Only what is told is asked whether it is found again.
@@ -146,10 +151,19 @@ pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Locate
     })
 }
 
+/// What a search finds of a cube, before all cubes are known.
+struct Candidates {
+    located: Located,
+    /// The p-value of everything that was looked at, and the place of each finding's among these.
+    tests: Vec<f64>,
+    places: Vec<usize>,
+}
+
 /// The search over a cube.
 struct Search {
     /// With its cells in the order of their values.
     cube: Cube,
+    marks: Vec<Vec<bool>>,
     cells: Cells,
     cuboids: Vec<Cuboid>,
     /// None of cells that cannot be compared.
@@ -159,57 +173,56 @@ struct Search {
 impl Search {
     fn of(cube: &Cube, settings: &Settings) -> Self {
         let cube = cube.in_order();
-        let cells = Cells::of(&cube);
+        let (cells, marks) = (Cells::of(&cube), cube.sums.marks());
         let mut cuboids = Cuboid::all(&cube.dimensions, LAYERS, ELEMENTS);
-        scan::name(&mut cuboids, &cube, settings.fewest);
-        let noise = noise::of(&cells);
-        Self { cube, cells, cuboids, noise }
+        scan::name(&mut cuboids, &cube, &marks, settings.fewest);
+        let noise = noise::of(&cells, &cuboids);
+        Self { cube, marks, cells, cuboids, noise }
     }
 
     fn scan<'a>(&'a self, noise: &'a Noise) -> Scan<'a> {
         Scan { cuboids: &self.cuboids, variance: &noise.variance, causes: CAUSES }
     }
 
-    /// What is found, and the p-value of everything that was looked at. Until all cubes are known, the q-value of a finding is the place of
-    /// its own among these.
-    fn told(&self, settings: &Settings) -> (Located, Vec<f64>) {
+    /// What is found, as far as one cube can say: contributions and the level are settled when it is known what is told.
+    fn candidates(&self, settings: &Settings) -> Candidates {
         let Self { cells, cuboids, .. } = self;
-        let mut located = Located {
+        let located = Located {
             level: 1.0,
             expected: cells.expected.iter().sum(),
             actual: cells.actual.iter().sum(),
             findings: Vec::new(),
             looked_at: 0,
         };
-        let Some(noise) = &self.noise else { return (located, Vec::new()) };
+        let mut candidates = Candidates { located, tests: Vec::new(), places: Vec::new() };
+        let Some(noise) = &self.noise else { return candidates };
         let scan = self.scan(noise);
         let found = scan.causes(&cells.expected, &cells.actual);
-        located.level = level(cells, noise, &found);
-        let tests = significance::tests(cells, noise, cuboids, &found);
+        let test = Test::of(cells, noise, &found);
+        candidates.tests = test.of_elements(cuboids);
         if !significance::unusual(cells, noise, &scan, &found, settings.error) {
-            return (located, tests);
+            return candidates;
         }
-        let mut tests = tests;
         for (at, element) in found.elements().enumerate() {
             // What an earlier finding has is not counted again.
             let own: Vec<usize> = found.cells_of(at).collect();
-            if !scan::tells_nobody(&self.cube, &own, settings.fewest) {
-                continue;
+            if !scan::tells_of_few(&self.marks, self.cube.parts, &own, settings.fewest) {
+                let (place, p_value) = (scan::place(cuboids, element), test.of_cells(&own));
+                let sum = |of: &[f64]| own.iter().map(|cell| of[*cell]).sum::<f64>();
+                candidates.tests[place] = p_value;
+                candidates.places.push(place);
+                candidates.located.findings.push(Finding {
+                    pattern: cuboids[element.0].pattern(&self.cube.dimensions, element.1),
+                    expected: sum(&cells.expected),
+                    before: sum(&cells.expected),
+                    actual: sum(&cells.actual),
+                    p_value,
+                    q_value: 1.0,
+                    recurrence: 0.0,
+                });
             }
-            let test = scan::place(cuboids, element);
-            tests[test] = significance::test(cells, noise, &found, &own);
-            let sum = |of: &[f64]| own.iter().map(|cell| of[*cell]).sum::<f64>();
-            located.findings.push(Finding {
-                pattern: cuboids[element.0].pattern(&self.cube.dimensions, element.1),
-                expected: located.level * sum(&cells.expected),
-                before: sum(&cells.expected),
-                actual: sum(&cells.actual),
-                p_value: tests[test],
-                q_value: test as f64,
-                recurrence: 0.0,
-            });
         }
-        (located, tests)
+        candidates
     }
 
     /// The share of resamples in which each pattern is found again.
@@ -275,10 +288,7 @@ impl Located {
     }
 
     /// Keeps what is sure enough and large enough, the largest first.
-    fn keep(&mut self, q_values: &[f64], settings: &Settings) {
-        for finding in &mut self.findings {
-            finding.q_value = q_values[finding.q_value as usize];
-        }
+    fn keep(&mut self, settings: &Settings) {
         self.findings.retain(|finding| finding.q_value <= settings.error);
         self.settle();
         let moved: f64 = self.findings.iter().map(|finding| finding.contribution().abs()).sum();
@@ -286,15 +296,6 @@ impl Located {
         self.findings.retain(|finding| finding.contribution().abs() >= least);
         self.settle();
     }
-}
-
-/// What the cells without a cause changed by, together; where they nearly cancel one another, that says nothing, and it is the level of most.
-fn level(cells: &Cells, noise: &Noise, found: &Found) -> f64 {
-    let free = || (0..cells.len()).filter(|cell| found.is_free(*cell));
-    let sum = |of: &[f64]| free().map(|cell| of[cell]).sum::<f64>();
-    let size: f64 = free().map(|cell| cells.expected[cell].abs()).sum();
-    let level = sum(&cells.actual) / sum(&cells.expected);
-    if sum(&cells.expected).abs() > size / 10.0 && level.is_finite() { level } else { noise.level }
 }
 
 /// The cells over all parts, with what each part adds to their deviations.

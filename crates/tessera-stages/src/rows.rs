@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use datafusion::{
     arrow::{
-        array::{Array, ArrayRef, AsArray, RecordBatch, StructArray},
+        array::{
+            Array, ArrayRef, AsArray, Date32Array, Float64Array, Int32Array, ListBuilder, RecordBatch, StringArray,
+            StringBuilder, StructArray,
+        },
         compute::{cast, concat_batches},
-        datatypes::{DataType, Decimal128Type, Float64Type, Int64Type},
+        datatypes::{DataType, Decimal128Type, Field, Float64Type, Int64Type},
     },
     error::DataFusionError,
     prelude::DataFrame,
@@ -76,6 +79,43 @@ pub(crate) fn fields(batch: &RecordBatch, name: &str) -> Result<RecordBatch, Sta
 pub(crate) fn money_array(values: Vec<Option<i128>>) -> Result<ArrayRef, StageError> {
     let array: arrow::array::Decimal128Array = values.into_iter().collect();
     Ok(Arc::new(array.with_precision_and_scale(MONEY.0, MONEY.1)?))
+}
+
+/// Columns of a few rows, each by what a row has in it.
+pub(crate) struct Columns<'a, R>(pub &'a [R]);
+
+impl<R> Columns<'_, R> {
+    pub(crate) fn texts(&self, get: impl Fn(&R) -> Option<&str>) -> ArrayRef {
+        Arc::new(self.0.iter().map(get).collect::<StringArray>())
+    }
+
+    pub(crate) fn floats(&self, get: impl Fn(&R) -> Option<f64>) -> ArrayRef {
+        Arc::new(self.0.iter().map(get).collect::<Float64Array>())
+    }
+
+    /// Ids and ordinals.
+    pub(crate) fn small(&self, get: impl Fn(&R) -> Option<i32>) -> ArrayRef {
+        Arc::new(self.0.iter().map(get).collect::<Int32Array>())
+    }
+
+    /// Days since 1970-01-01.
+    pub(crate) fn dates(&self, get: impl Fn(&R) -> Option<i32>) -> ArrayRef {
+        Arc::new(self.0.iter().map(get).collect::<Date32Array>())
+    }
+
+    pub(crate) fn money(&self, get: impl Fn(&R) -> Option<i128>) -> Result<ArrayRef, StageError> {
+        money_array(self.0.iter().map(get).collect())
+    }
+
+    pub(crate) fn lists(&self, get: impl Fn(&R) -> &[String]) -> ArrayRef {
+        let element = Arc::new(Field::new("element", DataType::Utf8, true));
+        let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
+        for row in self.0 {
+            get(row).iter().for_each(|text| lists.values().append_value(text));
+            lists.append(true);
+        }
+        Arc::new(lists.finish())
+    }
 }
 
 /// A frame of a few rows.

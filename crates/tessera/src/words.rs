@@ -92,14 +92,13 @@ pub struct Place {
     pub dimensions: Vec<String>,
     pub contribution: f64,
     pub change: Option<f64>,
-    pub q_value: Option<f64>,
     pub recurrence: Option<f64>,
 }
 
 /// The query of the places of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere.
 pub fn places_query(condition: &str) -> String {
     format!(
-        "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, q_value, bootstrap_share FROM causes \
+        "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, bootstrap_share FROM causes \
          WHERE contribution IS NOT NULL AND {condition} ORDER BY kpi, rank NULLS LAST, finding"
     )
 }
@@ -110,7 +109,7 @@ pub fn places(batches: &[RecordBatch]) -> Result<Vec<Place>> {
     for batch in batches {
         let (kpis, findings, dimensions) = (texts(batch, 0)?, texts(batch, 1)?, texts(batch, 2)?);
         let (contributions, changes) = (floats(batch, 3)?, floats(batch, 4)?);
-        let (q_values, recurrences) = (floats(batch, 5)?, floats(batch, 6)?);
+        let recurrences = floats(batch, 5)?;
         for row in 0..batch.num_rows() {
             let (Some(kpi), Some(finding), Some(contribution)) = (&kpis[row], &findings[row], contributions[row])
             else {
@@ -123,7 +122,6 @@ pub fn places(batches: &[RecordBatch]) -> Result<Vec<Place>> {
                 dimensions: conditions.filter(|one| !one.is_empty()).map(str::to_owned).collect(),
                 contribution,
                 change: changes[row],
-                q_value: q_values[row],
                 recurrence: recurrences[row],
             });
         }

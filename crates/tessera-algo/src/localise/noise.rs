@@ -1,14 +1,23 @@
 //! How far cells are from their expectation without a cause.
 
-use super::{Cells, scan};
+use super::{
+    Cells,
+    scan::{self, Cuboid},
+};
 use crate::robust;
 
 /// The least standard deviation, as a share of what is expected: no sum is known better.
 const LEAST: f64 = 1e-3;
-/// What parts of a cell say of its variance counts as much as their number; what cells of its size say, as so many.
+/// What parts of a cell say of its variance counts as much as their number; what cells of its size say, as so many. Of fewer parts, a cell's own
+/// change would be all that is known of its variance.
 const PRIOR: f64 = 8.0;
+/// Cells whose sampling is known, of which it takes so many to tell what cells differ by beyond it.
+const KNOWN: usize = 10;
 /// The median of a squared standard normal value (χ² of one degree of freedom).
 const MEDIAN: f64 = 0.454_936_423_119_572_7;
+
+/// The standard error of a median of n such squares, times √n: half over their density there.
+const MEDIAN_ERROR: f64 = 1.061_264;
 
 /// The level of all cells, and how sure each is.
 #[derive(Debug, Clone)]
@@ -21,7 +30,7 @@ pub(super) struct Noise {
 }
 
 /// The noise of some cells; none of cells that cannot be compared.
-pub(super) fn of(cells: &Cells) -> Option<Noise> {
+pub(super) fn of(cells: &Cells, cuboids: &[Cuboid]) -> Option<Noise> {
     if cells.expected.iter().all(|expected| *expected <= 0.0) {
         return None;
     }
@@ -30,7 +39,7 @@ pub(super) fn of(cells: &Cells) -> Option<Noise> {
     for _ in 0..2 {
         let found = match cells.parts {
             1 => like_others(cells, level),
-            _ => by_parts(cells, level),
+            _ => by_parts(cells, cuboids, level),
         };
         level = start(&cells.expected, &cells.actual, &found.variance).unwrap_or(level);
         noise = Some(Noise { level, ..found });
@@ -103,40 +112,71 @@ fn like_others(cells: &Cells, level: f64) -> Noise {
     Noise { level, apart: variance.clone(), variance }
 }
 
+/// How much larger the variance of what cells say together is than that of each makes it, as a rule: of the elements of one dimension, whose
+/// parts tell it. What a few large orders make of the mean of all cells is no rule, and people who are in several cells are in all of these.
+fn together(cells: &Cells, cuboids: &[Cuboid], (level, variance): (f64, &[f64])) -> f64 {
+    let parts = cells.parts;
+    let mut ratios = Vec::new();
+    for cuboid in cuboids.iter().filter(|cuboid| cuboid.dimensions.len() == 1) {
+        for element in 0..cuboid.elements as u32 {
+            let (mut by_part, mut apart) = (vec![0.0; parts], 0.0);
+            for cell in cuboid.cells(element).iter().map(|cell| *cell as usize).filter(|cell| variance[*cell] > 0.0) {
+                let size = scan::size(level * cells.expected[cell], cells.actual[cell]);
+                apart += size * size / variance[cell];
+                for (part, sum) in by_part.iter_mut().enumerate() {
+                    let at = cell * parts + part;
+                    *sum += size / variance[cell] * (cells.by_part[1][at] - level * cells.by_part[0][at]);
+                }
+            }
+            if apart > 0.0 && by_part.iter().filter(|sum| **sum != 0.0).count() as f64 >= PRIOR {
+                ratios.push((by_parts_variance(&by_part) / apart, 1.0));
+            }
+        }
+    }
+    robust::weighted_median(ratios.into_iter()).filter(|ratio| *ratio > 0.0).unwrap_or(1.0)
+}
+
+/// The variance of a sum over parts that are independent of one another (random groups).
+pub(super) fn by_parts_variance(by_part: &[f64]) -> f64 {
+    let n = by_part.len() as f64;
+    let mean = by_part.iter().sum::<f64>() / n;
+    n / (n - 1.0) * by_part.iter().map(|part| (part - mean).powi(2)).sum::<f64>()
+}
+
 /// From the parts of every cell, and what cells differ by beyond that: b·x², the least under which half of the cells are within what half
-/// of normal values are.
-fn by_parts(cells: &Cells, level: f64) -> Noise {
-    let parts = cells.parts as f64;
+/// of as many normal values may be.
+fn by_parts(cells: &Cells, cuboids: &[Cuboid], level: f64) -> Noise {
     let (deviations, sizes) = (deviations(cells, level), sizes(cells, level));
     let own: Vec<(f64, f64)> = (0..cells.len())
         .map(|cell| {
             let at = cell * cells.parts..(cell + 1) * cells.parts;
-            let each = || at.clone().map(|at| cells.by_part[1][at] - level * cells.by_part[0][at]);
-            let mean = each().sum::<f64>() / parts;
-            let square: f64 = each().map(|deviation| (deviation - mean).powi(2)).sum();
-            (parts / (parts - 1.0) * square, each().filter(|deviation| *deviation != 0.0).count() as f64)
+            let each: Vec<f64> = at.map(|at| cells.by_part[1][at] - level * cells.by_part[0][at]).collect();
+            (by_parts_variance(&each), each.iter().filter(|deviation| **deviation != 0.0).count() as f64)
         })
         .collect();
     let counts: f64 = sizes.iter().map(|(count, _)| count).sum();
     let by_count = if counts > 0.0 { own.iter().map(|(variance, _)| variance).sum::<f64>() / counts } else { 0.0 };
-    let sampling: Vec<f64> = own
+    let mut sampling: Vec<f64> = own
         .iter()
         .zip(&sizes)
         .map(|((variance, n), (count, size))| {
-            // Of what changed in few parts, the change itself would be all that is known.
             let n = if *n < PRIOR { 0.0 } else { *n };
             ((n * variance + PRIOR * by_count * count) / (n + PRIOR)).max((LEAST * size).powi(2))
         })
         .collect();
-    let known: Vec<usize> = (0..cells.len()).filter(|cell| sizes[*cell].1 > 0.0 && own[*cell].1 > 0.0).collect();
+    let scale = together(cells, cuboids, (level, &sampling));
+    sampling.iter_mut().for_each(|variance| *variance *= scale);
+    let known: Vec<usize> = (0..cells.len()).filter(|cell| sizes[*cell].1 > 0.0 && own[*cell].1 >= PRIOR).collect();
+    // The median of so many squares is within two of its standard errors in nineteen of twenty cases.
+    let most = MEDIAN + 2.0 * MEDIAN_ERROR / (known.len() as f64).sqrt();
     let wide = |by_size: f64| {
         let squares = known
             .iter()
             .map(|cell| (deviations[*cell].powi(2) / (sampling[*cell] + by_size * sizes[*cell].1.powi(2)), 1.0));
-        robust::weighted_median(squares).is_some_and(|median| median > MEDIAN)
+        robust::weighted_median(squares).is_some_and(|median| median > most)
     };
     let (mut low, mut high) = (0.0, 4.0);
-    if wide(low) {
+    if known.len() >= KNOWN && wide(low) {
         for _ in 0..40 {
             let middle = f64::midpoint(low, high);
             if wide(middle) { low = middle } else { high = middle }

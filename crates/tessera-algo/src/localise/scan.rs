@@ -81,20 +81,14 @@ impl Cuboid {
 
 /// Says which elements may be named: no condition of theirs is unnamed, and neither they nor what is beside them where all but one of their
 /// conditions hold tell of few.
-pub(super) fn name(cuboids: &mut [Cuboid], cube: &Cube, fewest: usize) {
-    let marks = cube.sums.marks();
+pub(super) fn name(cuboids: &mut [Cuboid], cube: &Cube, marks: &[Vec<bool>], fewest: usize) {
     // By cuboid, how many cells of an element and part have each mark.
     let counts: Vec<Vec<Vec<u32>>> =
         cuboids.iter().map(|cuboid| marks.iter().map(|marks| cuboid.counts(marks, cube.parts)).collect()).collect();
     let parts = |element: usize| element * cube.parts..(element + 1) * cube.parts;
-    let whole: Vec<Vec<u32>> = marks
-        .iter()
-        .map(|marks| {
-            (0..cube.parts)
-                .map(|part| marks.iter().skip(part).step_by(cube.parts).filter(|mark| **mark).count() as u32)
-                .collect()
-        })
-        .collect();
+    let of_part = |marks: &Vec<bool>, part| marks.iter().skip(part).step_by(cube.parts).filter(|mark| **mark).count();
+    let whole: Vec<Vec<u32>> =
+        marks.iter().map(|marks| (0..cube.parts).map(|part| of_part(marks, part) as u32).collect()).collect();
     let few = |n: usize| n > 0 && n < fewest;
     let mut named: Vec<Vec<bool>> = Vec::new();
     for (at, cuboid) in cuboids.iter().enumerate() {
@@ -131,12 +125,12 @@ pub(super) fn name(cuboids: &mut [Cuboid], cube: &Cube, fewest: usize) {
     cuboids.iter_mut().zip(named).for_each(|(cuboid, named)| cuboid.named = named);
 }
 
-/// Whether what some cells tell is of many, or of nobody.
-pub(super) fn tells_nobody(cube: &Cube, cells: &[usize], fewest: usize) -> bool {
-    cube.sums.marks().iter().all(|marks| {
-        let there = |part: &usize| cells.iter().any(|cell| marks[cell * cube.parts + part]);
-        let n = (0..cube.parts).filter(there).count();
-        n == 0 || n >= fewest
+/// Whether what some cells tell is of a few parts.
+pub(super) fn tells_of_few(marks: &[Vec<bool>], parts: usize, cells: &[usize], fewest: usize) -> bool {
+    marks.iter().any(|marks| {
+        let there = |part: &usize| cells.iter().any(|cell| marks[cell * parts + part]);
+        let n = (0..parts).filter(there).count();
+        n > 0 && n < fewest
     })
 }
 

@@ -1,32 +1,24 @@
 //! Whether what was found is more than chance finds.
 
 use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     Cells,
     noise::{self, Noise},
     scan::{self, Cuboid, Found, Likelihood, Scan},
 };
+use crate::hashed;
 
 /// Searches over deviations dealt out anew, of which a share of the error may find as much.
 const DEALT: usize = 59;
 /// Cells of similar size that exchange their deviations.
 const LIKE: usize = 40;
 
-/// A number in [0, 1) of its place alone.
-fn uniform(round: usize, at: usize, of: u64) -> f64 {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&(round as u64).to_le_bytes());
-    key[8..].copy_from_slice(&(at as u64).to_le_bytes());
-    (xxh3_64_with_seed(&key, of) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 /// Whether a search finds more than searches over the same deviations do that are dealt out anew among cells of their size. Cells with
 /// parts need no such search: their parts say how sure they are.
 pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Found, error: f64) -> bool {
-    if cells.parts > 1 {
-        return true;
+    if cells.parts > 1 || found.causes.is_empty() {
+        return cells.parts > 1;
     }
     // The worth of the best set, at the level of most cells.
     let worth = |actual: &[f64]| {
@@ -35,14 +27,8 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
         scan.sets(&of_cell, &scan.sums(&of_cell), 0.0, None).first().map_or(0.0, |best| best.score)
     };
     let found_worth = worth(&cells.actual);
-    if found.causes.is_empty() {
-        return false;
-    }
-    let known: Vec<usize> = {
-        let mut known: Vec<usize> = (0..cells.len()).filter(|cell| noise.variance[*cell] > 0.0).collect();
-        known.sort_by(|a, b| cells.expected[*a].total_cmp(&cells.expected[*b]).then(a.cmp(b)));
-        known
-    };
+    let mut known: Vec<usize> = (0..cells.len()).filter(|cell| noise.variance[*cell] > 0.0).collect();
+    known.sort_by(|a, b| cells.expected[*a].total_cmp(&cells.expected[*b]).then(a.cmp(b)));
     // What was found would be dealt out too, and look like causes everywhere: its cells keep what they differ by from one another.
     let deviations = found.deviations();
     let standard = |cell: usize| {
@@ -55,11 +41,11 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
     };
     let allowed = ((error * (DEALT + 1) as f64) as usize).saturating_sub(1);
     let mut as_much = 0;
-    for round in 0..DEALT {
+    for round in 0..DEALT as u64 {
         let mut actual = cells.actual.clone();
         for like in known.chunks(LIKE) {
             let mut order: Vec<usize> = like.to_vec();
-            order.sort_by(|a, b| uniform(round, *a, 1).total_cmp(&uniform(round, *b, 1)).then(a.cmp(b)));
+            order.sort_by_cached_key(|cell| (hashed::below(usize::MAX, round, *cell as u64, 1), *cell));
             for (cell, from) in like.iter().zip(order) {
                 actual[*cell] = noise.level * cells.expected[*cell] + standard(from) * noise.variance[*cell].sqrt();
             }
@@ -73,7 +59,7 @@ pub(super) fn unusual(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Fou
 }
 
 /// Tests of sums over cells: that these are at the level of those that are part of nothing found.
-struct Test<'a> {
+pub(super) struct Test<'a> {
     cells: &'a Cells,
     noise: &'a Noise,
     weights: Vec<f64>,
@@ -81,7 +67,7 @@ struct Test<'a> {
 }
 
 impl<'a> Test<'a> {
-    fn of(cells: &'a Cells, noise: &'a Noise, found: &Found) -> Self {
+    pub(super) fn of(cells: &'a Cells, noise: &'a Noise, found: &Found) -> Self {
         let weight = |cell: usize| match noise.variance[cell] > 0.0 {
             true => scan::size(noise.level * cells.expected[cell], cells.actual[cell]) / noise.variance[cell],
             false => 0.0,
@@ -108,8 +94,7 @@ impl<'a> Test<'a> {
     /// The two-sided p-value of such sums.
     fn p_value(&self, by_part: &[f64], apart: f64) -> f64 {
         let (sum, n) = (by_part.iter().sum::<f64>(), by_part.len() as f64);
-        let between: f64 = by_part.iter().map(|part| (part - sum / n).powi(2)).sum();
-        let variance = apart + if n > 1.0 { n / (n - 1.0) * between } else { 0.0 };
+        let variance = apart + if n > 1.0 { noise::by_parts_variance(by_part) } else { 0.0 };
         if variance <= 0.0 {
             return 1.0;
         }
@@ -120,29 +105,28 @@ impl<'a> Test<'a> {
         };
         (2.0 * tail).min(1.0)
     }
-}
 
-/// The p-value of every element of every cuboid.
-pub(super) fn tests(cells: &Cells, noise: &Noise, cuboids: &[Cuboid], found: &Found) -> Vec<f64> {
-    let (test, parts) = (Test::of(cells, noise, found), cells.parts);
-    let mut tests = Vec::new();
-    for cuboid in cuboids {
-        let (mut by_part, mut apart) = (vec![0.0; cuboid.elements * parts], vec![0.0; cuboid.elements]);
-        for (cell, element) in cuboid.of_cell.iter().enumerate() {
-            let element = *element as usize;
-            test.add(cell, &mut by_part[element * parts..][..parts], &mut apart[element]);
+    /// The p-value of every element of every cuboid.
+    pub(super) fn of_elements(&self, cuboids: &[Cuboid]) -> Vec<f64> {
+        let parts = self.cells.parts;
+        let mut tests = Vec::new();
+        for cuboid in cuboids {
+            let (mut by_part, mut apart) = (vec![0.0; cuboid.elements * parts], vec![0.0; cuboid.elements]);
+            for (cell, element) in cuboid.of_cell.iter().enumerate() {
+                let element = *element as usize;
+                self.add(cell, &mut by_part[element * parts..][..parts], &mut apart[element]);
+            }
+            tests.extend(by_part.chunks(parts).zip(apart).map(|(by_part, apart)| self.p_value(by_part, apart)));
         }
-        tests.extend(by_part.chunks(parts).zip(apart).map(|(by_part, apart)| test.p_value(by_part, apart)));
+        tests
     }
-    tests
-}
 
-/// The p-value of some cells.
-pub(super) fn test(cells: &Cells, noise: &Noise, found: &Found, of: &[usize]) -> f64 {
-    let test = Test::of(cells, noise, found);
-    let (mut by_part, mut apart) = (vec![0.0; cells.parts], 0.0);
-    of.iter().for_each(|cell| test.add(*cell, &mut by_part, &mut apart));
-    test.p_value(&by_part, apart)
+    /// The p-value of some cells.
+    pub(super) fn of_cells(&self, cells: &[usize]) -> f64 {
+        let (mut by_part, mut apart) = (vec![0.0; self.cells.parts], 0.0);
+        cells.iter().for_each(|cell| self.add(*cell, &mut by_part, &mut apart));
+        self.p_value(&by_part, apart)
+    }
 }
 
 /// The least error at which Benjamini and Hochberg's procedure takes each of some hypotheses for false.
@@ -164,8 +148,8 @@ pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: 
     let elements: Vec<scan::Element> = found.elements().collect();
     let deviations = found.deviations();
     let mut times = vec![0_usize; elements.len()];
-    let level = super::level(cells, noise, found);
-    for round in 0..rounds {
+    let level = Test::of(cells, noise, found).level;
+    for round in 0..rounds as u64 {
         let (expected, actual) = match cells.parts {
             1 => dealt(cells, noise, &deviations, round),
             parts => drawn(cells, parts, round),
@@ -179,10 +163,10 @@ pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: 
 }
 
 /// The sums of as many parts as there are, with replacement.
-fn drawn(cells: &Cells, parts: usize, round: usize) -> (Vec<f64>, Vec<f64>) {
+fn drawn(cells: &Cells, parts: usize, round: u64) -> (Vec<f64>, Vec<f64>) {
     let mut times = vec![0.0; parts];
     for draw in 0..parts {
-        times[((uniform(round, draw, 2) * parts as f64) as usize).min(parts - 1)] += 1.0;
+        times[hashed::below(parts, round, draw as u64, 2)] += 1.0;
     }
     let sums = |which: usize| -> Vec<f64> {
         let cell = |values: &[f64]| values.iter().zip(&times).map(|(value, times)| value * times).sum();
@@ -192,13 +176,12 @@ fn drawn(cells: &Cells, parts: usize, round: usize) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// What cells would be with what was found, and normal deviations of their variance.
-fn dealt(cells: &Cells, noise: &Noise, deviations: &[f64], round: usize) -> (Vec<f64>, Vec<f64>) {
+fn dealt(cells: &Cells, noise: &Noise, deviations: &[f64], round: u64) -> (Vec<f64>, Vec<f64>) {
     let normal = Normal::standard();
     let actual = (0..cells.len()).map(|cell| {
         let calm = noise.level * cells.expected[cell];
         let fitted = calm + deviations[cell] * scan::size(calm, cells.actual[cell]);
-        let u = uniform(round, cell, 3).max(f64::MIN_POSITIVE);
-        fitted + noise.variance[cell].sqrt() * normal.inverse_cdf(u)
+        fitted + noise.variance[cell].sqrt() * normal.inverse_cdf(hashed::unit(round, cell as u64, 3))
     });
     (cells.expected.clone(), actual.collect())
 }

@@ -9,6 +9,18 @@ fn state(further: &str) -> Column {
     column("state", Kind::Text, &format!("{words} or {further}"))
 }
 
+/// The columns of what is told of a KPI beside an earlier night.
+fn compared(further: Vec<Column>) -> Vec<Column> {
+    let mut columns = vec![
+        column("segment_id", Kind::Small, "Segment; null for the whole population"),
+        column("kpi", Kind::Text, "Name in the catalogue"),
+        column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
+        column("versus_as_of", Kind::Date, "That night"),
+    ];
+    columns.extend(further);
+    columns
+}
+
 pub(super) fn kpis() -> Table {
     table(
         "kpis",
@@ -98,11 +110,7 @@ pub(super) fn causes() -> Table {
     table(
         "causes",
         "One row per finding: where the change of a KPI since an earlier night happened, of a segment or, with segment_id null, of the whole population. What is found and the rows everywhere, mix and rest add up to the change",
-        vec![
-            column("segment_id", Kind::Small, "Segment; null for the whole population"),
-            column("kpi", Kind::Text, "Name in the catalogue"),
-            column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
-            column("versus_as_of", Kind::Date, "That night"),
+        compared(vec![
             column(
                 "rank",
                 Kind::Small,
@@ -162,7 +170,7 @@ pub(super) fn causes() -> Table {
             state(
                 "suppressed (one of the two values is hidden), redefined (that night added up something else), rows_differ (the rows of the entry do not add up to its sums)",
             ),
-        ],
+        ]),
     )
 }
 
@@ -187,11 +195,7 @@ pub(super) fn kpi_changes() -> Table {
     table(
         "kpi_changes",
         "One row per KPI, segment, earlier night and term of its change, with segment_id null for the whole population. Terms of one split add up to the change",
-        vec![
-            column("segment_id", Kind::Small, "Segment; null for the whole population"),
-            column("kpi", Kind::Text, "Name in the catalogue"),
-            column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
-            column("versus_as_of", Kind::Date, "That night"),
+        compared(vec![
             column(
                 "split",
                 Kind::Text,
@@ -229,6 +233,6 @@ pub(super) fn kpi_changes() -> Table {
             state(
                 "redefined (that night added up something else), reversed (every segment went the other way than all together)",
             ),
-        ],
+        ]),
     )
 }

@@ -1,12 +1,8 @@
 //! The rows of `causes`: where changes happened, beside what all cells share, the mix and what is left.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
-use datafusion::{
-    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, ListBuilder, StringArray, StringBuilder},
-    arrow::datatypes::{DataType, Field},
-    prelude::DataFrame,
-};
+use datafusion::prelude::DataFrame;
 use tessera_algo::localise::{self, Cube, Finding, Located, Settings, Sums};
 use tessera_contract::{AsOf, Entity, Kpi, table::MONEY};
 
@@ -61,7 +57,7 @@ struct Asked<'g, 'a> {
 pub(super) async fn causes(
     night: &Night<'_>,
     (versus, as_of): (&'static str, AsOf),
-    tables: &std::collections::BTreeMap<String, DataFrame>,
+    tables: &BTreeMap<String, DataFrame>,
     told: [&Told; 2],
     both: &[(&str, &Kpi)],
     changes: &[super::table::Row],
@@ -247,7 +243,10 @@ impl<'g, 'a> Asked<'g, 'a> {
             .filter_map(|row| row.contribution)
             .chain(others.iter().map(|(_, contribution)| *contribution))
             .sum();
-        others.push(("rest", change - explained));
+        // The errors of doubles are nobody's.
+        let rest = change - explained;
+        let size = self.told[0].abs().max(self.told[1].abs()).max(explained.abs());
+        others.push(("rest", if rest.abs() <= 1e-12 * size { 0.0 } else { rest }));
         told.extend(others.into_iter().map(|(finding, contribution)| Row {
             finding: Some(finding),
             contribution: Some(contribution),
@@ -279,43 +278,28 @@ fn money(value: i128) -> f64 {
     value as f64 / 10_f64.powi(i32::from(MONEY.1))
 }
 
-/// Lists of texts as an array.
-pub(super) fn lists<'a>(rows: impl Iterator<Item = &'a Vec<String>>) -> ArrayRef {
-    let element = Arc::new(Field::new("element", DataType::Utf8, true));
-    let mut lists = ListBuilder::new(StringBuilder::new()).with_field(element);
-    for row in rows {
-        row.iter().for_each(|text| lists.values().append_value(text));
-        lists.append(true);
-    }
-    Arc::new(lists.finish())
-}
-
 pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
-    let floats =
-        |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
-    let texts =
-        |get: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<StringArray>()) };
-    let ids = |get: fn(&Row) -> Option<i32>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Int32Array>()) };
+    let of = rows::Columns(table);
     rows::frame(
         night.engine,
         vec![
-            ("segment_id", ids(|r| r.segment)),
-            ("kpi", texts(|r| Some(&r.kpi))),
-            ("versus", texts(|r| Some(r.versus))),
-            ("versus_as_of", Arc::new(table.iter().map(|r| Some(r.days)).collect::<Date32Array>())),
-            ("rank", ids(|r| r.rank)),
-            ("finding", texts(|r| r.finding)),
-            ("dimensions", lists(table.iter().map(|row| &row.dimensions))),
-            ("contribution", floats(|r| r.contribution)),
-            ("change", floats(|r| r.change)),
-            ("explanatory_power", floats(|r| r.power)),
-            ("surprise", floats(|r| r.surprise)),
-            ("p_value", floats(|r| r.p_value)),
-            ("q_value", floats(|r| r.q_value)),
-            ("bootstrap_share", floats(|r| r.recurrence)),
-            ("since", Arc::new(table.iter().map(|r| r.since).collect::<Date32Array>())),
-            ("occurrences", ids(|r| r.occurrences)),
-            ("state", texts(|r| Some(r.state))),
+            ("segment_id", of.small(|r| r.segment)),
+            ("kpi", of.texts(|r| Some(&r.kpi))),
+            ("versus", of.texts(|r| Some(r.versus))),
+            ("versus_as_of", of.dates(|r| Some(r.days))),
+            ("rank", of.small(|r| r.rank)),
+            ("finding", of.texts(|r| r.finding)),
+            ("dimensions", of.lists(|r| &r.dimensions)),
+            ("contribution", of.floats(|r| r.contribution)),
+            ("change", of.floats(|r| r.change)),
+            ("explanatory_power", of.floats(|r| r.power)),
+            ("surprise", of.floats(|r| r.surprise)),
+            ("p_value", of.floats(|r| r.p_value)),
+            ("q_value", of.floats(|r| r.q_value)),
+            ("bootstrap_share", of.floats(|r| r.recurrence)),
+            ("since", of.dates(|r| r.since)),
+            ("occurrences", of.small(|r| r.occurrences)),
+            ("state", of.texts(|r| Some(r.state))),
         ],
     )
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
-use tessera_contract::{AsOf, Entity, Kpi, Rows};
+use tessera_contract::{AsOf, Entity, Kpi};
 use tessera_engine::formula::{self, Words, quote, text};
 
 use super::people;
@@ -37,10 +37,18 @@ pub(super) struct Grid<'a> {
 /// The people of two nights, each with the values of their dimensions on that night.
 pub(super) struct Members<'a> {
     night: &'a Night<'a>,
-    dimensions: Vec<(&'a str, &'a str)>,
+    /// What tells them apart: their segment, and the dimensions of customers.
+    values: Vec<Value>,
     /// The earlier night, and this one.
     nights: [Of; 2],
     parts: u64,
+}
+
+/// A dimension, and SQL of its value.
+#[derive(Debug, Clone)]
+struct Value {
+    dimension: String,
+    column: String,
 }
 
 /// The people of a night.
@@ -82,7 +90,12 @@ impl<'a> Members<'a> {
             Ok(Of { as_of, people, members })
         };
         let nights = [of(as_of, then).await?, of(night.as_of, now).await?];
-        Ok(Self { night, dimensions, nights, parts })
+        let named: Vec<(&str, String)> =
+            dimensions.iter().enumerate().map(|(at, (name, _))| (*name, format!("g{at}"))).collect();
+        let segment = Value { dimension: "segment".to_owned(), column: "CAST(segment_id AS VARCHAR)".to_owned() };
+        let members = [&nights[0].members, &nights[1].members];
+        let values = [segment].into_iter().chain(values(night, &named, members).await?).collect();
+        Ok(Self { night, values, nights, parts })
     }
 
     /// The cells of the people, of these KPIs.
@@ -91,40 +104,31 @@ impl<'a> Members<'a> {
         let mut sums: Vec<String> = Vec::new();
         let kpis = with_places(of, &mut sums, |kpi| {
             let [x, y] = kpis::added(kpi);
-            (x, kpi.denominator.is_some().then_some(y))
+            Some((x, kpi.denominator.is_some().then_some(y)))
         });
         let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
-        let (names, columns) = self.columns(&[], &[]).await?;
         let mut cells = Vec::new();
         for of in &self.nights {
             let valued = people::valued(night, &of.people, &sums).await?;
             let given = [("people", &valued), ("members", &of.members)];
             let relation = "(SELECT m.*, p.* EXCEPT (customer_key, segment_id) FROM people AS p JOIN members AS m ON p.customer_key = m.customer_key)";
-            cells.push(summed(night, relation, &columns, sums.len(), &given).await?);
+            cells.push(summed(night, relation, &self.values, sums.len(), &given).await?);
         }
-        self.grid(kpis, names, sums.len(), &cells)
+        self.grid(kpis, &self.values, sums.len(), &cells)
     }
 
     /// The cells of the rows of an entity, of these KPIs.
     pub(super) async fn rows(&self, entity: Entity, of: &[(&'a str, &'a Kpi)]) -> Result<Grid<'a>, StageError> {
         let night = self.night;
         let dimensions = of_rows(night, entity)?;
-        let mut sums: Vec<String> = Vec::new();
-        let mut windows: BTreeMap<usize, &Rows> = BTreeMap::new();
+        // A sum is of the rows of a window, by SQL over a row.
+        let mut sums: Vec<(Option<&str>, String)> = Vec::new();
         let kpis = with_places(of, &mut sums, |kpi| {
-            let rows = kpi.rows.as_ref();
-            let condition = rows.and_then(|rows| rows.which.as_deref()).unwrap_or("true");
-            let window = rows.and_then(|rows| rows.window.as_deref()).unwrap_or_default();
-            let sum = |value: &str| format!("{window}\u{0}CASE WHEN ({condition}) THEN {value} END");
-            (
-                rows.map_or(String::new(), |rows| sum(&rows.numerator)),
-                rows.and_then(|rows| rows.denominator.as_deref().map(sum)),
-            )
+            let rows = kpi.rows.as_ref()?;
+            let which = rows.which.as_deref().unwrap_or("true");
+            let sum = |value: &str| (rows.window.as_deref(), format!("CASE WHEN ({which}) THEN {value} END"));
+            Some((sum(&rows.numerator), rows.denominator.as_deref().map(sum)))
         });
-        for (_, kpi, x, y) in &kpis {
-            windows.extend([Some(*x), *y].into_iter().flatten().zip(kpi.rows.iter().cycle()));
-        }
-        let values: Vec<&str> = sums.iter().filter_map(|sum| sum.split('\u{0}').nth(1)).collect();
         let clean = night.input(&entity.clean_table())?;
         let accounts = night.input("accounts")?;
         let mut both = Vec::new();
@@ -133,8 +137,8 @@ impl<'a> Members<'a> {
             let words = Words::new(as_of, &night.project.project.timezone);
             let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words).await?;
             let (mut columns, mut any) = (String::new(), Vec::new());
-            for (at, value) in values.iter().enumerate() {
-                let window = match windows.get(&at).and_then(|rows| rows.window.as_deref()) {
+            for (at, (window, value)) in sums.iter().enumerate() {
+                let window = match window {
                     Some(window) => within(night, entity, window, None, as_of).map_err(StageError::Data)?,
                     None => "true".to_owned(),
                 };
@@ -154,66 +158,30 @@ impl<'a> Members<'a> {
                 }
             });
         }
-        let items: Vec<&str> = dimensions.iter().map(|(name, _)| *name).collect();
-        let (names, columns) = self.columns(&items, &both).await?;
+        let named: Vec<(&str, String)> =
+            dimensions.iter().enumerate().map(|(at, (name, _))| (*name, format!("h{at}"))).collect();
+        let mut of_cells = self.values.clone();
+        of_cells.extend(values(night, &named, [&both[0], &both[1]]).await?);
         let relation = "(SELECT m.*, r.* EXCEPT (account_key, customer_key) FROM \
                  (SELECT a.customer_key, r.* FROM rows AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
                  JOIN members AS m ON r.customer_key = m.customer_key)";
         let mut cells = Vec::new();
         for (rows, Of { members, .. }) in both.iter().zip(&self.nights) {
             let given = [("rows", rows), ("accounts", accounts), ("members", members)];
-            cells.push(summed(night, relation, &columns, sums.len(), &given).await?);
+            cells.push(summed(night, relation, &of_cells, sums.len(), &given).await?);
         }
-        self.grid(kpis, names, sums.len(), &cells)
-    }
-
-    /// The names of the dimensions, and SQL of the value of each: those of most people, or rows, of either night are told apart. A dimension of
-    /// which one of the nights knows nothing is left out: all would have changed in it.
-    async fn columns(&self, of_rows: &[&str], rows: &[DataFrame]) -> Result<(Vec<String>, Vec<String>), StageError> {
-        let mut names = vec!["segment".to_owned()];
-        let mut columns = vec!["CAST(segment_id AS VARCHAR)".to_owned()];
-        let members: Vec<&DataFrame> = self.nights.iter().map(|of| &of.members).collect();
-        let rows: Vec<&DataFrame> = rows.iter().collect();
-        let of_people = self.dimensions.iter().enumerate().map(|(at, (name, _))| (*name, format!("g{at}"), &members));
-        let of_rows = of_rows.iter().enumerate().map(|(at, name)| (*name, format!("h{at}"), &rows));
-        for (name, column, nights) in of_people.chain(of_rows) {
-            let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-            let mut known = true;
-            for night in nights {
-                let query = format!("SELECT {column} AS item, count(*) AS n FROM t GROUP BY {column}");
-                let batch = rows::collect(self.night.over(&query, &[("t", *night)]).await?).await?;
-                let items = rows::texts(&batch, "item")?;
-                known &= items.is_empty() || items.iter().flatten().any(|item| item != UNKNOWN);
-                for (item, n) in items.into_iter().zip(rows::integers(&batch, "n")?) {
-                    *counts.entry(item.unwrap_or_default()).or_default() += n.unwrap_or(0);
-                }
-            }
-            if !known {
-                continue;
-            }
-            let mut items: Vec<(i64, String)> = counts.into_iter().map(|(item, n)| (n, item)).collect();
-            items.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
-            items.truncate(self.night.project.causes.values);
-            let told: Vec<String> = items.iter().map(|(_, item)| text(item)).collect();
-            names.push(name.to_owned());
-            columns.push(match told.is_empty() {
-                true => text(OTHER),
-                false => {
-                    format!("CASE WHEN {column} IN ({}) THEN {column} ELSE {} END", told.join(", "), text(OTHER))
-                }
-            });
-        }
-        Ok((names, columns))
+        self.grid(kpis, &of_cells, sums.len(), &cells)
     }
 
     fn grid(
         &self,
         kpis: Vec<(&'a str, &'a Kpi, usize, Option<usize>)>,
-        dimensions: Vec<String>,
+        of_cells: &[Value],
         sums: usize,
         nights: &[RecordBatch],
     ) -> Result<Grid<'a>, StageError> {
         let parts = usize::try_from(self.parts).unwrap_or(1);
+        let dimensions: Vec<String> = of_cells.iter().map(|value| value.dimension.clone()).collect();
         let mut keys: Vec<Vec<Vec<String>>> = Vec::new();
         for batch in nights {
             let columns = (0..dimensions.len()).map(|at| rows::texts(batch, &format!("d{at}")));
@@ -317,22 +285,53 @@ pub(super) fn searched(night: &Night<'_>, kpi: &Kpi) -> Result<Option<Entity>, S
     Ok((!of_rows(night, entity)?.is_empty()).then_some(entity))
 }
 
+/// The values that dimensions have in columns of two nights: those of most rows of either are told apart. A dimension of which one of the nights
+/// knows nothing is left out: all would have changed in it.
+async fn values(
+    night: &Night<'_>,
+    dimensions: &[(&str, String)],
+    nights: [&DataFrame; 2],
+) -> Result<Vec<Value>, StageError> {
+    let mut found = Vec::new();
+    for (name, column) in dimensions {
+        let (mut counts, mut known): (BTreeMap<String, i64>, bool) = (BTreeMap::new(), true);
+        for rows in nights {
+            let query = format!("SELECT {column} AS item, count(*) AS n FROM t GROUP BY {column}");
+            let batch = rows::collect(night.over(&query, &[("t", rows)]).await?).await?;
+            let items = rows::texts(&batch, "item")?;
+            known &= items.is_empty() || items.iter().flatten().any(|item| item != UNKNOWN);
+            for (item, n) in items.into_iter().zip(rows::integers(&batch, "n")?) {
+                *counts.entry(item.unwrap_or_default()).or_default() += n.unwrap_or(0);
+            }
+        }
+        let mut items: Vec<(i64, String)> = counts.into_iter().map(|(item, n)| (n, item)).collect();
+        items.sort_by(|(n, a), (m, b)| m.cmp(n).then(a.cmp(b)));
+        items.truncate(night.project.causes.values);
+        let told: Vec<String> = items.iter().map(|(_, item)| text(item)).collect();
+        if known && !told.is_empty() {
+            let column = format!("CASE WHEN {column} IN ({}) THEN {column} ELSE {} END", told.join(", "), text(OTHER));
+            found.push(Value { dimension: (*name).to_owned(), column });
+        }
+    }
+    Ok(found)
+}
+
 /// KPIs with the places of their sums in a list that has each once.
-fn with_places<'a>(
+fn with_places<'a, T: PartialEq>(
     of: &[(&'a str, &'a Kpi)],
-    sums: &mut Vec<String>,
-    added: impl Fn(&Kpi) -> (String, Option<String>),
+    sums: &mut Vec<T>,
+    added: impl Fn(&'a Kpi) -> Option<(T, Option<T>)>,
 ) -> Vec<(&'a str, &'a Kpi, usize, Option<usize>)> {
-    let mut place = |sum: String| {
+    let mut place = |sum: T| {
         sums.iter().position(|known| *known == sum).unwrap_or_else(|| {
             sums.push(sum);
             sums.len() - 1
         })
     };
     of.iter()
-        .map(|(name, kpi)| {
-            let (x, y) = added(kpi);
-            (*name, *kpi, place(x), y.map(&mut place))
+        .filter_map(|(name, kpi)| {
+            let (x, y) = added(kpi)?;
+            Some((*name, *kpi, place(x), y.map(&mut place)))
         })
         .collect()
 }
@@ -356,12 +355,13 @@ fn places(dimensions: &[(&str, &str)], kpis: &[(&str, &Kpi)]) -> Vec<(String, St
 async fn summed(
     night: &Night<'_>,
     relation: &str,
-    columns: &[String],
+    of_cells: &[Value],
     sums: usize,
     given: &[(&str, &DataFrame)],
 ) -> Result<RecordBatch, StageError> {
-    let values: String = columns.iter().enumerate().map(|(at, column)| format!(", {column} AS d{at}")).collect();
-    let by: String = (0..columns.len()).map(|at| format!(", {}", quote(&format!("d{at}")))).collect();
+    let values: String =
+        of_cells.iter().enumerate().map(|(at, value)| format!(", {} AS d{at}", value.column)).collect();
+    let by: String = (0..of_cells.len()).map(|at| format!(", {}", quote(&format!("d{at}")))).collect();
     let (passed, added): (String, String) =
         (0..sums).map(|at| (format!(", v{at}"), format!(", sum(v{at}) AS v{at}"))).unzip();
     let query = format!("SELECT part{by}{added} FROM (SELECT part{values}{passed} FROM {relation}) GROUP BY part{by}");

@@ -1,15 +1,12 @@
 //! What was found before: so that the third time in a quarter is told as that.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use datafusion::{
-    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
-    prelude::DataFrame,
-};
+use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 use tessera_contract::AsOf;
 
-use super::found::{self, Row};
+use super::found::Row;
 use crate::{Night, StageError, rows};
 
 /// Days in which a finding that begins again is told to have come before.
@@ -102,22 +99,18 @@ impl Memory {
     pub(super) fn frame(&self, night: &Night<'_>) -> Result<DataFrame, StageError> {
         let each = self.0.iter().flat_map(|(key, episodes)| episodes.iter().map(move |episode| (key, episode)));
         let all: Vec<(&Key, &Episode)> = each.collect();
-        let days = |get: fn(&Episode) -> i32| -> ArrayRef {
-            Arc::new(all.iter().map(|(_, episode)| Some(get(episode))).collect::<Date32Array>())
-        };
-        let direction = |up: bool| if up { "up" } else { "down" };
-        let contributions = all.iter().map(|(_, episode)| Some(episode.contribution));
+        let of = rows::Columns(&all);
         rows::frame(
             night.engine,
             vec![
-                ("segment_id", Arc::new(all.iter().map(|(key, _)| key.0).collect::<Int32Array>())),
-                ("kpi", Arc::new(all.iter().map(|(key, _)| Some(key.1.as_str())).collect::<StringArray>())),
-                ("dimensions", found::lists(all.iter().map(|(key, _)| &key.2))),
-                ("direction", Arc::new(all.iter().map(|(key, _)| Some(direction(key.3))).collect::<StringArray>())),
-                ("since", days(|episode| episode.since)),
-                ("until", days(|episode| episode.until)),
-                ("nights", Arc::new(all.iter().map(|(_, episode)| Some(episode.nights)).collect::<Int32Array>())),
-                ("contribution", Arc::new(contributions.collect::<Float64Array>())),
+                ("segment_id", of.small(|(key, _)| key.0)),
+                ("kpi", of.texts(|(key, _)| Some(&key.1))),
+                ("dimensions", of.lists(|(key, _)| &key.2)),
+                ("direction", of.texts(|(key, _)| Some(if key.3 { "up" } else { "down" }))),
+                ("since", of.dates(|(_, episode)| Some(episode.since))),
+                ("until", of.dates(|(_, episode)| Some(episode.until))),
+                ("nights", of.small(|(_, episode)| Some(episode.nights))),
+                ("contribution", of.floats(|(_, episode)| Some(episode.contribution))),
             ],
         )
     }

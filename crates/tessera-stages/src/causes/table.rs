@@ -1,14 +1,8 @@
 //! The rows of `kpi_changes`: what is told of a change, and what is told together.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use datafusion::{
-    arrow::array::{ArrayRef, Date32Array, Float64Array, Int32Array, StringArray},
-    prelude::DataFrame,
-};
+use datafusion::prelude::DataFrame;
 use tessera_contract::{AsOf, Kpi, Whose, table::MONEY};
 
 use super::{
@@ -296,29 +290,25 @@ impl<'a> Changes<'a> {
 }
 
 pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, StageError> {
-    let floats =
-        |get: fn(&Row) -> Option<f64>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Float64Array>()) };
-    let texts =
-        |get: fn(&Row) -> Option<&str>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<StringArray>()) };
-    let ids = |get: fn(&Row) -> Option<i32>| -> ArrayRef { Arc::new(table.iter().map(get).collect::<Int32Array>()) };
+    let of = rows::Columns(table);
     rows::frame(
         night.engine,
         vec![
-            ("segment_id", ids(|r| r.segment)),
-            ("kpi", texts(|r| Some(&r.kpi))),
-            ("versus", texts(|r| Some(r.versus))),
-            ("versus_as_of", Arc::new(table.iter().map(|r| Some(r.days)).collect::<Date32Array>())),
-            ("split", texts(|r| r.split)),
-            ("term", texts(|r| r.term)),
-            ("step", ids(|r| r.step)),
-            ("detail", texts(|r| r.detail.as_deref())),
-            ("of_segment_id", ids(|r| r.of_segment)),
-            ("numerator", rows::money_array(table.iter().map(|r| r.numerator).collect())?),
-            ("denominator", rows::money_array(table.iter().map(|r| r.denominator).collect())?),
-            ("contribution", floats(|r| r.contribution)),
-            ("from", floats(|r| r.from)),
-            ("to", floats(|r| r.to)),
-            ("state", texts(|r| Some(r.state))),
+            ("segment_id", of.small(|r| r.segment)),
+            ("kpi", of.texts(|r| Some(&r.kpi))),
+            ("versus", of.texts(|r| Some(r.versus))),
+            ("versus_as_of", of.dates(|r| Some(r.days))),
+            ("split", of.texts(|r| r.split)),
+            ("term", of.texts(|r| r.term)),
+            ("step", of.small(|r| r.step)),
+            ("detail", of.texts(|r| r.detail.as_deref())),
+            ("of_segment_id", of.small(|r| r.of_segment)),
+            ("numerator", of.money(|r| r.numerator)?),
+            ("denominator", of.money(|r| r.denominator)?),
+            ("contribution", of.floats(|r| r.contribution)),
+            ("from", of.floats(|r| r.from)),
+            ("to", of.floats(|r| r.to)),
+            ("state", of.texts(|r| Some(r.state))),
         ],
     )
 }

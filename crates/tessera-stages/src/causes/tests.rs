@@ -251,11 +251,11 @@ async fn where_it_changed_is_found_and_all_adds_up() {
     insta::assert_snapshot!(changes(false, "[privacy]\nk = 120\n").await, @r"
     segment_id | kpi     | rank | finding    | dimensions | contribution | change | bootstrap_share | state
                | revenue |      | everywhere | []         | -1602        |        |                 | ok
-               | revenue |      | rest       | []         | -0           |        |                 | ok
+               | revenue |      | rest       | []         | 0            |        |                 | ok
     0          | revenue |      | everywhere | []         | 0            |        |                 | ok
     0          | revenue |      | rest       | []         | 0            |        |                 | ok
     1          | revenue |      | everywhere | []         | -1602        |        |                 | ok
-    1          | revenue |      | rest       | []         | -0           |        |                 | ok
+    1          | revenue |      | rest       | []         | 0            |        |                 | ok
     ");
     // What rows are said to add up to is not what the KPI is.
     let other = "[kpis.revenue.rows]\nover = \"transactions\"\nwindow = \"30 days\"\nnumerator = \"amount\"\n";
