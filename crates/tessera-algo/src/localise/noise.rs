@@ -8,6 +8,9 @@ use crate::robust;
 
 /// The least standard deviation, as a share of what is expected: no sum is known better.
 const LEAST: f64 = 1e-3;
+/// The variance of the deviation of a cell of which nothing was expected, as a share of its squared size: two sizes from there, it says that much (seven
+/// nats) at most. What was nothing before has no factor, and one cell that is new is none of a cause; a value whose cells all are is.
+const BORN: f64 = 2.0 / 7.0;
 /// What parts of a cell say of its variance counts as much as their number; what cells of its size say, as so many. Of fewer parts, a cell's own
 /// change would be all that is known of its variance.
 const PRIOR: f64 = 8.0;
@@ -108,7 +111,10 @@ fn like_others(cells: &Cells, level: f64) -> Noise {
             best = Some((unlikely, variance));
         }
     }
-    let variance = best.map(|(_, variance)| variance).unwrap_or_default();
+    let mut variance = best.map(|(_, variance)| variance).unwrap_or_default();
+    for cell in known.iter().filter(|cell| cells.expected[**cell] == 0.0) {
+        variance[*cell] = variance[*cell].max(BORN * sizes[*cell].1.powi(2));
+    }
     Noise { level, apart: variance.clone(), variance }
 }
 

@@ -215,8 +215,9 @@ pub(super) struct Cause {
     pub elements: Vec<u32>,
     /// How much shorter a description is that names it.
     pub score: f64,
-    /// What its name costs.
+    /// What its name costs, and its place of that.
     pub cost: f64,
+    place: f64,
 }
 
 /// What a search finds.
@@ -253,6 +254,59 @@ impl Found {
         found.causes.push(cause);
         found.of_causes.push(of_cause);
         found
+    }
+
+    /// The same with the last cause parted, where its elements have more than one deviation.
+    fn parted(mut self, of_cell: &[Likelihood]) -> Self {
+        let last = self.causes.last().map_or(0, |cause| cause.elements.len());
+        let named = self.elements().count() - last;
+        self.part(named, of_cell);
+        self
+    }
+
+    /// Parts the last cause, whose elements are counted from `named` on, as long as two deviations pay for another name. One would do for both
+    /// where neither is told without the other.
+    fn part(&mut self, named: usize, of_cell: &[Likelihood]) {
+        let Some(last) = self.causes.last() else { return };
+        if last.elements.len() < 2 {
+            return;
+        }
+        let mut each = vec![Likelihood::default(); last.elements.len()];
+        for (cell, cause) in self.cause_of.iter().enumerate() {
+            if let Some(each) = usize::from(*cause).checked_sub(named + 1).and_then(|at| each.get_mut(at)) {
+                each.plus(&of_cell[cell]);
+            }
+        }
+        let mut order: Vec<usize> = (0..each.len()).collect();
+        order.sort_by(|a, b| {
+            let of = |at: usize| each[at].deviation().unwrap_or(0.0);
+            of(*a).total_cmp(&of(*b)).then(a.cmp(b))
+        });
+        let parts = parted(&order, &each, last.place);
+        if parts.len() < 2 {
+            return;
+        }
+        let (Some(whole), Some(_)) = (self.causes.pop(), self.of_causes.pop()) else { return };
+        let name = (whole.cost - whole.place) / whole.elements.len() as f64;
+        let mut numbers = vec![0; each.len()];
+        let mut next = named;
+        for part in parts {
+            let (mut elements, mut sum) = (Vec::new(), Likelihood::default());
+            for at in part {
+                next += 1;
+                numbers[*at] = next;
+                elements.push(whole.elements[*at]);
+                sum.plus(&each[*at]);
+            }
+            let cost = whole.place + name * elements.len() as f64;
+            self.causes.push(Cause { elements, cost, ..whole.clone() });
+            self.of_causes.push(sum);
+        }
+        for cause in &mut self.cause_of {
+            if let Some(number) = usize::from(*cause).checked_sub(named + 1).and_then(|at| numbers.get(at)) {
+                *cause = u16::try_from(*number).unwrap_or(u16::MAX);
+            }
+        }
     }
 
     /// Whether a cell has no cause.
@@ -359,7 +413,7 @@ impl Scan<'_> {
                 };
                 for cause in sets.into_iter().take(BRANCHES) {
                     let cuboid = &self.cuboids[cause.cuboid];
-                    next.push(Path::of(before.found.with(cause, cuboid, of_cell)));
+                    next.push(Path::of(before.found.with(cause, cuboid, of_cell).parted(of_cell)));
                 }
                 before.ended = true;
                 next.push(before);
@@ -370,7 +424,100 @@ impl Scan<'_> {
             next.truncate(PATHS);
             paths = next;
         }
-        paths.swap_remove(0)
+        let shorter = paths.into_iter().map(|path| Path::of(self.shorter(path.found, of_cell, sums)));
+        let first =
+            |a: &Path, b: &Path| a.score.total_cmp(&b.score).then_with(|| b.found.named().cmp(&a.found.named()));
+        shorter.max_by(first).unwrap_or_else(|| Path::of(Found::none(of_cell)))
+    }
+
+    /// The same causes with shorter names: where a cause has most of what a coarser element has, that is named instead. Two causes of one
+    /// deviation have one name in the cuboid of both, and it is a long one.
+    fn shorter(&self, mut found: Found, of_cell: &[Likelihood], sums: &[Vec<Likelihood>]) -> Found {
+        let mut score = found.score();
+        loop {
+            let all = (0..found.causes.len()).flat_map(|at| (0..self.cuboids.len()).map(move |above| (at, above)));
+            let shorter = all.filter_map(|(at, above)| self.above(&found, at, above, of_cell, sums));
+            let shorter = shorter.map(|found| (found.score(), found)).filter(|(other, _)| *other > score + 1e-9);
+            match shorter.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
+                Some((better, other)) => (score, found) = (better, other),
+                None => return found,
+            }
+        }
+    }
+
+    /// What is found with elements of a coarser cuboid in place of those of a cause that they have.
+    fn above(
+        &self,
+        found: &Found,
+        at: usize,
+        above: usize,
+        of_cell: &[Likelihood],
+        sums: &[Vec<Likelihood>],
+    ) -> Option<Found> {
+        let (cause, coarse) = (&found.causes[at], &self.cuboids[above]);
+        let fine = &self.cuboids[cause.cuboid];
+        let is_above = coarse.dimensions.len() < fine.dimensions.len()
+            && coarse.dimensions.iter().all(|dimension| fine.dimensions.contains(dimension));
+        if !is_above || cause.elements.len() < 2 {
+            return None;
+        }
+        let first = 1 + found.causes[..at].iter().map(|cause| cause.elements.len()).sum::<usize>();
+        let own = first..first + cause.elements.len();
+        // Of every coarse element, what is free or the cause's, and what is the cause's of it.
+        let mut has = vec![[0.0; 2]; coarse.elements];
+        for (cell, of) in found.cause_of.iter().enumerate() {
+            let mine = own.contains(&usize::from(*of));
+            if mine || *of == 0 {
+                let has = &mut has[coarse.of_cell[cell] as usize];
+                has[0] += of_cell[cell].xx;
+                has[1] += if mine { of_cell[cell].xx } else { 0.0 };
+            }
+        }
+        let most = |element: &u32| {
+            let [all, mine] = has[*element as usize];
+            coarse.named[*element as usize] && mine > 0.5 * all
+        };
+        let parents: Vec<u32> = (0..coarse.elements as u32).filter(most).collect();
+        let parent = |element: &u32| coarse.of_cell[fine.examples[*element as usize] as usize];
+        let left: Vec<u32> =
+            cause.elements.iter().copied().filter(|element| parents.binary_search(&parent(element)).is_err()).collect();
+        if parents.is_empty() || left.len() + parents.len() >= cause.elements.len() {
+            return None;
+        }
+        let [name, place] = self.prices(above, &sums[above], of_cell);
+        let short = Cause {
+            cuboid: above,
+            cost: place + name * parents.len() as f64,
+            elements: parents,
+            score: cause.score,
+            place,
+        };
+        let mut causes = Vec::new();
+        for (other, kept) in found.causes.iter().enumerate() {
+            if other != at {
+                causes.push(kept.clone());
+                continue;
+            }
+            if !left.is_empty() {
+                let name = (cause.cost - cause.place) / cause.elements.len() as f64;
+                let cost = cause.place + name * left.len() as f64;
+                causes.push(Cause { elements: left.clone(), cost, ..cause.clone() });
+            }
+        }
+        causes.push(short);
+        let none = Found::none(of_cell);
+        Some(causes.into_iter().fold(none, |found, cause| {
+            let cuboid = &self.cuboids[cause.cuboid];
+            found.with(cause, cuboid, of_cell)
+        }))
+    }
+
+    /// What the name of an element of a cuboid costs, and the place of a cause.
+    fn prices(&self, cuboid: usize, sums: &[Likelihood], of_cell: &[Likelihood]) -> [f64; 2] {
+        let cells = of_cell.iter().filter(|cell| cell.xx > 0.0).count().max(2) as f64;
+        let there = sums.iter().filter(|sum| sum.xx > 0.0).count().max(2) as f64;
+        let layer = self.cuboids[cuboid].dimensions.len() as f64;
+        [there.ln() + 1.0, 0.5 * cells.ln() + layer * (self.cuboids.len() as f64).ln()]
     }
 
     /// What the elements of every cuboid say.
@@ -393,15 +540,10 @@ impl Scan<'_> {
         calm: f64,
         taken: Option<&Found>,
     ) -> Vec<Cause> {
-        let cells = of_cell.iter().filter(|cell| cell.xx > 0.0).count().max(2) as f64;
         let taken: Vec<usize> =
             taken.map_or(Vec::new(), |found| (0..of_cell.len()).filter(|cell| !found.is_free(*cell)).collect());
         let mut found: Vec<Cause> = Vec::new();
         for (at, (cuboid, sums)) in self.cuboids.iter().zip(sums).enumerate() {
-            let there = sums.iter().filter(|sum| sum.xx > 0.0).count().max(2) as f64;
-            let layer = cuboid.dimensions.len();
-            let name = there.ln() + 1.0;
-            let place = 0.5 * cells.ln() + (layer as f64) * (self.cuboids.len() as f64).ln();
             let mut left = sums.clone();
             for cell in &taken {
                 left[cuboid.of_cell[*cell] as usize].minus(&of_cell[*cell]);
@@ -412,12 +554,36 @@ impl Scan<'_> {
                     *left = Likelihood::default();
                 }
             }
-            let set = set(&left, &cuboid.named, calm, [name, place]);
+            let set = set(&left, &cuboid.named, calm, self.prices(at, sums, of_cell));
             found.extend(set.map(|cause| Cause { cuboid: at, ..cause }));
         }
         // Of the same worth, the coarser one.
         found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.cuboid.cmp(&b.cuboid)));
         found
+    }
+}
+
+/// Elements in the order of their deviations, parted as long as two deviations pay for another place.
+fn parted<'a>(order: &'a [usize], each: &[Likelihood], place: f64) -> Vec<&'a [usize]> {
+    let own = |sum: &Likelihood| sum.deviation().map_or(0.0, |deviation| sum.unlikely(deviation));
+    let mut right = Likelihood::default();
+    order.iter().for_each(|at| right.plus(&each[*at]));
+    let together = own(&right);
+    let (mut left, mut best) = (Likelihood::default(), (place, 0));
+    for (at, element) in order.iter().enumerate().take(order.len().saturating_sub(1)) {
+        left.plus(&each[*element]);
+        right.minus(&each[*element]);
+        let gain = together - own(&left) - own(&right);
+        if gain > best.0 {
+            best = (gain, at + 1);
+        }
+    }
+    match best.1 {
+        0 => vec![order],
+        at => {
+            let (low, high) = order.split_at(at);
+            [parted(low, each, place), parted(high, each, place)].concat()
+        }
     }
 }
 
@@ -443,7 +609,7 @@ fn set(sums: &[Likelihood], named: &[bool], calm: f64, [name, place]: [f64; 2]) 
         let score = elements.iter().map(|at| gain(&sums[*at], deviation)).sum::<f64>() - cost;
         if score > 0.0 && best.as_ref().is_none_or(|best| score > best.score) {
             let elements = elements.iter().map(|at| *at as u32).collect();
-            best = Some(Cause { cuboid: 0, elements, score, cost });
+            best = Some(Cause { cuboid: 0, elements, score, cost, place });
         }
     }
     best

@@ -53,6 +53,23 @@ fn counts(seed: u64, sizes: &[u32], level: f64, causes: &[(&[(usize, u32)], f64)
     (dimensions, [before, after])
 }
 
+/// Cells that were nothing before, here and there, are told as no cause and hide none; a value whose cells all were is one.
+#[test]
+fn what_was_not_there_before() {
+    let one: &[(usize, u32)] = &[(1, 2)];
+    for seed in 0..20 {
+        let (dimensions, [mut before, after]) = counts(seed, &[6, 5, 4, 3], 1.0, &[(one, 0.6)]);
+        (0..7).for_each(|at| before[(at * 53 + seed as usize) % 360] = 0.0);
+        let sums = Sums::Sum([before, after]);
+        assert_eq!(patterns(&found(&cube(dimensions, 1, sums))), [one.to_vec()], "{seed}");
+        let (dimensions, [mut before, after]) = counts(seed, &[6, 5, 4, 3], 1.0, &[]);
+        let new: Vec<usize> = (0..360).filter(|cell| dimensions[0][*cell] == 4).collect();
+        new.iter().for_each(|cell| before[*cell] = 0.0);
+        let sums = Sums::Sum([before, after]);
+        assert_eq!(patterns(&found(&cube(dimensions, 1, sums))), [vec![(0, 4)]], "{seed}");
+    }
+}
+
 #[test]
 fn causes_are_found_with_their_size() {
     let one: &[(usize, u32)] = &[(1, 2)];
@@ -66,6 +83,10 @@ fn causes_are_found_with_their_size() {
         vec![(two, 0.5), (three, 2.0)],
         // Two of the five values of a dimension, alike.
         vec![(&[(1, 3)], 0.5), (&[(1, 4)], 0.5)],
+        // Alike, and of several dimensions: both have a short name.
+        vec![(one, 0.5), (two, 0.5)],
+        // Of the same dimensions, and not alike.
+        vec![(two, 1.4), (&[(0, 1), (1, 3)], 2.2)],
     ]
     .into_iter()
     .enumerate()
