@@ -12,6 +12,8 @@
 //! dimensions of `[causes]`. Only these cells reach the process; the search over them ([`tessera_algo::localise`]) knows no table, and
 //! what it finds is told in `causes`.
 
+mod days;
+mod first;
 mod found;
 mod grids;
 mod hidden;
@@ -41,6 +43,7 @@ pub const STAGE: Stage = Stage {
     purpose: "takes the change of every KPI since earlier nights apart, in terms that add up to it",
     sources: false,
     reads: &[
+        "quality",
         "features",
         "prospects",
         "segments",
@@ -71,6 +74,7 @@ pub const STAGE: Stage = Stage {
         "golden_records",
         "customer_value",
         "kpis",
+        "quality",
         "cause_episodes",
     ],
     writes: &["kpi_changes", "causes", "cause_episodes"],
@@ -97,7 +101,8 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
         let as_of = AsOf::new(*date, &night.project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
         let between = Between::of(night, as_of, tables, versus == "previous", &sums.list).await?;
         Changes::new(versus, as_of, [&then, &now], &sums, &between, k).add(&both, &mut table)?;
-        found::causes(night, (versus, as_of), tables, [&then, &now], &both, &table, &mut found).await?;
+        found::causes(night, (versus, as_of), tables, [&then, &now], (&both, &sums), (&table, &between), &mut found)
+            .await?;
         table.extend(others.into_iter().map(|(name, _)| Row {
             kpi: name.to_owned(),
             versus,

@@ -252,7 +252,7 @@ pub enum Command {
         #[command(subcommand)]
         command: Identity,
     },
-    /// Where changes happen, in tables of your own.
+    /// Why KPIs change: what was found, what was done about it, and the search in tables of your own.
     Causes {
         #[command(subcommand)]
         command: Causes,

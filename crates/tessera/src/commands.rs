@@ -64,7 +64,7 @@ pub async fn run(cli: Cli) -> Result<()> {
             quarantine::quarantine(&context, &wanted, &scope, format).await
         }
         Command::Identity { command } => identity::run(&Context::open_or_default(common)?, command).await,
-        Command::Causes { command } => causes::run(command),
+        Command::Causes { command } => causes::run(common, command).await,
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
         Command::Explain { command } => explain::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {

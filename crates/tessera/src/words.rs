@@ -84,7 +84,7 @@ pub fn label(term: &str, detail: Option<&str>) -> String {
     }
 }
 
-/// A place where a change happened.
+/// A cause of a change, or a place where it happened.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     pub kpi: String,
@@ -93,12 +93,19 @@ pub struct Place {
     pub contribution: f64,
     pub change: Option<f64>,
     pub recurrence: Option<f64>,
+    /// The night since which it was found on every one, if it was not this one.
+    pub since: Option<String>,
+    /// How often it began in a quarter, if it began on this night.
+    pub occurrences: Option<f64>,
+    /// How the cause is called.
+    pub id: Option<String>,
 }
 
-/// The query of the places of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere.
+/// The query of the causes of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere.
 pub fn places_query(condition: &str) -> String {
     format!(
-        "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, bootstrap_share FROM causes \
+        "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, bootstrap_share, \
+         CAST(CASE WHEN since < as_of THEN since END AS VARCHAR) AS since, CASE WHEN since = as_of THEN occurrences END AS occurrences, cause_id FROM causes \
          WHERE contribution IS NOT NULL AND {condition} ORDER BY kpi, rank NULLS LAST, finding"
     )
 }
@@ -109,7 +116,8 @@ pub fn places(batches: &[RecordBatch]) -> Result<Vec<Place>> {
     for batch in batches {
         let (kpis, findings, dimensions) = (texts(batch, 0)?, texts(batch, 1)?, texts(batch, 2)?);
         let (contributions, changes) = (floats(batch, 3)?, floats(batch, 4)?);
-        let recurrences = floats(batch, 5)?;
+        let (recurrences, since, occurrences) = (floats(batch, 5)?, texts(batch, 6)?, floats(batch, 7)?);
+        let ids = texts(batch, 8)?;
         for row in 0..batch.num_rows() {
             let (Some(kpi), Some(finding), Some(contribution)) = (&kpis[row], &findings[row], contributions[row])
             else {
@@ -123,6 +131,9 @@ pub fn places(batches: &[RecordBatch]) -> Result<Vec<Place>> {
                 contribution,
                 change: changes[row],
                 recurrence: recurrences[row],
+                since: since[row].clone(),
+                occurrences: occurrences[row],
+                id: ids[row].clone(),
             });
         }
     }
@@ -143,6 +154,9 @@ impl Place {
     pub fn label(&self) -> String {
         match self.finding.as_str() {
             "where" => self.conditions(),
+            "missing" => format!("rows missing on {}", self.days()),
+            "restated" | "identity" => label(&self.finding, None),
+            "refit" => "customers whom the new model places elsewhere".to_owned(),
             "everywhere" => "what all have in common".to_owned(),
             "mix" => "other shares of what the ratio is to".to_owned(),
             "rest" => "not told anywhere".to_owned(),
@@ -150,8 +164,37 @@ impl Place {
         }
     }
 
-    /// Where it happened, in a sentence.
+    /// Whether it is something that was found.
+    pub fn is_found(&self) -> bool {
+        !["everywhere", "mix", "rest"].contains(&self.finding.as_str())
+    }
+
+    fn days(&self) -> String {
+        let days = self.dimensions.iter().filter_map(|one| Some(one.split_once('=')?.1.replace('/', " to ")));
+        days.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Since when it is found, or how often.
+    fn before(&self) -> String {
+        match (&self.since, self.occurrences) {
+            (Some(since), _) => format!("; found since {since}"),
+            (None, Some(times)) if times > 1.0 => format!("; found {times:.0} times in a quarter"),
+            _ => String::new(),
+        }
+    }
+
+    /// What it is, in a sentence.
     pub fn sentence(&self, unit: &str) -> String {
+        let amount = signed(self.contribution, unit);
+        if self.finding != "where" {
+            let label = self.label();
+            let (first, more) = label.split_at(1);
+            let share = match self.change {
+                Some(change) if self.finding == "missing" => format!(", {:.0} % of what is usual", 100.0 * -change),
+                _ => String::new(),
+            };
+            return format!("{}{more}: {amount}{share}{}.", first.to_uppercase(), self.before());
+        }
         let share = self.change.map_or(String::new(), |change| {
             let more = if change < 0.0 { "less" } else { "more" };
             format!(", {:.1} % {more} than was to be expected there", 100.0 * change.abs())
@@ -159,7 +202,7 @@ impl Place {
         let again = self.recurrence.map_or(String::new(), |share| {
             format!("; found again in {:.0} % of resamples of the customers", 100.0 * share)
         });
-        format!("Most unlike the rest was {}: {}{share}{again}.", self.conditions(), signed(self.contribution, unit))
+        format!("Most unlike the rest was {}: {amount}{share}{again}{}.", self.conditions(), self.before())
     }
 }
 

@@ -109,32 +109,32 @@ pub(super) fn kpi_breakdowns() -> Table {
 pub(super) fn causes() -> Table {
     table(
         "causes",
-        "One row per finding: where the change of a KPI since an earlier night happened, of a segment or, with segment_id null, of the whole population. What is found and the rows everywhere, mix and rest add up to the change",
+        "One row per finding: why the change of a KPI since an earlier night happened, and where, of a segment or, with segment_id null, of the whole population. What is found and the rows everywhere, mix and rest add up to the change",
         compared(vec![
             column(
                 "rank",
                 Kind::Small,
-                "The place among the findings of the KPI and segment, from 1 on, by the size of the contribution; null of what is not found anywhere",
+                "The place among the findings of the KPI and segment, from 1 on, by the size of the contribution; null of everywhere, mix, rest and quality",
             ),
             column(
                 "finding",
                 Kind::Text,
-                "where (a combination of values that changed otherwise than the rest), everywhere (what all share), mix (of a ratio: what the shares of its denominator moved) or rest (not told anywhere, with what is known of the earlier night only now, see kpi_changes)",
+                "missing (rows that usual days like these have), restated, identity or refit (what the earlier night did not know, accounts that are part of another customer, moves because the model is another: terms of kpi_changes), where (a combination of values that changed otherwise than the rest), everywhere (what all share, with what is withheld of the others), mix (of a ratio: what the shares of its denominator moved), rest (not told anywhere) or quality (a check that the night's rows fail; of no KPI)",
             ),
             column(
                 "dimensions",
                 Kind::TextList,
-                "The combination, as column=value; empty of what is not found anywhere",
+                "The combination, as column=value; of missing, day= or days=; of quality, check= and source=; else empty",
             ),
             column(
                 "contribution",
                 Kind::Float,
-                "What it adds to the change, beyond what all cells share; of findings, rounded to three digits",
+                "What it adds to the change, beyond what all cells share; of where and missing, rounded to three digits",
             ),
             column(
                 "change",
                 Kind::Float,
-                "The same as a share of what was to be expected there; rounded to three digits",
+                "Of where and missing, the same as a share of what was to be expected there; rounded to three digits",
             ),
             column("explanatory_power", Kind::Float, "The contribution as a share of the whole change"),
             column(
@@ -158,6 +158,11 @@ pub(super) fn causes() -> Table {
                 "The share of resamples of the customers in which it is found again",
             ),
             column(
+                "cause_id",
+                Kind::Text,
+                "How the cause is called, the same on every night: of its KPI, segment, finding, dimensions and direction",
+            ),
+            column(
                 "since",
                 Kind::Date,
                 "Of what is found since the last night: the night from which on it was found on every one",
@@ -177,11 +182,13 @@ pub(super) fn causes() -> Table {
 pub(super) fn cause_episodes() -> Table {
     table(
         "cause_episodes",
-        "One row per finding of `causes` since the last night and time that it came: nights in a row on which the same combination changed in the same direction, kept for 400 days",
+        "One row per finding of `causes` since the last night and time that it came: nights in a row on which the same was found in the same direction, kept for 400 days",
         vec![
+            column("cause_id", Kind::Text, "How the cause is called, as in `causes`"),
             column("segment_id", Kind::Small, "Segment; null for the whole population"),
             column("kpi", Kind::Text, "Name in the catalogue"),
-            column("dimensions", Kind::TextList, "The combination, as column=value"),
+            column("finding", Kind::Text, "What it is: missing, restated, identity, refit or where"),
+            column("dimensions", Kind::TextList, "Of where, the combination, as column=value"),
             column("direction", Kind::Text, "up or down"),
             column("since", Kind::Date, "The first night"),
             column("until", Kind::Date, "The last one"),

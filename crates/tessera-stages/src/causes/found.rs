@@ -4,11 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::prelude::DataFrame;
 use tessera_algo::localise::{self, Cube, Finding, Located, Settings, Sums};
-use tessera_contract::{AsOf, Entity, Kpi, table::MONEY};
+use tessera_contract::{AsOf, Entity, Kpi, Measure, table::MONEY};
+use tessera_engine::formula::text;
 
 use super::{
-    Told,
-    grids::{self, Grid, Members},
+    Sums as OfPeople, Told, days,
+    days::Gap,
+    first::{self, First},
+    grids::{self, Grid, Members, SEGMENT},
+    people::Between,
     table::REDEFINED,
 };
 use crate::{Night, StageError, rows};
@@ -17,7 +21,8 @@ use crate::{Night, StageError, rows};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Row {
     pub segment: Option<i32>,
-    pub kpi: String,
+    /// None of what is of the night's rows, whatever is added up of them.
+    pub kpi: Option<String>,
     pub versus: &'static str,
     pub days: i32,
     pub rank: Option<i32>,
@@ -30,6 +35,8 @@ pub(super) struct Row {
     pub p_value: Option<f64>,
     pub q_value: Option<f64>,
     pub recurrence: Option<f64>,
+    /// The same on every night on which it is found.
+    pub id: Option<String>,
     /// In days since 1970-01-01.
     pub since: Option<i32>,
     pub occurrences: Option<i32>,
@@ -49,6 +56,8 @@ struct Asked<'g, 'a> {
     told: [f64; 2],
     /// What the cells make of the earlier night.
     then: f64,
+    /// What is no place.
+    firsts: Vec<First>,
     /// What the numerators after are divided by.
     by: f64,
 }
@@ -59,13 +68,13 @@ pub(super) async fn causes(
     (versus, as_of): (&'static str, AsOf),
     tables: &BTreeMap<String, DataFrame>,
     told: [&Told; 2],
-    both: &[(&str, &Kpi)],
-    changes: &[super::table::Row],
+    (both, sums): (&[(&str, &Kpi)], &OfPeople),
+    (changes, between): (&[super::table::Row], &Between),
     table: &mut Vec<Row>,
 ) -> Result<(), StageError> {
     let row = |kpi: &str, segment: Option<i64>, state: &'static str| Row {
         segment: segment.and_then(|id| i32::try_from(id).ok()),
-        kpi: kpi.to_owned(),
+        kpi: Some(kpi.to_owned()),
         versus,
         days: as_of.days(),
         state,
@@ -83,12 +92,24 @@ pub(super) async fn causes(
             None => of_rows.push((entity, vec![(*name, *kpi)])),
         }
     }
-    let members = Members::of(night, as_of, tables).await?;
-    let mut all = Vec::new();
+    if versus == "previous" {
+        table.extend(doubts(night).await?.into_iter().map(|dimensions| Row {
+            kpi: None,
+            finding: Some("quality"),
+            dimensions,
+            ..row("", None, "ok")
+        }));
+    }
+    let members = Members::of(night, as_of, tables, between).await?;
+    let (mut all, mut gaps): (Vec<_>, Vec<Gap>) = (Vec::new(), Vec::new());
     for (entity, kpis) in &of_rows {
         all.push(match entity {
-            Some(entity) => members.rows(*entity, kpis).await?,
-            None => members.people(kpis).await?,
+            Some(entity) => {
+                let lag = lag(night, tables, *entity).await?;
+                gaps.extend(days::missing(night, &members, *entity, kpis, as_of, lag).await?);
+                members.rows(*entity, kpis).await?
+            }
+            None => members.people(kpis, sums).await?,
         });
     }
     let segments = told[1].segments.iter().filter(|id| told[0].segments.contains(*id)).copied();
@@ -96,7 +117,7 @@ pub(super) async fn causes(
     let (mut asked, mut cubes) = (Vec::new(), Vec::new());
     for grid in &all {
         for (name, kpi, x, y) in &grid.kpis {
-            let whole = grid.of(kpi, None);
+            let whole = grid.whole(kpi);
             let is = [Some(*x), *y].map(|sum| sum.map_or(0, |sum| grid.total(sum, &whole)[1]));
             // Rows are rounded one by one to the digits that tables have, and what they add up to is rounded once.
             let apart = |is: i128, told: i128| (is - told).abs() > told.abs() / 1_000_000;
@@ -116,8 +137,14 @@ pub(super) async fn causes(
                     table.push(row(name, *segment, "suppressed"));
                     continue;
                 };
+                let of = row(name, *segment, "ok").segment;
+                let mut firsts = first::of_terms(
+                    changes().filter(|change| change.kpi == *name && change.segment == of && change.state == "ok"),
+                );
+                firsts.extend(gaps.iter().filter(|gap| gap.kpi == *name && gap.segment == *segment).map(First::from));
                 match Asked::of(grid, (name, kpi, *x, *y), *segment, [then, now]) {
                     Some(one) => {
+                        let one = Asked { firsts, ..one };
                         cubes.push(one.cube((*x, *y), told));
                         asked.push(one);
                     }
@@ -161,34 +188,43 @@ impl<'g, 'a> Asked<'g, 'a> {
             None => Some(money(figure.numerator)),
         };
         let told = [value(told[0])?, value(told[1])?];
-        (then.is_finite() && by != 0.0).then_some(Self { grid, name, kpi, segment, told, then, by })
+        let firsts = Vec::new();
+        (then.is_finite() && by != 0.0).then_some(Self { grid, name, kpi, segment, told, then, firsts, by })
     }
 
     fn cube(&self, (x, y): (usize, Option<usize>), told: [&Told; 2]) -> Cube {
-        let (grid, cells) = (self.grid, self.grid.of(self.kpi, self.segment));
+        let grid = self.grid;
+        // Cells of several scopes are one beside others.
+        let mut cells: BTreeMap<Vec<u32>, Vec<usize>> = BTreeMap::new();
+        for cell in grid.of(self.kpi, self.segment) {
+            let key = self.dimensions().map(|at| grid.cells[at][cell]).collect();
+            cells.entry(key).or_default().push(cell);
+        }
         let sums = |sum: usize| {
             [0, 1].map(|night| {
                 let of = &grid.sums[sum][night];
+                let each = |cells: &'_ Vec<usize>, part: usize| {
+                    money(cells.iter().map(|cell| of[cell * grid.parts + part]).sum())
+                };
                 cells
-                    .iter()
-                    .flat_map(|cell| &of[cell * grid.parts..][..grid.parts])
-                    .map(|sum| money(*sum))
+                    .values()
+                    .flat_map(|cells| (0..grid.parts).map(move |part| each(cells, part)))
                     .collect::<Vec<f64>>()
             })
         };
-        let dimensions = self.dimensions();
-        let mut unnamed: Vec<Vec<u32>> = dimensions.clone().map(|at| grid.unnamed(at)).collect();
+        let mut unnamed: Vec<Vec<u32>> = self.dimensions().map(|at| grid.unnamed(at)).collect();
         if self.segment.is_none() {
-            // What is hidden of a segment is not told as a cell.
-            let hidden = |id: &&String| {
-                let id = id.parse().ok();
-                told.iter().any(|night| night.figure(self.name, id).is_none())
+            // What is hidden of a segment is not told as a cell, nor what one of the nights does not have.
+            let there = |id: Option<i64>| {
+                told.iter().all(|night| {
+                    id.is_some_and(|id| night.segments.contains(&id)) && night.figure(self.name, id).is_some()
+                })
             };
-            let hidden = grid.values[0].iter().enumerate().filter(|(_, id)| hidden(id));
+            let hidden = grid.values[SEGMENT].iter().enumerate().filter(|(_, id)| !there(id.parse().ok()));
             unnamed[0].extend(hidden.map(|(at, _)| at as u32));
         }
         Cube {
-            dimensions: dimensions.map(|at| cells.iter().map(|cell| grid.cells[at][*cell]).collect()).collect(),
+            dimensions: (0..self.dimensions().len()).map(|at| cells.keys().map(|key| key[at]).collect()).collect(),
             parts: grid.parts,
             sums: match y {
                 None => Sums::Sum(sums(x)),
@@ -203,7 +239,7 @@ impl<'g, 'a> Asked<'g, 'a> {
 
     /// The dimensions of the grid by which it is searched: within a segment, not the segment.
     fn dimensions(&self) -> std::ops::Range<usize> {
-        usize::from(self.segment.is_some())..self.grid.dimensions.len()
+        SEGMENT + usize::from(self.segment.is_some())..self.grid.dimensions.len()
     }
 
     /// What is told: the findings, and everything else, so that all adds up to the change.
@@ -212,14 +248,26 @@ impl<'g, 'a> Asked<'g, 'a> {
         let power = |contribution: f64| (change != 0.0).then(|| contribution / change);
         let first = self.dimensions().start;
         let mut told: Vec<Row> = Vec::new();
-        for (at, finding) in located.findings.iter().take(most).enumerate() {
+        let gap = |first: &&First| first.finding == "missing";
+        for first in &self.firsts {
+            // Terms are exact where they are told, and what days lack is an estimate.
+            let contribution = if gap(&first) { short(first.contribution) } else { first.contribution };
+            told.push(Row {
+                finding: Some(first.finding),
+                dimensions: first.dimensions.clone(),
+                contribution: Some(contribution),
+                change: first.change.map(short),
+                power: power(contribution),
+                ..row.clone()
+            });
+        }
+        for finding in located.findings.iter().take(most) {
             let contribution = short(finding.contribution() / self.by);
             let named = |(dimension, value): &(usize, u32)| {
                 let at = first + dimension;
                 format!("{}={}", self.grid.dimensions[at], self.grid.values[at][*value as usize])
             };
             told.push(Row {
-                rank: i32::try_from(at + 1).ok(),
                 finding: Some("where"),
                 dimensions: finding.pattern.iter().map(named).collect(),
                 contribution: Some(contribution),
@@ -232,12 +280,21 @@ impl<'g, 'a> Asked<'g, 'a> {
                 ..row.clone()
             });
         }
-        let shared = (located.level - 1.0) * located.expected / self.by;
+        let size = |row: &Row| row.contribution.unwrap_or(0.0).abs();
+        told.sort_by(|a, b| size(b).total_cmp(&size(a)));
+        (1..).zip(&mut told).for_each(|(rank, row)| row.rank = Some(rank));
+        let firsts = |gaps: bool| -> f64 {
+            self.firsts.iter().filter(|first| gap(first) == gaps).map(|first| first.contribution).sum()
+        };
+        // What the cells do not have: terms of few, which are told by themselves nowhere, and what terms of a ratio make of one another.
+        let of_cells = located.actual / self.by - self.then;
+        let size = self.told[0].abs().max(self.told[1].abs());
+        let apart = Some(change - of_cells - firsts(false)).filter(|apart| apart.abs() > 1e-12 * size).unwrap_or(0.0);
+        let shared = (located.level - 1.0) * located.expected / self.by + apart - firsts(true);
         let mut others = vec![("everywhere", shared)];
         if self.kpi.denominator.is_some() {
             others.push(("mix", located.expected / self.by - self.then));
         }
-        // With it, what is known of the earlier night only now: by itself, it might be of few.
         let explained: f64 = told
             .iter()
             .filter_map(|row| row.contribution)
@@ -245,7 +302,7 @@ impl<'g, 'a> Asked<'g, 'a> {
             .sum();
         // The errors of doubles are nobody's.
         let rest = change - explained;
-        let size = self.told[0].abs().max(self.told[1].abs()).max(explained.abs());
+        let size = size.max(explained.abs());
         others.push(("rest", if rest.abs() <= 1e-12 * size { 0.0 } else { rest }));
         told.extend(others.into_iter().map(|(finding, contribution)| Row {
             finding: Some(finding),
@@ -274,7 +331,46 @@ fn short(value: f64) -> f64 {
     (value * unit).round() / unit
 }
 
-fn money(value: i128) -> f64 {
+/// The checks that the night's rows fail as a whole, and of which source.
+async fn doubts(night: &Night<'_>) -> Result<Vec<Vec<String>>, StageError> {
+    let query = "SELECT \"check\", source FROM quality WHERE state = 'fail' ORDER BY source, \"check\"";
+    let batch = rows::collect(night.over(query, &[("quality", night.input("quality")?)]).await?).await?;
+    let (checks, sources) = (rows::texts(&batch, "check")?, rows::texts(&batch, "source")?);
+    let named = |(check, source): (Option<String>, Option<String>)| {
+        vec![format!("check={}", check.unwrap_or_default()), format!("source={}", source.unwrap_or_default())]
+    };
+    Ok(checks.into_iter().zip(sources).map(named).collect())
+}
+
+/// How many days before the earlier night its newest rows were of, as a rule: so much later a day comes, and none is missing.
+async fn lag(night: &Night<'_>, tables: &BTreeMap<String, DataFrame>, entity: Entity) -> Result<i64, StageError> {
+    let Some(quality) = tables.get("quality") else { return Ok(0) };
+    let checks = night.project.checks().filter(|(_, check)| check.measure == Some(Measure::NewestDay));
+    let checks: Vec<String> = checks.map(|(name, _)| text(name)).collect();
+    if checks.is_empty() {
+        return Ok(0);
+    }
+    let query = format!(
+        "SELECT max(CASE WHEN median IS NULL OR value < median THEN value ELSE median END) AS lag FROM quality WHERE source = {} AND \"check\" IN ({})",
+        text(entity.name()),
+        checks.join(", ")
+    );
+    let batch = rows::collect(night.over(&query, &[("quality", quality)]).await?).await?;
+    Ok(rows::floats(&batch, "lag")?.first().copied().flatten().map_or(0, |lag| lag as i64))
+}
+
+impl From<&Gap> for First {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            finding: "missing",
+            dimensions: vec![gap.days.clone()],
+            contribution: gap.contribution,
+            change: Some(gap.change),
+        }
+    }
+}
+
+pub(super) fn money(value: i128) -> f64 {
     value as f64 / 10_f64.powi(i32::from(MONEY.1))
 }
 
@@ -284,7 +380,7 @@ pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, Stage
         night.engine,
         vec![
             ("segment_id", of.small(|r| r.segment)),
-            ("kpi", of.texts(|r| Some(&r.kpi))),
+            ("kpi", of.texts(|r| r.kpi.as_deref())),
             ("versus", of.texts(|r| Some(r.versus))),
             ("versus_as_of", of.dates(|r| Some(r.days))),
             ("rank", of.small(|r| r.rank)),
@@ -297,6 +393,7 @@ pub(super) fn frame(night: &Night<'_>, table: &[Row]) -> Result<DataFrame, Stage
             ("p_value", of.floats(|r| r.p_value)),
             ("q_value", of.floats(|r| r.q_value)),
             ("bootstrap_share", of.floats(|r| r.recurrence)),
+            ("cause_id", of.texts(|r| r.id.as_deref())),
             ("since", of.dates(|r| r.since)),
             ("occurrences", of.small(|r| r.occurrences)),
             ("state", of.texts(|r| Some(r.state))),

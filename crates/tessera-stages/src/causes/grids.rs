@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
-use tessera_contract::{AsOf, Entity, Kpi};
+use tessera_contract::{AsOf, Entity, Kpi, Whose};
 use tessera_engine::formula::{self, Words, quote, text};
 
-use super::people;
+use super::{Sums, people::Between};
 use crate::{
     Night, StageError, blame,
     breakdowns::{OTHER, UNKNOWN, item_of},
@@ -18,12 +18,18 @@ use crate::{
 /// Parts into which people fall by the hash of their key, at least: what is known of a change is by how much these differ.
 const PARTS: u64 = 32;
 const MOST_PARTS: u64 = 256;
+/// In place of a segment's id, of people who are made of other accounts than before: less by this where they have none. What they do
+/// otherwise is not of any place.
+const APART: i64 = NOBODYS - 1;
+
+/// The dimension of the segment among others.
+pub(super) const SEGMENT: usize = 1;
 
 /// The cells of some dimensions.
 pub(super) struct Grid<'a> {
     /// The KPIs, each with the place of its numerator, and of its denominator if it is a ratio.
     pub kpis: Vec<(&'a str, &'a Kpi, usize, Option<usize>)>,
-    /// The dimensions; the first is the segment.
+    /// The dimensions: first the segment of whose scope a cell is, then the segment among others, which is another one where a model is.
     pub dimensions: Vec<String>,
     /// Their values, in order.
     pub values: Vec<Vec<String>>,
@@ -37,7 +43,7 @@ pub(super) struct Grid<'a> {
 /// The people of two nights, each with the values of their dimensions on that night.
 pub(super) struct Members<'a> {
     night: &'a Night<'a>,
-    /// What tells them apart: their segment, and the dimensions of customers.
+    /// What tells them apart: their segment, twice, and the dimensions of customers.
     values: Vec<Value>,
     /// The earlier night, and this one.
     nights: [Of; 2],
@@ -54,9 +60,10 @@ struct Value {
 /// The people of a night.
 struct Of {
     as_of: AsOf,
-    people: People,
     /// Their segments and the values of their dimensions.
     members: DataFrame,
+    /// What they add to sums.
+    valued: DataFrame,
 }
 
 impl<'a> Members<'a> {
@@ -64,6 +71,7 @@ impl<'a> Members<'a> {
         night: &'a Night<'a>,
         as_of: AsOf,
         tables: &BTreeMap<String, DataFrame>,
+        between: &Between,
     ) -> Result<Self, StageError> {
         let now = People::of_tonight(night).await?;
         let then = People::of(night, tables, &now).await?;
@@ -71,7 +79,9 @@ impl<'a> Members<'a> {
         let parts = (2 * night.project.privacy.k).clamp(PARTS, MOST_PARTS);
         let bys: Vec<&str> = dimensions.iter().map(|(_, by)| *by).collect();
         let columns: String = bys.iter().enumerate().map(|(at, by)| format!(", {} AS g{at}", item_of(by))).collect();
-        let of = async |as_of: AsOf, people: People| {
+        let [valued_then, valued_now] = &between.valued;
+        let refitted = between.refitted.as_ref();
+        let of = async |as_of: AsOf, people: People, valued: &DataFrame| {
             let query = format!(
                 "SELECT customer_key, segment_id, arrow_cast((row_hash(customer_key) % {parts} + {parts}) % {parts}, 'Int32') AS part{columns} \
                  FROM {}",
@@ -86,33 +96,59 @@ impl<'a> Members<'a> {
                     return Err(blame(night, entries, alone, &people.tables()).await.unwrap_or(error));
                 }
             };
+            // Since another model tells nothing of what people do, who moved by it counts where they are now in the scope of a segment, and
+            // where they were beside other segments.
+            let (scope, place) = match (refitted, as_of == night.as_of) {
+                (None, _) => ("m.segment_id", "m.segment_id"),
+                (Some(_), false) => ("coalesce(f.to_segment_id, m.segment_id)", "m.segment_id"),
+                (Some(_), true) => ("m.segment_id", "coalesce(f.from_segment_id, m.segment_id)"),
+            };
+            let join = refitted.map_or("", |_| " LEFT JOIN refitted AS f ON m.customer_key = f.customer_key");
+            let query = format!(
+                "SELECT m.* EXCEPT (segment_id), arrow_cast({place}, 'Int32') AS place, arrow_cast(CASE WHEN r.customer_key IS NULL THEN {scope} \
+                 WHEN m.segment_id >= 0 THEN {APART} ELSE {} END, 'Int32') AS segment_id FROM members AS m \
+                 LEFT JOIN resolved AS r ON m.customer_key = r.customer_key{join}",
+                APART - 1
+            );
+            let mut given = vec![("members", &members), ("resolved", &between.resolved)];
+            given.extend(refitted.map(|refitted| ("refitted", refitted)));
+            let members = night.over(&query, &given).await?;
             let members = night.materialised(members, &format!("members_{as_of}")).await?;
-            Ok(Of { as_of, people, members })
+            Ok(Of { as_of, members, valued: valued.clone() })
         };
-        let nights = [of(as_of, then).await?, of(night.as_of, now).await?];
+        let nights = [of(as_of, then, valued_then).await?, of(night.as_of, now, valued_now).await?];
         let named: Vec<(&str, String)> =
             dimensions.iter().enumerate().map(|(at, (name, _))| (*name, format!("g{at}"))).collect();
-        let segment = Value { dimension: "segment".to_owned(), column: "CAST(segment_id AS VARCHAR)".to_owned() };
+        let segment = |dimension: &str, column: &str| Value {
+            dimension: dimension.to_owned(),
+            column: format!("CAST({column} AS VARCHAR)"),
+        };
         let members = [&nights[0].members, &nights[1].members];
-        let values = [segment].into_iter().chain(values(night, &named, members).await?).collect();
+        let segments = [segment("scope", "segment_id"), segment("segment", "place")];
+        let values = segments.into_iter().chain(values(night, &named, members).await?).collect();
         Ok(Self { night, values, nights, parts })
     }
 
+    /// The people of tonight with their segments.
+    pub(super) fn tonight(&self) -> &DataFrame {
+        &self.nights[1].members
+    }
+
     /// The cells of the people, of these KPIs.
-    pub(super) async fn people(&self, of: &[(&'a str, &'a Kpi)]) -> Result<Grid<'a>, StageError> {
-        let night = self.night;
-        let mut sums: Vec<String> = Vec::new();
+    pub(super) async fn people(&self, of: &[(&'a str, &'a Kpi)], all: &Sums) -> Result<Grid<'a>, StageError> {
+        let mut sums: Vec<usize> = Vec::new();
         let kpis = with_places(of, &mut sums, |kpi| {
             let [x, y] = kpis::added(kpi);
-            Some((x, kpi.denominator.is_some().then_some(y)))
+            let y = if kpi.denominator.is_some() { Some(all.place(&y, kpi)?) } else { None };
+            Some((all.place(&x, kpi)?, y))
         });
-        let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
+        let added: String = sums.iter().enumerate().map(|(at, sum)| format!(", p.v{sum} AS v{at}")).collect();
+        let relation =
+            format!("(SELECT m.*{added} FROM people AS p JOIN members AS m ON p.customer_key = m.customer_key)");
         let mut cells = Vec::new();
-        for of in &self.nights {
-            let valued = people::valued(night, &of.people, &sums).await?;
-            let given = [("people", &valued), ("members", &of.members)];
-            let relation = "(SELECT m.*, p.* EXCEPT (customer_key, segment_id) FROM people AS p JOIN members AS m ON p.customer_key = m.customer_key)";
-            cells.push(summed(night, relation, &self.values, sums.len(), &given).await?);
+        for Of { members, valued, .. } in &self.nights {
+            let given = [("people", valued), ("members", members)];
+            cells.push(summed(self.night, &relation, &self.values, sums.len(), &given).await?);
         }
         self.grid(kpis, &self.values, sums.len(), &cells)
     }
@@ -212,18 +248,25 @@ impl<'a> Members<'a> {
 }
 
 impl Grid<'_> {
-    /// The cells of a segment or of everybody whom a KPI is of.
+    /// The cells of a segment or of everybody whom a KPI is of, without people who are made of other accounts.
     pub(super) fn of(&self, kpi: &Kpi, segment: Option<i64>) -> Vec<usize> {
-        let nobodys = NOBODYS.to_string();
-        let wanted = segment.map(|id| id.to_string());
-        let there = |cell: &usize| {
-            let of = &self.values[0][self.cells[0][*cell] as usize];
-            match &wanted {
-                Some(id) => of == id,
-                None => kpi.population == tessera_contract::Whose::Everybody || *of != nobodys,
-            }
-        };
-        (0..self.cells.first().map_or(0, Vec::len)).filter(there).collect()
+        let everybody = kpi.population == Whose::Everybody;
+        self.where_segment(|id| match segment {
+            Some(segment) => id == segment,
+            None => id >= 0 || everybody && id == NOBODYS,
+        })
+    }
+
+    /// The cells of everybody whom a KPI is of.
+    pub(super) fn whole(&self, kpi: &Kpi) -> Vec<usize> {
+        let everybody = kpi.population == Whose::Everybody;
+        self.where_segment(|id| id >= 0 || id == APART || everybody)
+    }
+
+    fn where_segment(&self, wanted: impl Fn(i64) -> bool) -> Vec<usize> {
+        let wanted: Vec<bool> = self.values[0].iter().map(|id| id.parse().is_ok_and(&wanted)).collect();
+        let cells = self.cells.first().map_or(&[][..], Vec::as_slice);
+        (0..cells.len()).filter(|cell| wanted[cells[*cell] as usize]).collect()
     }
 
     /// A sum over some cells, before and after.
@@ -234,7 +277,7 @@ impl Grid<'_> {
 
     /// The values of a dimension that are not named.
     pub(super) fn unnamed(&self, dimension: usize) -> Vec<u32> {
-        let apart = if dimension == 0 { NOBODYS.to_string() } else { OTHER.to_owned() };
+        let apart = if dimension == SEGMENT { NOBODYS.to_string() } else { OTHER.to_owned() };
         self.values[dimension].binary_search(&apart).ok().map(|at| at as u32).into_iter().collect()
     }
 }

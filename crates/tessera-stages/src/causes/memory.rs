@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::DataFrame;
 use jiff::civil::Date;
 use tessera_contract::AsOf;
+use tessera_engine::formula::stamp;
 
 use super::found::Row;
 use crate::{Night, StageError, rows};
@@ -16,8 +17,13 @@ const KEPT: i32 = 400;
 /// Between the conditions of a combination, where they are one text.
 const BETWEEN: &str = "\u{1f}";
 
-/// Whose finding it is, of what, where and whether it went up.
-type Key = (Option<i32>, String, Vec<String>, bool);
+/// Whose finding it is, of what, what it is, where, and whether it went up.
+type Key = (Option<i32>, String, String, Vec<String>, bool);
+
+/// How a cause is called.
+fn id(key: &Key) -> String {
+    stamp(&format!("{key:?}")).split_off(20)
+}
 
 /// Nights in a row on which something was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,9 +39,11 @@ struct Episode {
 pub(super) struct Memory(BTreeMap<Key, Vec<Episode>>);
 
 fn key(row: &Row) -> Option<Key> {
-    let found = row.versus == "previous" && row.finding == Some("where");
-    let contribution = row.contribution.filter(|_| found)?;
-    Some((row.segment, row.kpi.clone(), row.dimensions.clone(), contribution > 0.0))
+    let contribution = row.contribution.filter(|_| row.rank.is_some())?;
+    let finding = row.finding?;
+    // Days are others every time.
+    let dimensions = if finding == "missing" { Vec::new() } else { row.dimensions.clone() };
+    Some((row.segment, row.kpi.clone()?, finding.to_owned(), dimensions, contribution > 0.0))
 }
 
 impl Memory {
@@ -44,16 +52,22 @@ impl Memory {
         let mut memory = Self::default();
         let last = night.history.first().and_then(|(_, tables)| tables.get("cause_episodes"));
         let Some(left) = last else { return Ok(memory) };
+        // Nights before there were others knew places only.
+        let finding = match left.schema().has_column_with_unqualified_name("finding") {
+            true => "finding",
+            false => "'where'",
+        };
         let query = format!(
-            "SELECT segment_id, kpi, array_to_string(dimensions, '{BETWEEN}') AS dimensions, direction, \
+            "SELECT segment_id, kpi, {finding} AS finding, array_to_string(dimensions, '{BETWEEN}') AS dimensions, direction, \
              arrow_cast(since, 'Int32') AS since, arrow_cast(until, 'Int32') AS until, nights, contribution FROM t"
         );
         let batch = rows::collect(night.over(&query, &[("t", left)]).await?).await?;
         let whole = |name: &str| rows::integers(&batch, name);
         let (segments, since, until, nights) =
             (whole("segment_id")?, whole("since")?, whole("until")?, whole("nights")?);
-        let [kpis, dimensions, directions] = ["kpi", "dimensions", "direction"].map(|name| rows::texts(&batch, name));
-        let (kpis, dimensions, directions) = (kpis?, dimensions?, directions?);
+        let text = |name: &str| rows::texts(&batch, name);
+        let (kpis, findings) = (text("kpi")?, text("finding")?);
+        let (dimensions, directions) = (text("dimensions")?, text("direction")?);
         let contributions = rows::floats(&batch, "contribution")?;
         let small = |value: Option<i64>| value.and_then(|value| i32::try_from(value).ok());
         for row in 0..batch.num_rows() {
@@ -62,7 +76,8 @@ impl Memory {
             let key = (
                 small(segments[row]),
                 kpis[row].clone().unwrap_or_default(),
-                of.split(BETWEEN).map(str::to_owned).collect(),
+                findings[row].clone().unwrap_or_default(),
+                of.split(BETWEEN).filter(|one| !one.is_empty()).map(str::to_owned).collect(),
                 directions[row].as_deref() == Some("up"),
             );
             let contribution = contributions[row].unwrap_or_default();
@@ -79,9 +94,14 @@ impl Memory {
         let last = last.and_then(|date| AsOf::new(date, "UTC").ok()).map(|as_of| as_of.days());
         for row in table.iter_mut() {
             let Some(key) = key(row) else { continue };
+            row.id = Some(id(&key));
+            if row.versus != "previous" {
+                continue;
+            }
             let contribution = row.contribution.unwrap_or_default();
             let episodes = self.0.entry(key).or_default();
-            match episodes.last_mut().filter(|episode| Some(episode.until) == last) {
+            match episodes.last_mut().filter(|episode| episode.until == tonight || Some(episode.until) == last) {
+                Some(episode) if episode.until == tonight => episode.contribution += contribution,
                 Some(episode) => {
                     *episode = Episode { until: tonight, nights: episode.nights + 1, contribution, ..*episode };
                 }
@@ -99,14 +119,17 @@ impl Memory {
     pub(super) fn frame(&self, night: &Night<'_>) -> Result<DataFrame, StageError> {
         let each = self.0.iter().flat_map(|(key, episodes)| episodes.iter().map(move |episode| (key, episode)));
         let all: Vec<(&Key, &Episode)> = each.collect();
+        let ids: Vec<String> = all.iter().map(|(key, _)| id(key)).collect();
         let of = rows::Columns(&all);
         rows::frame(
             night.engine,
             vec![
+                ("cause_id", rows::Columns(&ids).texts(|id| Some(id))),
                 ("segment_id", of.small(|(key, _)| key.0)),
                 ("kpi", of.texts(|(key, _)| Some(&key.1))),
-                ("dimensions", of.lists(|(key, _)| &key.2)),
-                ("direction", of.texts(|(key, _)| Some(if key.3 { "up" } else { "down" }))),
+                ("finding", of.texts(|(key, _)| Some(&key.2))),
+                ("dimensions", of.lists(|(key, _)| &key.3)),
+                ("direction", of.texts(|(key, _)| Some(if key.4 { "up" } else { "down" }))),
                 ("since", of.dates(|(_, episode)| Some(episode.since))),
                 ("until", of.dates(|(_, episode)| Some(episode.until))),
                 ("nights", of.small(|(_, episode)| Some(episode.nights))),
@@ -136,8 +159,9 @@ mod tests {
         let told = nights.map(|(date, found)| {
             let as_of = AsOf::parse(date, "UTC").expect("a night");
             let mut rows = [Row {
-                kpi: "revenue".into(),
+                kpi: Some("revenue".into()),
                 versus: "previous",
+                rank: found.then_some(1),
                 finding: Some(if found { "where" } else { "rest" }),
                 dimensions: vec!["channel=app".to_owned()],
                 contribution: Some(-5.0),

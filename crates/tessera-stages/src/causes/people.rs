@@ -18,6 +18,12 @@ pub(super) struct Between {
     pub flows: Vec<Vec<Flow>>,
     /// By sum, what is known of the earlier night now, and was not.
     pub restated: Vec<Vec<Flow>>,
+    /// The people of the earlier night, by what is known of it now, and of this one: what they add to each sum, as `v0`, `v1` and on.
+    pub valued: [DataFrame; 2],
+    /// Who is made of other accounts than on the earlier night.
+    pub resolved: DataFrame,
+    /// Who is in another segment because the model is another, from where and in which; none of nights of which this is not known.
+    pub refitted: Option<DataFrame>,
 }
 
 impl Between {
@@ -39,6 +45,12 @@ impl Between {
         };
         let before = valued(night, &then, &sums).await?;
         let after = valued(night, &now, &sums).await?;
+        let valued_now = after.clone();
+        let refitted = "SELECT customer_key, from_segment_id, to_segment_id FROM moves WHERE cause IN ('refit', 'released') AND from_segment_id IS NOT NULL AND to_segment_id IS NOT NULL";
+        let refitted = match previous {
+            true => Some(night.over(refitted, &[("moves", night.input("segment_moves")?)]).await?),
+            false => None,
+        };
         let query = match previous {
             true => "SELECT p.*, m.cause FROM people AS p LEFT JOIN moves AS m ON p.customer_key = m.customer_key",
             false => "SELECT *, '' AS cause FROM people",
@@ -63,6 +75,7 @@ impl Between {
             );
             earlier = night.over(&query, &[("known", known), ("before", &before)]).await?;
         }
+        let valued = [earlier.clone(), valued_now];
         let marked = "SELECT p.*, r.customer_key IS NOT NULL AS resolved FROM people AS p LEFT JOIN resolved AS r ON p.customer_key = r.customer_key";
         let earlier = night.over(marked, &[("people", &earlier), ("resolved", &resolved)]).await?;
         let after = night.over(marked, &[("people", &after), ("resolved", &resolved)]).await?;
@@ -75,12 +88,13 @@ impl Between {
              FROM a FULL JOIN b ON a.customer_key = b.customer_key"
         );
         let each = night.over(&query, &[("a", &earlier), ("b", &after)]).await?;
-        Ok(Self { flows: flows(night, &each, sums.len()).await?, restated: found })
+        let flows = flows(night, &each, sums.len()).await?;
+        Ok(Self { flows, restated: found, valued, resolved, refitted })
     }
 }
 
 /// The people of a night with their segment and what they add to sums.
-pub(super) async fn valued(night: &Night<'_>, people: &People, sums: &[&str]) -> Result<DataFrame, StageError> {
+async fn valued(night: &Night<'_>, people: &People, sums: &[&str]) -> Result<DataFrame, StageError> {
     let columns = figures::columns(sums);
     let query = format!("SELECT customer_key, segment_id{columns} FROM {}", people.everybody(night, sums));
     night.over(&query, &people.tables()).await

@@ -18,6 +18,28 @@ pub enum Verdict {
 /// `tessera causes …`
 #[derive(Debug, Subcommand)]
 pub enum Causes {
+    /// What was found on nights in a row, within 400 days of the newest, with what people noted of it.
+    #[command(after_help = "Example: tessera causes list --json")]
+    List {
+        /// One object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Notes what was done about a cause, or is known of it. It is told wherever the cause is, and changes no night.
+    #[command(
+        after_help = "Example: tessera causes annotate 9f86d081884c --note \"payment in the app was broken; mended on the 18th\""
+    )]
+    Annotate {
+        /// The cause, as `causes list` has it.
+        #[arg(value_name = "CAUSE")]
+        cause: String,
+        /// What was done.
+        #[arg(long, value_name = "TEXT")]
+        note: String,
+        /// Who says so: user@host, unless it is said.
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
     /// Finds where a change happened in CSV files of your own: the search of the stage `causes`, over cells that you give.
     ///
     /// Every line is a cell: what two columns say before (or as forecast) and after, and all other columns are its dimensions. Columns of the same

@@ -1,20 +1,41 @@
-//! `causes`: the search for where a change happened, over cells that somebody gives.
+//! `causes`: what was found on nights, what people noted of it, and the search over cells that somebody gives.
 
-use std::{collections::BTreeMap, path::Path};
+pub mod notes;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 use serde_json::{Value, json};
 use tessera_algo::localise::{Cube, Located, Settings, Sums, locate};
 
-use crate::{cli::Causes, errors::Usage, show};
+use crate::{
+    cli::{Causes, Common},
+    context::Context,
+    errors::Usage,
+    show,
+};
 
 /// Does what was asked.
-pub fn run(command: Causes) -> Result<()> {
-    let Causes::Locate { files, before, after, part, json } = command;
+pub async fn run(common: &Common, command: Causes) -> Result<()> {
+    match command {
+        Causes::Locate { files, before, after, part, json } => {
+            search(&files, &Columns { before: &before, after: &after, part: part.as_deref() }, json)
+        }
+        Causes::List { json } => notes::list(&Context::open_or_default(common)?, json).await,
+        Causes::Annotate { cause, note, by } => {
+            notes::annotate(&Context::open_or_default(common)?, &cause, &note, by).await
+        }
+    }
+}
+
+/// Searches the cells of files.
+fn search(files: &[PathBuf], columns: &Columns<'_>, json: bool) -> Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let columns = Columns { before: &before, after: &after, part: part.as_deref() };
-    let found = tessera_algo::parallel::map(&files, threads, |file| {
-        let cells = Cells::read(file, &columns)?;
+    let found = tessera_algo::parallel::map(files, threads, |file| {
+        let cells = Cells::read(file, columns)?;
         // Each file is a search of its own.
         let located = locate(std::slice::from_ref(&cells.cube), &Settings::default(), 1);
         Ok::<_, anyhow::Error>((cells, located))

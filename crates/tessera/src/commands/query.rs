@@ -81,6 +81,12 @@ impl Tables {
         self.frames.iter().any(|(found, _)| found == name)
     }
 
+    /// Whether there is one that has such a column: tables of former programs have fewer.
+    pub fn has_column(&self, name: &str, column: &str) -> bool {
+        let has = |frame: &DataFrame| frame.schema().has_column_with_unqualified_name(column);
+        self.frames.iter().any(|(found, frame)| found == name && has(frame))
+    }
+
     /// A query of ours.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
         let named: Vec<_> = self.frames.iter().map(|(name, frame)| (name.as_str(), frame)).collect();
@@ -252,12 +258,9 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
         changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
         if !changes.is_empty() {
             println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
-            let places = match there("causes") {
+            let places = match tables.has_column("causes", "cause_id") {
                 true => words::places(
-                    &ask(&words::places_query(
-                        "finding = 'where' AND rank = 1 AND segment_id IS NULL AND versus = 'previous'",
-                    ))
-                    .await?,
+                    &ask(&words::places_query("rank = 1 AND segment_id IS NULL AND versus = 'previous'")).await?,
                 )?,
                 false => Vec::new(),
             };

@@ -1,12 +1,17 @@
 //! `explain kpi`: what a KPI is, and why it is another one than on earlier nights.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use tessera_contract::{Kpi, Project};
 use tessera_engine::formula::text;
 use tessera_lake::SnapshotRecord;
 
-use super::super::query::Tables;
+use super::super::{
+    causes::notes::{self, Note},
+    query::Tables,
+};
 use crate::{
     chain::{floats, texts},
     context::Context,
@@ -53,7 +58,8 @@ pub(super) async fn explain(
         Some(id) => of_segment(&tables, id).await?,
     };
     println!("of        {whose}");
-    let of = Of { tables: &tables, project: &context.project, name, kpi, segment, whose: &whose };
+    let notes = notes::notes(context).await?;
+    let of = Of { notes: &notes, tables: &tables, project: &context.project, name, kpi, segment, whose: &whose };
     let mut told = false;
     for (versus, called) in VERSUS {
         told |= of.since(versus, called).await?;
@@ -85,6 +91,8 @@ async fn of_segment(tables: &Tables, id: i32) -> Result<String> {
 /// A KPI of everybody, or of a segment, on a night.
 struct Of<'a> {
     tables: &'a Tables,
+    /// What people noted of causes.
+    notes: &'a BTreeMap<String, Vec<Note>>,
     project: &'a Project,
     name: &'a str,
     kpi: &'a Kpi,
@@ -140,25 +148,29 @@ impl Of<'_> {
 
     /// Where it happened.
     async fn places(&self, condition: &str) -> Result<()> {
-        if !self.tables.has("causes") {
+        if !self.tables.has_column("causes", "cause_id") {
             return Ok(());
         }
         let places = words::places(&self.tables.collect(&words::places_query(condition)).await?)?;
         let mut table = show::plain();
-        for place in places.iter().filter(|place| place.finding == "where" || place.contribution != 0.0) {
+        for place in places.iter().filter(|place| place.is_found() || place.contribution != 0.0) {
             let more = place.change.map_or(String::new(), |change| format!("{:+.1} %", 100.0 * change));
             let again =
                 place.recurrence.map_or(String::new(), |share| format!("found again in {:.0} %", 100.0 * share));
             table.add_row([place.label(), words::signed(place.contribution, &self.kpi.unit), more, again]);
         }
         if table.row_count() > 0 {
-            let found = places.iter().any(|place| place.finding == "where");
+            let found = places.iter().any(words::Place::is_found);
             let heading = if found {
-                "Where it happened"
+                "Causes, and where it happened"
             } else {
                 "Where it happened: no place is told that changed otherwise than the rest"
             };
             println!("{heading}\n{}", to_the_right(to_the_right(table, 1), 2));
+        }
+        for place in &places {
+            let noted = place.id.as_ref().and_then(|id| self.notes.get(id));
+            noted.into_iter().flatten().for_each(|note| println!("{}, noted {}", place.label(), note.told()));
         }
         Ok(())
     }
