@@ -146,75 +146,108 @@ fn cells_of_ones_own_are_searched() {
     assert!(wrong.code == 2 && wrong.stderr.contains("there is no column `before`"), "{}", wrong.stderr);
 }
 
-/// Of some people, those who buy by a channel that breaks for a month buy mostly nothing, and the file of a day in it is lost. Both are told, with
-/// what they cost; the day is not blamed on people, and what is noted of a cause is told with it.
-#[test]
-fn a_broken_channel_and_a_lost_day_are_told_apart() {
-    // Segments by something that a broken channel does not change.
+/// What somebody orders on a day.
+struct Order {
+    who: u32,
+    day: u32,
+    channel: u32,
+    units: u32,
+    /// Whether a broken channel loses it.
+    lost: bool,
+}
+
+impl Order {
+    fn amount(&self) -> f64 {
+        f64::from(self.units) + 0.5
+    }
+
+    /// Of people, one of thirty orders on every day; channel 2 loses nine of ten from a day on.
+    fn all(people: u32, days: std::ops::Range<u32>, broken: u32) -> Vec<Self> {
+        let chance = |who: u32, day: u32| {
+            let mixed = who.wrapping_mul(2_654_435_761) ^ day.wrapping_mul(40_503).wrapping_mul(2_246_822_519);
+            mixed.wrapping_mul(3_266_489_917) >> 8
+        };
+        let each = (0..people).flat_map(|who| days.clone().map(move |day| (who, day, chance(who, day))));
+        let of = |(who, day, chance): (u32, u32, u32)| {
+            let channel = chance / 30 % 5;
+            let lost = channel == 2 && day >= broken && chance / 150 % 10 < 9;
+            Self { who, day, channel, units: 10 + who % 7, lost }
+        };
+        each.filter(|(_, _, chance)| chance % 30 == 0).map(of).collect()
+    }
+
+    fn file<'a>(orders: impl Iterator<Item = &'a Self>) -> String {
+        let mut text = String::from("order_id,customer_id,ordered_at,quantity,unit_price,channel\n");
+        for Self { who, day, channel, units, .. } in orders {
+            text.push_str(&format!("O{who}-{day},C{who},{}T09:00:00Z,1,{units}.50,c{channel}\n", self::day(*day)));
+        }
+        text
+    }
+}
+
+/// A shop whose segments follow from something that the tests leave alone. Into which parts people fall follows from their keys, and these from the
+/// secret.
+fn shop(people: u32) -> Project {
     let features = "[\"monetary\", \"recency_days\", \"frequency\"]";
     let project = Project::new(&SHOP.replace(features, "[\"average_order_value\"]"));
-    // Into which parts people fall follows from their keys, and these from the secret.
     project.write("tessera.secret", "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0");
-    let people = 2500;
     let mut customers = String::from("customer_id,country\n");
     (0..people).for_each(|who| customers.push_str(&format!("C{who},{}\n", ["DE", "FR", "AT"][who as usize % 3])));
     project.write("customers.csv", &customers);
-    let (from, until, lost_day) = (300, 330, 316);
-    // On every day one of thirty orders: the day, the channel, the amount, and whether the channel loses it.
-    let chance = |who: u32, day: u32| {
-        let mixed = who.wrapping_mul(2_654_435_761) ^ day.wrapping_mul(40_503).wrapping_mul(2_246_822_519);
-        mixed.wrapping_mul(3_266_489_917) >> 8
+    project
+}
+
+/// What is told of everybody's revenue since the last night: findings, their places, contributions and ids, in the order of their ranks.
+fn told(project: &Project) -> Vec<(String, String, f64, String)> {
+    let query = "SELECT finding, array_to_string(dimensions, ' ') AS place, contribution, cause_id FROM causes \
+         WHERE kpi = 'revenue' AND segment_id IS NULL AND versus = 'previous' ORDER BY rank NULLS LAST, finding";
+    let rows = project.ok(&["sql", query, "--format", "csv"]);
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split(',').collect();
+        (cells[0].to_owned(), cells[1].to_owned(), cells[2].parse().expect("a contribution"), cells[3].to_owned())
     };
-    let all: Vec<(u32, u32, u32, u32, bool)> = (0..people)
-        .flat_map(|who| (100..until).map(move |day| (who, day)))
-        .filter(|(who, day)| chance(*who, *day) % 30 == 0)
-        .map(|(who, day)| {
-            let (channel, units) = (chance(who, day) / 30 % 5, 10 + who % 7);
-            (who, day, channel, units, channel == 2 && day >= from && chance(who, day) / 150 % 10 < 9)
-        })
-        .collect();
+    rows.lines().skip(1).map(row).collect()
+}
+
+/// Those who buy by a channel that breaks for a month buy mostly nothing, and the file of a day in it is lost. Both are told, with what they cost; the day
+/// is not blamed on people, and what is noted of a cause is told with it.
+#[test]
+fn a_broken_channel_and_a_lost_day_are_told_apart() {
+    let (from, until, lost_day) = (300, 330, 316);
+    let project = shop(2500);
+    let all = Order::all(2500, 100..until, from);
     let orders = |days: std::ops::Range<u32>| {
-        let mut text = String::from("order_id,customer_id,ordered_at,quantity,unit_price,channel\n");
-        for (who, day, channel, units, lost) in all.iter().filter(|order| days.contains(&order.1)) {
-            if !lost && *day != lost_day {
-                text.push_str(&format!("O{who}-{day},C{who},{}T09:00:00Z,1,{units}.50,c{channel}\n", self::day(*day)));
-            }
-        }
-        text
+        Order::file(all.iter().filter(|order| days.contains(&order.day) && !order.lost && order.day != lost_day))
     };
     project.write("orders/1.csv", orders(0..from));
     project.ok(&["run", "--as-of", &day(from).to_string()]);
     project.write("orders/2.csv", orders(from..until));
     project.ok(&["run", "--as-of", &day(until).to_string()]);
-    let found = project.ok(&[
-        "sql",
-        "SELECT finding, array_to_string(dimensions, ' ') AS place, contribution, cause_id FROM causes \
-         WHERE kpi = 'revenue' AND segment_id IS NULL AND rank IS NOT NULL ORDER BY rank",
-        "--format",
-        "csv",
-    ]);
-    let found: Vec<Vec<&str>> = found.lines().skip(1).map(|line| line.split(',').collect()).collect();
-    let amount = |of: &dyn Fn(&(u32, u32, u32, u32, bool)) -> bool| -> f64 {
-        all.iter().filter(|order| of(order)).map(|order| f64::from(order.3) + 0.5).sum()
-    };
-    let channel = amount(&|order| order.4 && order.1 != lost_day);
-    let of_day = amount(&|order| !order.4 && order.1 == lost_day);
+    let found = told(&project);
+    let amount = |of: fn(&Order) -> bool| -> f64 { all.iter().filter(|order| of(order)).map(Order::amount).sum() };
+    let channel = amount(|order| order.lost && order.day != 316);
+    // On the lost day, what a day of the month brings as a rule.
+    let of_day = amount(|order| !order.lost && order.day >= 300 && order.day != 316) / 29.0;
     let missing = format!("day={}", day(lost_day));
-    assert_eq!(found.len(), 2, "{found:?}");
-    for (row, finding, place, lost) in
-        [(&found[0], "where", "channel=c2", channel), (&found[1], "missing", &missing, of_day)]
+    // Of the channel some five hundred orders a month come or not, and eight days like the lost one have some seventy each.
+    for (row, finding, place, lost, near) in
+        [(&found[0], "where", "channel=c2", channel, 0.1), (&found[1], "missing", &missing, of_day, 0.15)]
     {
-        let told: f64 = row[2].parse().expect("a contribution");
-        assert!(row[0] == finding && row[1] == place, "{found:?}");
-        // Some forty orders a day and channel come or not: their number is known to a seventh.
-        assert!((told / lost + 1.0).abs() < 0.3, "{told} and not {lost}: {found:?}");
+        assert!(row.0 == finding && row.1 == place, "{found:?}");
+        assert!((row.2 / lost + 1.0).abs() < near, "{} and not {lost}: {found:?}", row.2);
     }
+    assert!(found[2].0 == "everywhere" && found[2].2.abs() < of_day, "{found:?}");
+    // What a day lacks is everybody's and of segments too, and these add up to it.
+    let query = "SELECT round(sum(CASE WHEN segment_id IS NULL THEN contribution ELSE -contribution END)) FROM causes \
+         WHERE kpi = 'revenue' AND finding = 'missing'";
+    let apart: f64 = cell(&project, query, &[]).parse().expect("a difference");
+    assert!(apart.abs() <= 0.02 * of_day, "{apart}");
 
-    let id = found[0][3];
+    let id = &found[0].3;
     project.ok(&["causes", "annotate", id, "--note", "payment was broken, mended on the 30th", "--by", "ops"]);
     assert!(project.ok(&["causes", "list"]).contains("ops: payment was broken, mended on the 30th"));
     let listed = project.ok(&["causes", "list", "--json"]);
-    let listed = listed.lines().find(|line| line.contains(id)).expect("the cause");
+    let listed = listed.lines().find(|line| line.contains(id.as_str())).expect("the cause");
     let listed: serde_json::Value = serde_json::from_str(listed).expect("an object");
     assert_eq!((&listed["finding"], &listed["notes"][0]["by"]), (&"where".into(), &"ops".into()), "{listed}");
     let told = project.ok(&["explain", "kpi", "revenue"]);
@@ -224,4 +257,39 @@ fn a_broken_channel_and_a_lost_day_are_told_apart() {
     );
     let wrong = project.tessera(&["causes", "annotate", "nothing", "--note", "x"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("no cause `nothing`"), "{}", wrong.stderr);
+}
+
+/// The orders of a channel come a day late, of people of whom nothing was known: they are told as what came late, and nobody did otherwise.
+#[test]
+fn what_came_late_is_nobodys_deed() {
+    let project = shop(2500);
+    let all = Order::all(2500, 100..301, 1000);
+    let late = |order: &&Order| order.who >= 2000;
+    project.write("orders/1.csv", Order::file(all.iter().filter(|order| order.day < 300 && !late(order))));
+    project.ok(&["run", "--as-of", &day(300).to_string()]);
+    project.write("orders/2.csv", Order::file(all.iter().filter(|order| order.day < 300 && late(order))));
+    project.write("orders/3.csv", Order::file(all.iter().filter(|order| order.day == 300)));
+    project.ok(&["run", "--as-of", &day(301).to_string()]);
+    let came: f64 = all.iter().filter(|order| late(order) && (210..300).contains(&order.day)).map(Order::amount).sum();
+    let found = told(&project);
+    assert!(found[0].0 == "restated" && (found[0].2 / came - 1.0).abs() < 1e-9, "{came}: {found:?}");
+    let others = found.iter().skip(1).map(|row| row.2.abs()).sum::<f64>();
+    assert!(others < 0.03 * came, "{came}: {found:?}");
+}
+
+/// Where nothing tells people apart but their segment, the change of a segment is all that it has.
+#[test]
+fn a_segment_without_dimensions_is_told_as_a_whole() {
+    let project = Project::new(&SHOP.replace("\n[sources.customers]\nurl = \"customers.csv\"", ""));
+    project.write("orders/1.csv", orders(0..PEOPLE, 0, 240));
+    project.ok(&["run", "--as-of", &day(240).to_string()]);
+    project.write("orders/2.csv", orders(0..PEOPLE, 240, 250));
+    project.ok(&["run", "--as-of", &day(250).to_string()]);
+    let query = "SELECT count(*) AS n, sum(CASE WHEN abs(c.contribution - (k.value - p.value)) > 1e-9 * (1 + abs(k.value)) THEN 1 ELSE 0 END) AS amiss \
+         FROM causes AS c JOIN kpis AS k ON k.as_of = c.as_of AND k.kpi = c.kpi AND k.segment_id = c.segment_id \
+         JOIN kpis AS p ON p.as_of = c.versus_as_of AND p.kpi = c.kpi AND p.segment_id = c.segment_id \
+         WHERE c.kpi = 'active_customers' AND c.finding = 'everywhere' AND c.state = 'ok'";
+    let told = project.ok(&["sql", query, "--format", "csv"]);
+    let cells: Vec<&str> = told.lines().nth(1).expect("a row").split(',').collect();
+    assert!(cells[0] != "0" && cells[1] == "0", "{told}");
 }

@@ -14,22 +14,19 @@
 //! Wolter 2007, "Introduction to Variance Estimation", chapter 2); where they do not, the cells that are like one another do, and a search is held against
 //! searches over the same deviations dealt out anew.
 
+mod cuboid;
 mod noise;
 mod scan;
 mod significance;
 
 use std::collections::BTreeMap;
 
-use self::{
-    noise::Noise,
-    scan::{Cuboid, Scan},
-    significance::Test,
-};
+use self::{cuboid::Cuboid, noise::Noise, scan::Scan, significance::Test};
 use crate::parallel;
 
 /// Conditions that one cause can have.
 const LAYERS: usize = 3;
-/// Causes that are told at most.
+/// Sets of elements that a search takes at most.
 const CAUSES: usize = 8;
 /// Elements of a cuboid at most: a finer one tells cells apart and names nothing that they share.
 const ELEMENTS: usize = 20_000;
@@ -175,7 +172,7 @@ impl Search {
         let cube = cube.in_order();
         let (cells, marks) = (Cells::of(&cube), cube.sums.marks());
         let mut cuboids = Cuboid::all(&cube.dimensions, LAYERS, ELEMENTS);
-        scan::name(&mut cuboids, &cube, &marks, settings.fewest);
+        cuboid::name(&mut cuboids, &cube, &marks, settings.fewest);
         let noise = noise::of(&cells, &cuboids);
         Self { cube, marks, cells, cuboids, noise }
     }
@@ -206,8 +203,8 @@ impl Search {
         for (at, element) in found.elements().enumerate() {
             // What an earlier finding has is not counted again.
             let own: Vec<usize> = found.cells_of(at).collect();
-            if !scan::tells_of_few(&self.marks, self.cube.parts, &own, settings.fewest) {
-                let (place, p_value) = (scan::place(cuboids, element), test.of_cells(&own));
+            if !cuboid::tells_of_few(&self.marks, self.cube.parts, &own, settings.fewest) {
+                let (place, p_value) = (cuboid::place(cuboids, element), test.of_cells(&own));
                 let sum = |of: &[f64]| own.iter().map(|cell| of[*cell]).sum::<f64>();
                 candidates.tests[place] = p_value;
                 candidates.places.push(place);
@@ -231,7 +228,7 @@ impl Search {
         let scan = self.scan(noise);
         let found = scan.causes(&self.cells.expected, &self.cells.actual);
         let shares = significance::recurrences(&self.cells, noise, &scan, &found, resamples);
-        let pattern = |element: scan::Element| self.cuboids[element.0].pattern(&self.cube.dimensions, element.1);
+        let pattern = |element: cuboid::Element| self.cuboids[element.0].pattern(&self.cube.dimensions, element.1);
         found.elements().map(pattern).zip(shares).collect()
     }
 }
@@ -257,7 +254,8 @@ impl Cube {
     /// The same with its cells in the order of their values.
     fn in_order(&self) -> Self {
         let key = |cell: &usize| self.dimensions.iter().map(|values| values[*cell]).collect::<Vec<u32>>();
-        let mut order: Vec<usize> = (0..self.dimensions.first().map_or(0, Vec::len)).collect();
+        // Of no dimension there is one cell.
+        let mut order: Vec<usize> = (0..self.dimensions.first().map_or(1, Vec::len)).collect();
         order.sort_by_cached_key(key);
         let sums =
             |sums: &Vec<f64>| order.iter().flat_map(|cell| &sums[cell * self.parts..][..self.parts]).copied().collect();

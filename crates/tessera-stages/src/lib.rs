@@ -3,6 +3,7 @@
 //! A stage is a function from named inputs to named outputs. It may ask the engine to run a plan, and has no handle
 //! with which it could read a clock, the environment or a store; the runner alone says where things go, and commits.
 
+mod ages;
 mod availability;
 mod breakdowns;
 pub mod causes;

@@ -101,11 +101,12 @@ pub struct Place {
     pub id: Option<String>,
 }
 
-/// The query of the causes of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere.
-pub fn places_query(condition: &str) -> String {
+/// The query of the causes of changes, of the rows of `causes` of which a condition is true: what is found, then what is not found anywhere. `ids`: whether they have any.
+pub fn places_query(condition: &str, ids: bool) -> String {
+    let id = if ids { "cause_id" } else { "NULL AS cause_id" };
     format!(
         "SELECT kpi, finding, array_to_string(dimensions, '\u{1f}') AS dimensions, contribution, change, bootstrap_share, \
-         CAST(CASE WHEN since < as_of THEN since END AS VARCHAR) AS since, CASE WHEN since = as_of THEN occurrences END AS occurrences, cause_id FROM causes \
+         CAST(CASE WHEN since < as_of THEN since END AS VARCHAR) AS since, CASE WHEN since = as_of THEN occurrences END AS occurrences, {id} FROM causes \
          WHERE contribution IS NOT NULL AND {condition} ORDER BY kpi, rank NULLS LAST, finding"
     )
 }
@@ -154,12 +155,17 @@ impl Place {
     pub fn label(&self) -> String {
         match self.finding.as_str() {
             "where" => self.conditions(),
+            // What was missing lacks no longer where its day is out of the window.
+            "missing" if self.contribution > 0.0 => format!("rows missing on {}, out of the window now", self.days()),
             "missing" => format!("rows missing on {}", self.days()),
             "restated" | "identity" => label(&self.finding, None),
+            "refit" if self.dimensions.iter().any(|one| one == "moved=in") => {
+                "customers whom the new model places here".to_owned()
+            }
             "refit" => "customers whom the new model places elsewhere".to_owned(),
             "everywhere" => "what all have in common".to_owned(),
             "mix" => "other shares of what the ratio is to".to_owned(),
-            "rest" => "not told anywhere".to_owned(),
+            "rest" => "further places, each of less".to_owned(),
             other => other.to_owned(),
         }
     }
@@ -190,7 +196,9 @@ impl Place {
             let label = self.label();
             let (first, more) = label.split_at(1);
             let share = match self.change {
-                Some(change) if self.finding == "missing" => format!(", {:.0} % of what is usual", 100.0 * -change),
+                Some(change) if self.finding == "missing" => {
+                    format!("; {:.0} % of what is usual is missing", 100.0 * -change)
+                }
                 _ => String::new(),
             };
             return format!("{}{more}: {amount}{share}{}.", first.to_uppercase(), self.before());
@@ -290,6 +298,34 @@ mod tests {
                 term("left", None, -2.0),
             ],
         }
+    }
+
+    #[test]
+    fn a_cause_in_a_sentence() {
+        let place = |finding: &str, dimensions: &[&str], contribution: f64| Place {
+            kpi: "revenue".into(),
+            finding: finding.into(),
+            dimensions: dimensions.iter().map(|one| (*one).to_owned()).collect(),
+            contribution,
+            change: (finding != "refit").then_some(-0.49),
+            recurrence: (finding == "where").then_some(0.96),
+            since: None,
+            occurrences: Some(3.0),
+            id: None,
+        };
+        let told = [
+            place("missing", &["days=2025-12-24/2025-12-26"], -52_600.0),
+            place("missing", &["day=2025-08-23"], 87_800.0),
+            place("refit", &["moved=in"], 641.16),
+            place("where", &["segment=2", "channel=app"], -1590.0),
+        ];
+        let told: Vec<String> = told.iter().map(|place| place.sentence("currency")).collect();
+        insta::assert_snapshot!(told.join("\n"), @r"
+        Rows missing on 2025-12-24 to 2025-12-26: −52 600; 49 % of what is usual is missing; found 3 times in a quarter.
+        Rows missing on 2025-08-23, out of the window now: +87 800; 49 % of what is usual is missing; found 3 times in a quarter.
+        Customers whom the new model places here: +641.16; found 3 times in a quarter.
+        Most unlike the rest was segment 2, channel app: −1 590.00, 49.0 % less than was to be expected there; found again in 96 % of resamples of the customers; found 3 times in a quarter.
+        ");
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! How far cells are from their expectation without a cause.
 
-use super::{
-    Cells,
-    scan::{self, Cuboid},
-};
+use super::{Cells, cuboid::Cuboid, scan};
 use crate::robust;
 
 /// The least standard deviation, as a share of what is expected: no sum is known better.

@@ -4,8 +4,9 @@ use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 use super::{
     Cells,
+    cuboid::{Cuboid, Element},
     noise::{self, Noise},
-    scan::{self, Cuboid, Found, Likelihood, Scan},
+    scan::{self, Found, Likelihood, Scan},
 };
 use crate::hashed;
 
@@ -145,7 +146,7 @@ pub(super) fn adjusted(p_values: &[f64]) -> Vec<f64> {
 /// The share of resamples in which each element is found again: of the parts with replacement, or of the deviations that cells of their
 /// kind have (a parametric bootstrap).
 pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: &Found, rounds: usize) -> Vec<f64> {
-    let elements: Vec<scan::Element> = found.elements().collect();
+    let elements: Vec<Element> = found.elements().collect();
     let deviations = found.deviations();
     let mut times = vec![0_usize; elements.len()];
     let level = Test::of(cells, noise, found).level;
@@ -154,7 +155,7 @@ pub(super) fn recurrences(cells: &Cells, noise: &Noise, scan: &Scan<'_>, found: 
             1 => dealt(cells, noise, &deviations, round),
             parts => drawn(cells, parts, round),
         };
-        let again: Vec<scan::Element> = scan.causes_at(&expected, &actual, level).elements().collect();
+        let again: Vec<Element> = scan.causes_at(&expected, &actual, level).elements().collect();
         for (times, element) in times.iter_mut().zip(&elements) {
             *times += usize::from(again.contains(element));
         }

@@ -53,6 +53,15 @@ fn counts(seed: u64, sizes: &[u32], level: f64, causes: &[(&[(usize, u32)], f64)
     (dimensions, [before, after])
 }
 
+/// Where nothing tells cells apart, all changed by one level.
+#[test]
+fn a_cell_without_dimensions_is_all() {
+    let cube = cube(Vec::new(), 2, Sums::Sum([vec![6.0, 4.0], vec![8.0, 7.0]]));
+    let located = found(&cube);
+    assert_eq!((located.expected, located.actual, located.level), (10.0, 15.0, 1.5));
+    assert_eq!(located.findings, []);
+}
+
 /// Cells that were nothing before, here and there, are told as no cause and hide none; a value whose cells all were is one.
 #[test]
 fn what_was_not_there_before() {
@@ -219,7 +228,7 @@ fn nobody_is_named() {
     let rest = cube(vec![vec![0, 1], vec![0, 0]], 4, Sums::Sum(sums));
     for (fewest, named) in [(1, [true, true]), (2, [false, false])] {
         let mut cuboids = Cuboid::all(&rest.dimensions, 3, 100);
-        scan::name(&mut cuboids, &rest, &rest.sums.marks(), fewest);
+        cuboid::name(&mut cuboids, &rest, &rest.sums.marks(), fewest);
         assert_eq!(cuboids[0].named, named, "{fewest}");
     }
 }

@@ -74,6 +74,12 @@ impl Dimension {
 }
 
 impl Rows {
+    /// SQL of an expression over the rows that count.
+    #[must_use]
+    pub fn value(&self, expression: &str) -> String {
+        format!("CASE WHEN ({}) THEN {expression} END", self.which.as_deref().unwrap_or("true"))
+    }
+
     /// What contradicts itself in the entry of a KPI, if anything does.
     pub(crate) fn problem(&self, ratio: bool) -> Option<String> {
         if !OVER.contains(&self.over.as_str()) {

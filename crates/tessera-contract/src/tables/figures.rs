@@ -119,12 +119,12 @@ pub(super) fn causes() -> Table {
             column(
                 "finding",
                 Kind::Text,
-                "missing (rows that usual days like these have), restated, identity or refit (what the earlier night did not know, accounts that are part of another customer, moves because the model is another: terms of kpi_changes), where (a combination of values that changed otherwise than the rest), everywhere (what all share, with what is withheld of the others), mix (of a ratio: what the shares of its denominator moved), rest (not told anywhere) or quality (a check that the night's rows fail; of no KPI)",
+                "missing (rows that usual days like these have), restated, identity or refit (what the earlier night did not know, accounts that are part of another customer, moves because the model is another: terms of kpi_changes), where (a combination of values that changed otherwise than the rest), everywhere (what all share, with what is told by itself nowhere), mix (of a ratio: what the shares of its denominator moved), rest (findings beyond causes.most) or quality (a check that the night's rows fail; of no KPI)",
             ),
             column(
                 "dimensions",
                 Kind::TextList,
-                "The combination, as column=value; of missing, day= or days=; of quality, check= and source=; else empty",
+                "The combination, as column=value; of missing, day= or days=; of refit, moved=; of quality, check= and source=; else empty",
             ),
             column(
                 "contribution",

@@ -2,21 +2,26 @@
 //! bought less.
 //!
 //! A day is held against the same days of the week in the four weeks before and after it. What it lacks counts where the day is in the window of one of the
-//! two nights only: when it comes into the window, and the other way round when it leaves it.
+//! two nights only: when it comes into the window, and the other way round when it leaves it. The rows that are usual are put in its place before it is searched
+//! where else people do otherwise.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
-use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use datafusion::prelude::DataFrame;
+use jiff::{Timestamp, tz::TimeZone};
 use tessera_algo::robust;
-use tessera_contract::{AsOf, Entity, Kpi, Length, Whose};
-use tessera_engine::formula::Words;
+use tessera_contract::{AsOf, Entity, Kpi, Length, Measure};
+use tessera_engine::formula::{Words, text};
 
-use super::grids::Members;
+use super::{first::First, found, grids};
 use crate::{
     Night, StageError,
+    ages::{self, dated},
     features::rows_of,
-    figures::{NOBODYS, exact},
+    figures::exact,
     rows,
 };
 
@@ -35,46 +40,196 @@ const BESIDE: i64 = 3;
 /// Robust standard deviations of days that are alike, beyond which it is too.
 const SPREADS: f64 = 4.0;
 
-/// Days in a row of which rows are missing, and what these would have added to a KPI.
+/// What a day lacks that is short.
 #[derive(Debug, Clone, PartialEq)]
+struct Short {
+    /// Days that are like it.
+    alike: Vec<i64>,
+    /// The share of the rows of these together that are usual on it.
+    weight: f64,
+}
+
+/// The days of an entity of which rows are missing.
+pub(super) struct Missing<'a> {
+    night: &'a Night<'a>,
+    entity: Entity,
+    then: AsOf,
+    /// By age.
+    short: BTreeMap<i64, Short>,
+    /// How many days before a night the newest rows are of.
+    lag: i64,
+    /// The rows that are known tonight.
+    known: DataFrame,
+}
+
+/// A cause of a KPI's change, of a segment or of everybody.
 pub(super) struct Gap {
     pub kpi: String,
     pub segment: Option<i64>,
-    /// `day=2025-12-24`, or `days=2025-12-24/2025-12-26`.
-    pub days: String,
-    pub contribution: f64,
-    /// What they have instead of what is usual, less one.
-    pub change: f64,
+    pub first: First,
 }
 
-/// The days of a KPI's window on a night, as ages: 0 is the day before tonight.
-fn window(night: &Night<'_>, kpi: &Kpi, as_of: AsOf) -> Result<RangeInclusive<i64>, StageError> {
-    let newest = i64::from(night.as_of.days() - as_of.days());
-    let zone = &night.project.project.timezone;
-    let Some(window) = kpi.rows.as_ref().and_then(|rows| rows.window.as_deref()) else {
-        return Ok(newest..=i64::MAX);
-    };
-    let wrong = || StageError::Data(format!("`{window}` is no length of time"));
-    let length = Length::parse(window).ok_or_else(wrong)?;
-    let start = as_of.before(&[length], zone).map_err(|e| StageError::Data(e.to_string()))?;
-    let start = Timestamp::from_microsecond(start).map_err(|_| wrong())?;
-    let start = start.to_zoned(TimeZone::get(zone).map_err(|_| wrong())?).date();
-    Ok(newest..=age(night, start))
+impl<'a> Missing<'a> {
+    /// Those that make KPIs which add up rows of the entity others than on an earlier night, with its tables.
+    pub(super) async fn of(
+        night: &'a Night<'a>,
+        entity: Entity,
+        kpis: &[(&str, &Kpi)],
+        then: AsOf,
+        tables: &BTreeMap<String, DataFrame>,
+    ) -> Result<Self, StageError> {
+        let clean = night.input(&entity.clean_table())?;
+        let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words(night)).await?;
+        let lag = lag(night, tables, entity).await?;
+        let mut missing = Self { night, entity, then, short: BTreeMap::new(), lag, known };
+        let mut changed = Vec::new();
+        for (_, kpi) in kpis.iter().filter(|(_, kpi)| kpi.denominator.is_none()) {
+            changed.push(missing.windows(window_of(kpi))?);
+        }
+        let apart = i64::from(night.as_of.days() - then.days());
+        let ends = changed.iter().map(|[then, now]| match *then.end() {
+            i64::MAX => apart,
+            end => end.max(*now.end()),
+        });
+        let Some(oldest) = ends.max() else { return Ok(missing) };
+        let bought = if entity == Entity::Transactions { "NOT is_return" } else { "true" };
+        let query = format!(
+            "SELECT age, count(*) AS n FROM (SELECT {} AS age FROM rows WHERE {bought} AND {} >= as_of - INTERVAL '{} days') GROUP BY age",
+            ages::of_row(night, entity),
+            entity.event_time(),
+            oldest + lag + 7 * WEEKS + 1
+        );
+        let batch = rows::collect(night.engine.sql(&query, &[("rows", &missing.known)], &words(night)).await?).await?;
+        let counts = rows::integers(&batch, "age")?.into_iter().zip(rows::integers(&batch, "n")?);
+        let counts = counts.filter_map(|(age, n)| Some((age?, n? as f64))).collect();
+        missing.short = short(&counts, lag);
+        missing.short.retain(|age, _| changed.iter().any(|[then, now]| then.contains(age) != now.contains(age)));
+        if !missing.short.is_empty() {
+            tracing::debug!("rows of {entity} are missing on {} days", missing.short.len());
+        }
+        Ok(missing)
+    }
+
+    /// The ages of the days of a window on either night, as far as rows are there.
+    fn windows(&self, window: Option<&str>) -> Result<[RangeInclusive<i64>; 2], StageError> {
+        let (night, zone) = (self.night, &self.night.project.project.timezone);
+        let age = |as_of: AsOf| i64::from(night.as_of.days() - as_of.days());
+        let of = |as_of: AsOf| {
+            let newest = age(as_of) + self.lag;
+            let Some(window) = window else { return Ok::<_, StageError>(newest..=i64::MAX) };
+            let wrong = || StageError::Data(format!("`{window}` is no length of time"));
+            let length = Length::parse(window).ok_or_else(wrong)?;
+            let start = as_of.before(&[length], zone).map_err(|e| StageError::Data(e.to_string()))?;
+            let zone = TimeZone::get(zone).map_err(|_| wrong())?;
+            let start = Timestamp::from_microsecond(start).map_err(|_| wrong())?.to_zoned(zone).date();
+            Ok(newest..=age(AsOf::new(start, "UTC").map_err(|e| StageError::Data(e.to_string()))?) - 1)
+        };
+        Ok([of(self.then)?, of(night.as_of)?])
+    }
+
+    /// What rows have to be added times so that the days which only one of the two nights has are as usual on it: of the earlier night, and of this
+    /// one, by the age of a row.
+    pub(super) fn weights(&self, window: Option<&str>) -> Result<[BTreeMap<i64, f64>; 2], StageError> {
+        let windows = self.windows(window)?;
+        Ok([0, 1].map(|night| {
+            let mut weights: BTreeMap<i64, f64> = BTreeMap::new();
+            let only = |age: &&i64| windows[night].contains(age) && !windows[1 - night].contains(age);
+            for (age, Short { alike, weight }) in self.short.iter().filter(|(age, _)| only(age)) {
+                *weights.entry(*age).or_default() -= 1.0;
+                alike.iter().for_each(|other| *weights.entry(*other).or_default() += weight);
+            }
+            weights
+        }))
+    }
+
+    /// SQL of an expression over the rows that are known, as often as they have to be added.
+    pub(super) fn weighted(&self, value: &str, weights: &BTreeMap<i64, f64>) -> String {
+        let cases: String =
+            weights.iter().map(|(age, weight)| format!(" WHEN {age} THEN ({value}) * {weight:?}")).collect();
+        match cases.is_empty() {
+            true => exact("0"),
+            false => exact(&format!("CASE {}{cases} END", ages::of_row(self.night, self.entity))),
+        }
+    }
+
+    /// Whether no day lacks any.
+    pub(super) fn is_none(&self) -> bool {
+        self.short.is_empty()
+    }
+
+    /// The rows of some days, with columns of theirs.
+    pub(super) async fn rows(&self, columns: &str, ages: &BTreeSet<i64>) -> Result<DataFrame, StageError> {
+        let list: Vec<String> = ages.iter().map(i64::to_string).collect();
+        let age = ages::of_row(self.night, self.entity);
+        let which = if list.is_empty() { "false".to_owned() } else { format!("{age} IN ({})", list.join(", ")) };
+        let query = format!("SELECT account_key{columns} FROM rows WHERE {which}");
+        Ok(self.night.engine.sql(&query, &[("rows", &self.known)], &words(self.night)).await?)
+    }
+
+    /// What they make of KPIs, of everybody and of segments, by the people of either night.
+    pub(super) async fn gaps(&self, kpis: &[(&str, &Kpi)], people: [&DataFrame; 2]) -> Result<Vec<Gap>, StageError> {
+        let kpis: Vec<&(&str, &Kpi)> = kpis.iter().filter(|(_, kpi)| kpi.denominator.is_none()).collect();
+        let mut gaps = Vec::new();
+        for (which, people) in people.into_iter().enumerate() {
+            let mut runs_of = Vec::new();
+            for (_, kpi) in &kpis {
+                let windows = self.windows(window_of(kpi))?;
+                let only = |age: &&i64| windows[which].contains(age) && !windows[1 - which].contains(age);
+                runs_of.push(runs(self.short.keys().filter(only).copied()));
+            }
+            let ages: BTreeSet<i64> = runs_of.iter().flatten().flatten().copied().collect();
+            if ages.is_empty() {
+                continue;
+            }
+            let days = Days::of(self, &kpis, &ages, people).await?;
+            for ((sum, (name, kpi)), runs) in kpis.iter().enumerate().zip(runs_of) {
+                for run in runs {
+                    let lacks = days.lacks(kpi, sum, &run, &self.short, self.night.project.privacy.k);
+                    gaps.extend(lacks.into_iter().map(|(segment, [lacked, usual])| Gap {
+                        kpi: (*name).to_owned(),
+                        segment,
+                        first: First {
+                            finding: "missing",
+                            dimensions: vec![named(self.night, &run)],
+                            // On the earlier night, the other way round.
+                            contribution: if which == 1 { -lacked } else { lacked },
+                            change: (usual != 0.0).then_some(-lacked / usual),
+                        },
+                    }));
+                }
+            }
+        }
+        Ok(gaps)
+    }
 }
 
-/// How many days before the day before tonight a day is.
-fn age(night: &Night<'_>, day: Date) -> i64 {
-    let days = night.as_of.date().since(day).map_or(0, |span| span.get_days());
-    i64::from(days) - 1
+fn words(night: &Night<'_>) -> Words {
+    Words::new(night.as_of, &night.project.project.timezone)
 }
 
-fn dated(night: &Night<'_>, age: i64) -> String {
-    let days = jiff::Span::new().days(age + 1);
-    night.as_of.date().checked_sub(days).map_or_else(|_| format!("{age} days ago"), |date| date.to_string())
+fn window_of(kpi: &Kpi) -> Option<&str> {
+    kpi.rows.as_ref().and_then(|rows| rows.window.as_deref())
 }
 
-/// The days that are short, with the rows that are usual and the days that say so.
-fn short(counts: &BTreeMap<i64, f64>, newest: i64) -> BTreeMap<i64, (f64, Vec<i64>)> {
+/// How many days before the earlier night its newest rows were of, as a rule: so much later a day comes, and none is missing.
+async fn lag(night: &Night<'_>, tables: &BTreeMap<String, DataFrame>, entity: Entity) -> Result<i64, StageError> {
+    let Some(quality) = tables.get("quality") else { return Ok(0) };
+    let checks = night.project.checks().filter(|(_, check)| check.measure == Some(Measure::NewestDay));
+    let checks: Vec<String> = checks.map(|(name, _)| text(name)).collect();
+    if checks.is_empty() {
+        return Ok(0);
+    }
+    let query = format!(
+        "SELECT max(CASE WHEN median IS NULL OR value < median THEN value ELSE median END) AS lag FROM quality WHERE source = {} AND \"check\" IN ({})",
+        text(entity.name()),
+        checks.join(", ")
+    );
+    let batch = rows::collect(night.over(&query, &[("quality", quality)]).await?).await?;
+    Ok(rows::floats(&batch, "lag")?.first().copied().flatten().map_or(0, |lag| lag as i64))
+}
+
+/// The days that are short, by the rows of every day.
+fn short(counts: &BTreeMap<i64, f64>, newest: i64) -> BTreeMap<i64, Short> {
     let oldest = counts.keys().next_back().copied().unwrap_or(0);
     let of = |age: i64| counts.get(&age).copied().unwrap_or(0.0);
     let alike = |age: i64| {
@@ -106,138 +261,21 @@ fn short(counts: &BTreeMap<i64, f64>, newest: i64) -> BTreeMap<i64, (f64, Vec<i6
         let beside: Vec<f64> = beside.filter_map(share).collect();
         robust::median_and_deviation(&beside).is_none_or(|(others, _)| of(age) < SHORT * others * usual)
     };
-    let kept: BTreeSet<i64> = found
-        .iter()
-        .filter(|(age, (usual, _))| of(**age) < NONE * usual || alone(**age, *usual))
-        .map(|(age, _)| *age)
-        .collect();
-    found.retain(|age, _| kept.contains(age));
+    found.retain(|age, (usual, _)| of(*age) < NONE * *usual || alone(*age, *usual));
     let ages: BTreeSet<i64> = found.keys().copied().collect();
-    found.values_mut().for_each(|(_, alike)| alike.retain(|other| !ages.contains(other)));
-    found.retain(|_, (_, alike)| !alike.is_empty());
-    found
+    let known = found.into_iter().filter_map(|(age, (usual, alike))| {
+        let alike: Vec<i64> = alike.into_iter().filter(|other| !ages.contains(other)).collect();
+        let all: f64 = alike.iter().map(|other| of(*other)).sum();
+        (all > 0.0).then(|| (age, Short { weight: usual / all, alike }))
+    });
+    known.collect()
 }
 
-/// What is known of the rows of a day and a segment.
-#[derive(Debug, Clone, Default)]
-struct Day {
-    rows: f64,
-    people: i64,
-    sums: Vec<f64>,
-}
-
-/// The days of an entity of which rows are missing, as far as they make KPIs that add up its rows others than on an earlier night. `lag` is how many
-/// days before a night the newest rows usually are of.
-pub(super) async fn missing(
-    night: &Night<'_>,
-    members: &Members<'_>,
-    entity: Entity,
-    kpis: &[(&str, &Kpi)],
-    then: AsOf,
-    lag: i64,
-) -> Result<Vec<Gap>, StageError> {
-    let kpis: Vec<&(&str, &Kpi)> = kpis.iter().filter(|(_, kpi)| kpi.denominator.is_none()).collect();
-    // Of every KPI, the days that only one of the nights has.
-    let mut changed = Vec::new();
-    for (_, kpi) in &kpis {
-        changed.push([window(night, kpi, then)?, window(night, kpi, night.as_of)?]);
-    }
-    let apart = i64::from(night.as_of.days() - then.days());
-    let oldest = |[then, now]: &[RangeInclusive<i64>; 2]| match *then.end() {
-        i64::MAX => apart,
-        end => end.max(*now.end()),
-    };
-    let Some(oldest) = changed.iter().map(oldest).max() else { return Ok(Vec::new()) };
-    let all = of_ages(night, entity, oldest + 7 * WEEKS);
-    let clean = night.input(&entity.clean_table())?;
-    let words = Words::new(night.as_of, &night.project.project.timezone);
-    let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words).await?;
-    let query = format!("SELECT age, count(*) AS n FROM ({all}) GROUP BY age");
-    let batch = rows::collect(night.engine.sql(&query, &[("rows", &known)], &words).await?).await?;
-    let counts = rows::integers(&batch, "age")?.into_iter().zip(rows::integers(&batch, "n")?);
-    let counts = counts.filter_map(|(age, n)| Some((age?, n? as f64))).collect();
-    let only_one = |age: i64| changed.iter().any(|[then, now]| then.contains(&age) != now.contains(&age));
-    let mut short = short(&counts, lag);
-    short.retain(|age, _| only_one(*age));
-    if short.is_empty() {
-        return Ok(Vec::new());
-    }
-    tracing::debug!("rows of {entity} are missing on {} days", short.len());
-
-    // What they have, and the days beside them, by segment.
-    let ages: BTreeSet<i64> =
-        short.iter().flat_map(|(age, (_, alike))| [*age].into_iter().chain(alike.iter().copied())).collect();
-    let ages: Vec<String> = ages.iter().map(i64::to_string).collect();
-    let (mut columns, mut added) = (String::new(), String::new());
-    for (at, (_, kpi)) in kpis.iter().enumerate() {
-        let Some(of) = &kpi.rows else { continue };
-        let value = format!("CASE WHEN ({}) THEN {} END", of.which.as_deref().unwrap_or("true"), of.numerator);
-        columns.push_str(&format!(", {} AS v{at}", exact(&value)));
-        added.push_str(&format!(", sum(v{at}) AS v{at}"));
-    }
-    let query = format!("SELECT account_key, age{columns} FROM ({all}) WHERE age IN ({})", ages.join(", "));
-    let valued = night.engine.sql(&query, &[("rows", &known)], &words).await?;
-    let query = format!(
-        "SELECT r.age, m.segment_id, count(*) AS n, count(DISTINCT r.customer_key) AS people{added} FROM \
-         (SELECT r.*, a.customer_key FROM rows AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
-         JOIN members AS m ON r.customer_key = m.customer_key GROUP BY r.age, m.segment_id"
-    );
-    let given = [("rows", &valued), ("accounts", night.input("accounts")?), ("members", members.tonight())];
-    let batch = rows::collect(night.over(&query, &given).await?).await?;
-    let (of_age, segments) = (rows::integers(&batch, "age")?, rows::integers(&batch, "segment_id")?);
-    let (n, people) = (rows::integers(&batch, "n")?, rows::integers(&batch, "people")?);
-    let sums = (0..kpis.len()).map(|at| rows::money(&batch, &format!("v{at}"))).collect::<Result<Vec<_>, _>>()?;
-    let mut days: BTreeMap<(i64, i64), Day> = BTreeMap::new();
-    for row in 0..batch.num_rows() {
-        let (Some(age), Some(segment)) = (of_age[row], segments[row]) else { continue };
-        let sums = sums.iter().map(|sums| super::found::money(sums[row].unwrap_or(0))).collect();
-        let day = Day { rows: n[row].unwrap_or(0) as f64, people: people[row].unwrap_or(0), sums };
-        days.insert((age, segment), day);
-    }
-
-    let scopes: BTreeSet<i64> = days.keys().map(|(_, segment)| *segment).filter(|id| *id >= 0).collect();
-    let scopes: Vec<Option<i64>> = [None].into_iter().chain(scopes.into_iter().map(Some)).collect();
-    let mut gaps = Vec::new();
-    for (at, (name, kpi)) in kpis.iter().enumerate() {
-        for segment in &scopes {
-            let of = Of { days: &days, segment: *segment, everybody: kpi.population == Whose::Everybody, sum: at };
-            for run in runs(&short, &changed[at]) {
-                if let Some((missing, usual)) = of.missing(&run, &short, night.project.privacy.k) {
-                    let comes = changed[at][1].contains(&run[0]);
-                    gaps.push(Gap {
-                        kpi: (*name).to_owned(),
-                        segment: *segment,
-                        days: named(night, &run),
-                        contribution: if comes { -missing } else { missing },
-                        change: if usual == 0.0 { 0.0 } else { -missing / usual },
-                    });
-                }
-            }
-        }
-    }
-    Ok(gaps)
-}
-
-/// SQL of the rows of an entity with their age, up to one; of transactions, without what was taken back.
-fn of_ages(night: &Night<'_>, entity: Entity, oldest: i64) -> String {
-    let event = entity.event_time();
-    let bought = if entity == Entity::Transactions { " AND NOT is_return" } else { "" };
-    format!(
-        "SELECT *, CAST(days_between(try_date({event}, timezone), DATE '{}') AS BIGINT) - 1 AS age FROM rows \
-         WHERE {event} >= as_of - INTERVAL '{} days'{bought}",
-        night.as_of.date(),
-        oldest + 1
-    )
-}
-
-/// Short days in a row that only one of two windows has, and the same of them.
-fn runs(short: &BTreeMap<i64, (f64, Vec<i64>)>, [then, now]: &[RangeInclusive<i64>; 2]) -> Vec<Vec<i64>> {
+/// Days in a row.
+fn runs(ages: impl Iterator<Item = i64>) -> Vec<Vec<i64>> {
     let mut runs: Vec<Vec<i64>> = Vec::new();
-    for age in short.keys().copied().filter(|age| then.contains(age) != now.contains(age)) {
-        let goes_on = |run: &&mut Vec<i64>| {
-            run.last().is_some_and(|last| last + 1 == age && now.contains(last) == now.contains(&age))
-        };
-        match runs.last_mut().filter(goes_on) {
+    for age in ages {
+        match runs.last_mut().filter(|run| run.last().is_some_and(|last| last + 1 == age)) {
             Some(run) => run.push(age),
             None => runs.push(vec![age]),
         }
@@ -245,6 +283,7 @@ fn runs(short: &BTreeMap<i64, (f64, Vec<i64>)>, [then, now]: &[RangeInclusive<i6
     runs
 }
 
+/// `day=2025-12-24`, or `days=2025-12-24/2025-12-26`.
 fn named(night: &Night<'_>, run: &[i64]) -> String {
     match run {
         [one] => format!("day={}", dated(night, *one)),
@@ -255,47 +294,87 @@ fn named(night: &Night<'_>, run: &[i64]) -> String {
     }
 }
 
-/// The days of a segment or of everybody, and a sum over them.
-struct Of<'a> {
-    days: &'a BTreeMap<(i64, i64), Day>,
-    segment: Option<i64>,
-    everybody: bool,
-    sum: usize,
-}
+/// What people add on a day to each sum, and how many of them add something.
+type Day = Vec<(f64, u64)>;
 
-impl Of<'_> {
-    fn day(&self, age: i64) -> Day {
-        let mut all = Day { sums: vec![0.0], ..Day::default() };
-        let counts = |id: i64| match self.segment {
-            Some(segment) => id == segment,
-            None => id != NOBODYS || self.everybody,
-        };
-        for ((_, _), day) in self.days.range((age, i64::MIN)..=(age, i64::MAX)).filter(|((_, id), _)| counts(*id)) {
-            all.rows += day.rows;
-            all.people += day.people;
-            all.sums[0] += day.sums[self.sum];
+/// The days that are short and those like them, by age and by the segment of the people.
+struct Days(BTreeMap<(i64, i64), Day>);
+
+/// What a day lacks, and what is usual on it.
+type Lacks = [f64; 2];
+
+impl Days {
+    async fn of(
+        missing: &Missing<'_>,
+        kpis: &[&(&str, &Kpi)],
+        ages: &BTreeSet<i64>,
+        people: &DataFrame,
+    ) -> Result<Self, StageError> {
+        let night = missing.night;
+        let (mut columns, mut by_person, mut added) = (String::new(), String::new(), String::new());
+        for (at, (_, kpi)) in kpis.iter().enumerate() {
+            let Some(of) = &kpi.rows else { continue };
+            columns.push_str(&format!(", {} AS v{at}", exact(&of.value(&of.numerator))));
+            by_person.push_str(&format!(", sum(r.v{at}) AS v{at}"));
+            added.push_str(&format!(", sum(v{at}) AS v{at}, count(*) FILTER (WHERE v{at} <> 0) AS n{at}"));
         }
-        all
+        columns.push_str(&format!(", {} AS age", ages::of_row(night, missing.entity)));
+        let alike = ages.iter().flat_map(|age| &missing.short[age].alike).copied();
+        let rows = missing.rows(&columns, &ages.iter().copied().chain(alike).collect()).await?;
+        let query = format!(
+            "SELECT age, segment_id{added} FROM (SELECT r.age, m.segment_id, m.customer_key{by_person} FROM \
+             (SELECT r.*, a.customer_key FROM rows AS r JOIN accounts AS a ON r.account_key = a.account_key) AS r \
+             JOIN members AS m ON r.customer_key = m.customer_key GROUP BY r.age, m.segment_id, m.customer_key) GROUP BY age, segment_id"
+        );
+        let given = [("rows", &rows), ("accounts", night.input("accounts")?), ("members", people)];
+        let batch = rows::collect(night.over(&query, &given).await?).await?;
+        let (age, segment) = (rows::integers(&batch, "age")?, rows::integers(&batch, "segment_id")?);
+        let mut days: BTreeMap<(i64, i64), Day> = BTreeMap::new();
+        for at in 0..kpis.len() {
+            let (sums, people) = (rows::money(&batch, &format!("v{at}"))?, rows::integers(&batch, &format!("n{at}"))?);
+            for row in 0..batch.num_rows() {
+                let (Some(age), Some(segment)) = (age[row], segment[row]) else { continue };
+                let people = people[row].and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                days.entry((age, segment)).or_default().push((found::money(sums[row].unwrap_or(0)), people));
+            }
+        }
+        Ok(Self(days))
     }
 
-    /// What days lack of the sum that rows of the usual number bring on days like them, and what these bring; none that few people are behind.
-    fn missing(&self, run: &[i64], short: &BTreeMap<i64, (f64, Vec<i64>)>, k: u64) -> Option<(f64, f64)> {
-        let (mut missing, mut all) = (0.0, 0.0);
-        let enough = |day: &Day| day.people == 0 || u64::try_from(day.people).is_ok_and(|people| people >= k);
-        for age in run {
-            let (usual, alike) = &short[age];
-            let beside: Vec<Day> = alike.iter().map(|other| self.day(*other)).collect();
-            let of_all: f64 =
-                alike.iter().map(|other| Of { segment: None, everybody: true, ..*self }.day(*other).rows).sum();
-            let is = self.day(*age);
-            if !enough(&is) || of_all == 0.0 || !beside.iter().any(|day| day.people > 0 && enough(day)) {
-                return None;
+    /// What some days together lack of a sum, of everybody and of segments: of those only if nobody few are behind any part of the whole, since
+    /// it is the difference.
+    fn lacks(
+        &self,
+        kpi: &Kpi,
+        sum: usize,
+        run: &[i64],
+        short: &BTreeMap<i64, Short>,
+        k: u64,
+    ) -> Vec<(Option<i64>, Lacks)> {
+        let ids: BTreeSet<i64> = self.0.keys().map(|(_, id)| *id).filter(|id| grids::counts(kpi, None, *id)).collect();
+        let of = |segment: Option<i64>| {
+            let day = |age: i64| {
+                let there = self.0.range((age, i64::MIN)..=(age, i64::MAX));
+                let there = there.filter(|((_, id), _)| segment.map_or(ids.contains(id), |segment| segment == *id));
+                there.fold((0.0, 0), |(all, n), (_, day)| (all + day[sum].0, n + day[sum].1))
+            };
+            let (mut lacks, mut told) = ([0.0; 2], true);
+            for age in run {
+                let Short { alike, weight } = &short[age];
+                let (is, people) = day(*age);
+                let beside: Vec<(f64, u64)> = alike.iter().map(|other| day(*other)).collect();
+                let most = beside.iter().map(|(_, people)| *people).max().unwrap_or(0);
+                told &= (people == 0 || people >= k) && (most == 0 || most >= k);
+                let usual = weight * beside.iter().map(|(all, _)| all).sum::<f64>();
+                lacks = [lacks[0] + usual - is, lacks[1] + usual];
             }
-            let expected = usual * beside.iter().map(|day| day.sums[0]).sum::<f64>() / of_all;
-            missing += expected - is.sums[0];
-            all += expected;
-        }
-        (missing != 0.0).then_some((missing, all))
+            told.then_some((segment, lacks))
+        };
+        let mut all: Vec<(Option<i64>, Lacks)> = of(None).into_iter().collect();
+        let parts: Option<Vec<_>> = ids.iter().map(|id| of(Some(*id))).collect();
+        all.extend(parts.into_iter().flatten().filter(|(id, _)| id.is_some_and(|id| id >= 0)));
+        all.retain(|(_, [lacked, _])| *lacked != 0.0);
+        all
     }
 }
 
@@ -322,14 +401,36 @@ mod tests {
         assert_eq!(ages(&ten, 0), (20..30).collect::<Vec<_>>());
         let fewer: Vec<(i64, f64)> = (0..7).map(|age| (age, 0.7 * weeks(&[])[&age])).collect();
         assert_eq!(ages(&fewer, 0), Vec::<i64>::new());
-        let (usual, alike) = short(&weeks(&[(24, 0.0), (31, 0.0)]), 0)[&31].clone();
-        assert!((44.0..46.0).contains(&usual) && alike == [38, 17, 45, 10, 52, 3, 59], "{usual} {alike:?}");
+        let Short { weight, alike } = short(&weeks(&[(24, 0.0), (31, 0.0)]), 0)[&31].clone();
+        assert!((weight * 7.0 - 1.0).abs() < 0.05 && alike == [38, 17, 45, 10, 52, 3, 59], "{weight} {alike:?}");
     }
 
     #[test]
     fn days_in_a_row_are_told_together() {
-        let short = short(&weeks(&[(1, 0.0), (2, 0.0), (9, 0.0), (31, 0.0), (32, 0.0)]), 0);
-        assert_eq!(runs(&short, &[3..=32, 0..=29]), [vec![1, 2], vec![31, 32]]);
-        assert_eq!(runs(&short, &[0..=29, 0..=29]), Vec::<Vec<i64>>::new());
+        assert_eq!(runs([1, 2, 9, 31, 32].into_iter()), [vec![1, 2], vec![9], vec![31, 32]]);
+    }
+
+    /// Of segments nothing is told where few are behind one of them, and of everybody where they are few.
+    #[test]
+    fn few_are_not_told() {
+        let project = "[sources.transactions]\nurl = \"x.csv\"\n";
+        let project = tessera_contract::Project::load("tessera.toml", project, &[]).expect("a project");
+        let kpi = project.kpis["revenue"].clone();
+        let short = BTreeMap::from([(3, Short { alike: vec![10, 17], weight: 0.5 })]);
+        let lacks = |one: (f64, u64), k: u64| {
+            let day = |all: f64, n: u64| vec![(all, n)];
+            let mut days = BTreeMap::from([((3, 0), vec![one]), ((3, -2), day(1e6, 99))]);
+            days.extend([
+                ((10, 0), day(50.0, 9)),
+                ((17, 0), day(70.0, 9)),
+                ((10, 1), day(30.0, 6)),
+                ((17, 1), day(10.0, 2)),
+            ]);
+            Days(days).lacks(&kpi, 0, &[3], &short, k)
+        };
+        let all = [(None, [75.0, 80.0]), (Some(0), [55.0, 60.0]), (Some(1), [20.0, 20.0])];
+        assert_eq!(lacks((5.0, 5), 5), all);
+        assert_eq!(lacks((5.0, 4), 5), []);
+        assert_eq!(lacks((5.0, 7), 7), [all[0]]);
     }
 }

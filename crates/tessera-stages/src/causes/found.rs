@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::prelude::DataFrame;
 use tessera_algo::localise::{self, Cube, Finding, Located, Settings, Sums};
-use tessera_contract::{AsOf, Entity, Kpi, Measure, table::MONEY};
-use tessera_engine::formula::text;
+use tessera_contract::{AsOf, Entity, Kpi, table::MONEY};
 
 use super::{
-    Sums as OfPeople, Told, days,
-    days::Gap,
+    Sums as OfPeople, Told,
+    days::{Gap, Missing},
     first::{self, First},
     grids::{self, Grid, Members, SEGMENT},
     people::Between,
@@ -93,7 +92,7 @@ pub(super) async fn causes(
         }
     }
     if versus == "previous" {
-        table.extend(doubts(night).await?.into_iter().map(|dimensions| Row {
+        table.extend(first::doubts(night).await?.into_iter().map(|dimensions| Row {
             kpi: None,
             finding: Some("quality"),
             dimensions,
@@ -105,9 +104,9 @@ pub(super) async fn causes(
     for (entity, kpis) in &of_rows {
         all.push(match entity {
             Some(entity) => {
-                let lag = lag(night, tables, *entity).await?;
-                gaps.extend(days::missing(night, &members, *entity, kpis, as_of, lag).await?);
-                members.rows(*entity, kpis).await?
+                let missing = Missing::of(night, *entity, kpis, as_of, tables).await?;
+                gaps.extend(missing.gaps(kpis, members.both()).await?);
+                members.rows(*entity, kpis, &missing).await?
             }
             None => members.people(kpis, sums).await?,
         });
@@ -118,7 +117,7 @@ pub(super) async fn causes(
     for grid in &all {
         for (name, kpi, x, y) in &grid.kpis {
             let whole = grid.whole(kpi);
-            let is = [Some(*x), *y].map(|sum| sum.map_or(0, |sum| grid.total(sum, &whole)[1]));
+            let is = [Some(*x), *y].map(|sum| sum.map_or(0, |sum| grid.total(sum, &whole, false)[1]));
             // Rows are rounded one by one to the digits that tables have, and what they add up to is rounded once.
             let apart = |is: i128, told: i128| (is - told).abs() > told.abs() / 1_000_000;
             let of_kpi = told[1].figure(name, None);
@@ -141,10 +140,10 @@ pub(super) async fn causes(
                 let mut firsts = first::of_terms(
                     changes().filter(|change| change.kpi == *name && change.segment == of && change.state == "ok"),
                 );
-                firsts.extend(gaps.iter().filter(|gap| gap.kpi == *name && gap.segment == *segment).map(First::from));
-                match Asked::of(grid, (name, kpi, *x, *y), *segment, [then, now]) {
+                let gaps = gaps.iter().filter(|gap| gap.kpi == *name && gap.segment == *segment);
+                firsts.extend(gaps.map(|gap| gap.first.clone()));
+                match Asked::of(grid, (name, kpi, *x, *y), *segment, [then, now], firsts) {
                     Some(one) => {
-                        let one = Asked { firsts, ..one };
                         cubes.push(one.cube((*x, *y), told));
                         asked.push(one);
                     }
@@ -175,10 +174,11 @@ impl<'g, 'a> Asked<'g, 'a> {
         (name, kpi, x, y): (&'a str, &'a Kpi, usize, Option<usize>),
         segment: Option<i64>,
         told: [super::Figure; 2],
+        firsts: Vec<First>,
     ) -> Option<Self> {
         let cells = grid.of(kpi, segment);
-        let [x, y] = [Some(x), y].map(|sum| sum.map(|sum| grid.total(sum, &cells).map(money)));
-        let [then, by] = match (x?, y) {
+        let whole = |sum: usize| grid.total(sum, &cells, y.is_none()).map(money);
+        let [then, by] = match (whole(x), y.map(whole)) {
             ([before, _], None) => [before, 1.0],
             ([before, _], Some([of, by])) => [before / of, by],
         };
@@ -188,7 +188,6 @@ impl<'g, 'a> Asked<'g, 'a> {
             None => Some(money(figure.numerator)),
         };
         let told = [value(told[0])?, value(told[1])?];
-        let firsts = Vec::new();
         (then.is_finite() && by != 0.0).then_some(Self { grid, name, kpi, segment, told, then, firsts, by })
     }
 
@@ -202,9 +201,8 @@ impl<'g, 'a> Asked<'g, 'a> {
         }
         let sums = |sum: usize| {
             [0, 1].map(|night| {
-                let of = &grid.sums[sum][night];
                 let each = |cells: &'_ Vec<usize>, part: usize| {
-                    money(cells.iter().map(|cell| of[cell * grid.parts + part]).sum())
+                    money(cells.iter().map(|cell| grid.at(sum, night, (*cell, part), y.is_none())).sum())
                 };
                 cells
                     .values()
@@ -248,10 +246,10 @@ impl<'g, 'a> Asked<'g, 'a> {
         let power = |contribution: f64| (change != 0.0).then(|| contribution / change);
         let first = self.dimensions().start;
         let mut told: Vec<Row> = Vec::new();
-        let gap = |first: &&First| first.finding == "missing";
         for first in &self.firsts {
             // Terms are exact where they are told, and what days lack is an estimate.
-            let contribution = if gap(&first) { short(first.contribution) } else { first.contribution };
+            let gap = first.finding == "missing";
+            let contribution = if gap { short(first.contribution) } else { first.contribution };
             told.push(Row {
                 finding: Some(first.finding),
                 dimensions: first.dimensions.clone(),
@@ -283,27 +281,18 @@ impl<'g, 'a> Asked<'g, 'a> {
         let size = |row: &Row| row.contribution.unwrap_or(0.0).abs();
         told.sort_by(|a, b| size(b).total_cmp(&size(a)));
         (1..).zip(&mut told).for_each(|(rank, row)| row.rank = Some(rank));
-        let firsts = |gaps: bool| -> f64 {
-            self.firsts.iter().filter(|first| gap(first) == gaps).map(|first| first.contribution).sum()
-        };
-        // What the cells do not have: terms of few, which are told by themselves nowhere, and what terms of a ratio make of one another.
-        let of_cells = located.actual / self.by - self.then;
-        let size = self.told[0].abs().max(self.told[1].abs());
-        let apart = Some(change - of_cells - firsts(false)).filter(|apart| apart.abs() > 1e-12 * size).unwrap_or(0.0);
-        let shared = (located.level - 1.0) * located.expected / self.by + apart - firsts(true);
-        let mut others = vec![("everywhere", shared)];
+        let untold: f64 = located.findings.iter().skip(most).map(|finding| finding.contribution() / self.by).sum();
+        let mut others = vec![("rest", short(untold))];
         if self.kpi.denominator.is_some() {
             others.push(("mix", located.expected / self.by - self.then));
         }
-        let explained: f64 = told
-            .iter()
-            .filter_map(|row| row.contribution)
-            .chain(others.iter().map(|(_, contribution)| *contribution))
-            .sum();
-        // The errors of doubles are nobody's.
-        let rest = change - explained;
-        let size = size.max(explained.abs());
-        others.push(("rest", if rest.abs() <= 1e-12 * size { 0.0 } else { rest }));
+        let contributions = told.iter().filter_map(|row| row.contribution);
+        let explained: f64 = contributions.chain(others.iter().map(|(_, contribution)| *contribution)).sum();
+        // What all share is what is left, and with it what is told by itself nowhere: terms of few, and the digits that findings do not tell. The
+        // errors of doubles are nobody's.
+        let shared = change - explained;
+        let size = self.told[0].abs().max(self.told[1].abs()).max(explained.abs());
+        others.push(("everywhere", if shared.abs() <= 1e-12 * size { 0.0 } else { shared }));
         told.extend(others.into_iter().map(|(finding, contribution)| Row {
             finding: Some(finding),
             contribution: Some(contribution),
@@ -325,49 +314,11 @@ fn surprise(finding: &Finding, located: &Located) -> Option<f64> {
 /// Three digits: what a few people add is not told.
 fn short(value: f64) -> f64 {
     if value == 0.0 || !value.is_finite() {
-        return value;
+        // Nothing has no sign.
+        return value + 0.0;
     }
     let unit = 10_f64.powi(2 - value.abs().log10().floor() as i32);
     (value * unit).round() / unit
-}
-
-/// The checks that the night's rows fail as a whole, and of which source.
-async fn doubts(night: &Night<'_>) -> Result<Vec<Vec<String>>, StageError> {
-    let query = "SELECT \"check\", source FROM quality WHERE state = 'fail' ORDER BY source, \"check\"";
-    let batch = rows::collect(night.over(query, &[("quality", night.input("quality")?)]).await?).await?;
-    let (checks, sources) = (rows::texts(&batch, "check")?, rows::texts(&batch, "source")?);
-    let named = |(check, source): (Option<String>, Option<String>)| {
-        vec![format!("check={}", check.unwrap_or_default()), format!("source={}", source.unwrap_or_default())]
-    };
-    Ok(checks.into_iter().zip(sources).map(named).collect())
-}
-
-/// How many days before the earlier night its newest rows were of, as a rule: so much later a day comes, and none is missing.
-async fn lag(night: &Night<'_>, tables: &BTreeMap<String, DataFrame>, entity: Entity) -> Result<i64, StageError> {
-    let Some(quality) = tables.get("quality") else { return Ok(0) };
-    let checks = night.project.checks().filter(|(_, check)| check.measure == Some(Measure::NewestDay));
-    let checks: Vec<String> = checks.map(|(name, _)| text(name)).collect();
-    if checks.is_empty() {
-        return Ok(0);
-    }
-    let query = format!(
-        "SELECT max(CASE WHEN median IS NULL OR value < median THEN value ELSE median END) AS lag FROM quality WHERE source = {} AND \"check\" IN ({})",
-        text(entity.name()),
-        checks.join(", ")
-    );
-    let batch = rows::collect(night.over(&query, &[("quality", quality)]).await?).await?;
-    Ok(rows::floats(&batch, "lag")?.first().copied().flatten().map_or(0, |lag| lag as i64))
-}
-
-impl From<&Gap> for First {
-    fn from(gap: &Gap) -> Self {
-        Self {
-            finding: "missing",
-            dimensions: vec![gap.days.clone()],
-            contribution: gap.contribution,
-            change: Some(gap.change),
-        }
-    }
 }
 
 pub(super) fn money(value: i128) -> f64 {

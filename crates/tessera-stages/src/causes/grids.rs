@@ -6,7 +6,7 @@ use datafusion::{arrow::array::RecordBatch, prelude::DataFrame};
 use tessera_contract::{AsOf, Entity, Kpi, Whose};
 use tessera_engine::formula::{self, Words, quote, text};
 
-use super::{Sums, people::Between};
+use super::{Sums, days::Missing, people::Between};
 use crate::{
     Night, StageError, blame,
     breakdowns::{OTHER, UNKNOWN, item_of},
@@ -36,8 +36,9 @@ pub(super) struct Grid<'a> {
     /// By dimension, the value of each cell.
     pub cells: Vec<Vec<u32>>,
     pub parts: usize,
-    /// By sum, what is added to it before and after at `cell × parts + part`, in units of the last digit of money.
-    pub sums: Vec<[Vec<i128>; 2]>,
+    /// By sum, what is added to it before and after at `cell × parts + part`, in units of the last digit of money; where days lack rows, then what they
+    /// lack before and after.
+    sums: Vec<Vec<Vec<i128>>>,
 }
 
 /// The people of two nights, each with the values of their dimensions on that night.
@@ -81,21 +82,33 @@ impl<'a> Members<'a> {
         let columns: String = bys.iter().enumerate().map(|(at, by)| format!(", {} AS g{at}", item_of(by))).collect();
         let [valued_then, valued_now] = &between.valued;
         let refitted = between.refitted.as_ref();
-        let of = async |as_of: AsOf, people: People, valued: &DataFrame| {
+        let members = async |people: &People| {
             let query = format!(
                 "SELECT customer_key, segment_id, arrow_cast((row_hash(customer_key) % {parts} + {parts}) % {parts}, 'Int32') AS part{columns} \
                  FROM {}",
                 people.everybody(night, &bys)
             );
-            let members = match night.over(&query, &people.tables()).await {
-                Ok(members) => members,
+            match night.over(&query, &people.tables()).await {
+                Ok(members) => Ok(members),
                 Err(error) => {
                     let place = |(name, by): &(&str, &str)| (format!("causes.dimensions.{name}.by"), (*by).to_owned());
                     let entries = dimensions.iter().map(place).collect();
                     let alone = |by: &str| format!("SELECT {} FROM {}", item_of(by), people.everybody(night, &[by]));
-                    return Err(blame(night, entries, alone, &people.tables()).await.unwrap_or(error));
+                    Err(blame(night, entries, alone, &people.tables()).await.unwrap_or(error))
                 }
-            };
+            }
+        };
+        let (mut then, now) = (members(&then).await?, members(&now).await?);
+        if let Some(late) = &between.late {
+            // Who is a customer of that night only by what is known of it now has the values of tonight.
+            let columns: String = (0..bys.len()).map(|at| format!(", m.g{at}")).collect();
+            let query = format!(
+                "SELECT m.customer_key, m.segment_id, m.part{columns} FROM m LEFT ANTI JOIN late AS l ON m.customer_key = l.customer_key \
+                 UNION ALL SELECT m.customer_key, l.segment_id, m.part{columns} FROM now AS m JOIN late AS l ON m.customer_key = l.customer_key"
+            );
+            then = night.over(&query, &[("m", &then), ("now", &now), ("late", late)]).await?;
+        }
+        let of = async |as_of: AsOf, members: DataFrame, valued: &DataFrame| {
             // Since another model tells nothing of what people do, who moved by it counts where they are now in the scope of a segment, and
             // where they were beside other segments.
             let (scope, place) = match (refitted, as_of == night.as_of) {
@@ -114,7 +127,7 @@ impl<'a> Members<'a> {
             given.extend(refitted.map(|refitted| ("refitted", refitted)));
             let members = night.over(&query, &given).await?;
             let members = night.materialised(members, &format!("members_{as_of}")).await?;
-            Ok(Of { as_of, members, valued: valued.clone() })
+            Ok::<_, StageError>(Of { as_of, members, valued: valued.clone() })
         };
         let nights = [of(as_of, then, valued_then).await?, of(night.as_of, now, valued_now).await?];
         let named: Vec<(&str, String)> =
@@ -129,9 +142,9 @@ impl<'a> Members<'a> {
         Ok(Self { night, values, nights, parts })
     }
 
-    /// The people of tonight with their segments.
-    pub(super) fn tonight(&self) -> &DataFrame {
-        &self.nights[1].members
+    /// The people of either night with their segments.
+    pub(super) fn both(&self) -> [&DataFrame; 2] {
+        self.nights.each_ref().map(|of| &of.members)
     }
 
     /// The cells of the people, of these KPIs.
@@ -153,20 +166,26 @@ impl<'a> Members<'a> {
         self.grid(kpis, &self.values, sums.len(), &cells)
     }
 
-    /// The cells of the rows of an entity, of these KPIs.
-    pub(super) async fn rows(&self, entity: Entity, of: &[(&'a str, &'a Kpi)]) -> Result<Grid<'a>, StageError> {
+    /// The cells of the rows of an entity, of these KPIs, and of what its days lack.
+    pub(super) async fn rows(
+        &self,
+        entity: Entity,
+        of: &[(&'a str, &'a Kpi)],
+        missing: &Missing<'_>,
+    ) -> Result<Grid<'a>, StageError> {
         let night = self.night;
         let dimensions = of_rows(night, entity)?;
         // A sum is of the rows of a window, by SQL over a row.
         let mut sums: Vec<(Option<&str>, String)> = Vec::new();
         let kpis = with_places(of, &mut sums, |kpi| {
             let rows = kpi.rows.as_ref()?;
-            let which = rows.which.as_deref().unwrap_or("true");
-            let sum = |value: &str| (rows.window.as_deref(), format!("CASE WHEN ({which}) THEN {value} END"));
+            let sum = |value: &str| (rows.window.as_deref(), rows.value(value));
             Some((sum(&rows.numerator), rows.denominator.as_deref().map(sum)))
         });
         let clean = night.input(&entity.clean_table())?;
         let accounts = night.input("accounts")?;
+        let items: String =
+            dimensions.iter().enumerate().map(|(at, (_, by))| format!(", {} AS h{at}", item_of(by))).collect();
         let mut both = Vec::new();
         for Of { as_of, .. } in &self.nights {
             let as_of = *as_of;
@@ -182,8 +201,6 @@ impl<'a> Members<'a> {
                 columns.push_str(&format!(", {value} AS v{at}"));
                 any.push(window);
             }
-            let items: String =
-                dimensions.iter().enumerate().map(|(at, (_, by))| format!(", {} AS h{at}", item_of(by))).collect();
             let query = format!("SELECT account_key{items}{columns} FROM rows WHERE {}", any.join(" OR "));
             both.push(match night.engine.sql(&query, &[("rows", &known)], &words).await {
                 Ok(valued) => valued,
@@ -206,6 +223,18 @@ impl<'a> Members<'a> {
             let given = [("rows", rows), ("accounts", accounts), ("members", members)];
             cells.push(summed(night, relation, &of_cells, sums.len(), &given).await?);
         }
+        let lacking: &[Of] = if missing.is_none() { &[] } else { &self.nights };
+        for (which, Of { members, .. }) in lacking.iter().enumerate() {
+            let (mut columns, mut ages) = (items.clone(), BTreeSet::new());
+            for (at, (window, value)) in sums.iter().enumerate() {
+                let weights = &missing.weights(*window)?[which];
+                columns.push_str(&format!(", {} AS v{at}", missing.weighted(value, weights)));
+                ages.extend(weights.keys().copied());
+            }
+            let rows = missing.rows(&columns, &ages).await?;
+            let given = [("rows", &rows), ("accounts", accounts), ("members", members)];
+            cells.push(summed(night, relation, &of_cells, sums.len(), &given).await?);
+        }
         self.grid(kpis, &of_cells, sums.len(), &cells)
     }
 
@@ -214,12 +243,12 @@ impl<'a> Members<'a> {
         kpis: Vec<(&'a str, &'a Kpi, usize, Option<usize>)>,
         of_cells: &[Value],
         sums: usize,
-        nights: &[RecordBatch],
+        batches: &[RecordBatch],
     ) -> Result<Grid<'a>, StageError> {
         let parts = usize::try_from(self.parts).unwrap_or(1);
         let dimensions: Vec<String> = of_cells.iter().map(|value| value.dimension.clone()).collect();
         let mut keys: Vec<Vec<Vec<String>>> = Vec::new();
-        for batch in nights {
+        for batch in batches {
             let columns = (0..dimensions.len()).map(|at| rows::texts(batch, &format!("d{at}")));
             let columns = columns.collect::<Result<Vec<_>, _>>()?;
             let key = |row: usize| columns.iter().map(|column| column[row].clone().unwrap_or_default()).collect();
@@ -232,14 +261,14 @@ impl<'a> Members<'a> {
             .collect();
         let code = |at: usize, value: &String| values[at].binary_search(value).unwrap_or(0) as u32;
         let cells = (0..dimensions.len()).map(|at| all.iter().map(|key| code(at, &key[at])).collect()).collect();
-        let mut of = vec![[vec![0; all.len() * parts], vec![0; all.len() * parts]]; sums];
-        for (night, (batch, keys)) in nights.iter().zip(&keys).enumerate() {
+        let mut of = vec![vec![vec![0; all.len() * parts]; batches.len()]; sums];
+        for (which, (batch, keys)) in batches.iter().zip(&keys).enumerate() {
             let part = rows::integers(batch, "part")?;
             for (at, of) in of.iter_mut().enumerate() {
                 for (row, value) in rows::money(batch, &format!("v{at}"))?.into_iter().enumerate() {
                     let part = part[row].and_then(|part| usize::try_from(part).ok()).filter(|part| *part < parts);
                     let part = part.ok_or_else(|| StageError::Data("a person is in no part".into()))?;
-                    of[night][place[&keys[row]] * parts + part] = value.unwrap_or(0);
+                    of[which][place[&keys[row]] * parts + part] = value.unwrap_or(0);
                 }
             }
         }
@@ -250,11 +279,7 @@ impl<'a> Members<'a> {
 impl Grid<'_> {
     /// The cells of a segment or of everybody whom a KPI is of, without people who are made of other accounts.
     pub(super) fn of(&self, kpi: &Kpi, segment: Option<i64>) -> Vec<usize> {
-        let everybody = kpi.population == Whose::Everybody;
-        self.where_segment(|id| match segment {
-            Some(segment) => id == segment,
-            None => id >= 0 || everybody && id == NOBODYS,
-        })
+        self.where_segment(|id| counts(kpi, segment, id))
     }
 
     /// The cells of everybody whom a KPI is of.
@@ -269,16 +294,33 @@ impl Grid<'_> {
         (0..cells.len()).filter(|cell| wanted[cells[*cell] as usize]).collect()
     }
 
-    /// A sum over some cells, before and after.
-    pub(super) fn total(&self, sum: usize, cells: &[usize]) -> [i128; 2] {
-        [0, 1]
-            .map(|night| cells.iter().flat_map(|cell| &self.sums[sum][night][cell * self.parts..][..self.parts]).sum())
+    /// A sum over some cells, before and after; `usual`, with what days lack.
+    pub(super) fn total(&self, sum: usize, cells: &[usize], usual: bool) -> [i128; 2] {
+        let parts = || 0..self.parts;
+        [0, 1].map(|night| {
+            cells.iter().flat_map(|cell| parts().map(|part| self.at(sum, night, (*cell, part), usual))).sum()
+        })
+    }
+
+    /// What a part of a cell adds to a sum on a night; `usual`, with what days lack.
+    pub(super) fn at(&self, sum: usize, night: usize, (cell, part): (usize, usize), usual: bool) -> i128 {
+        let at = cell * self.parts + part;
+        let lacks = self.sums[sum].get(2 + night).filter(|_| usual);
+        self.sums[sum][night][at] + lacks.map_or(0, |lacks| lacks[at])
     }
 
     /// The values of a dimension that are not named.
     pub(super) fn unnamed(&self, dimension: usize) -> Vec<u32> {
         let apart = if dimension == SEGMENT { NOBODYS.to_string() } else { OTHER.to_owned() };
         self.values[dimension].binary_search(&apart).ok().map(|at| at as u32).into_iter().collect()
+    }
+}
+
+/// Whether people of a segment are of those whom a KPI, of a segment or of everybody, is of, and are searched.
+pub(super) fn counts(kpi: &Kpi, segment: Option<i64>, id: i64) -> bool {
+    match segment {
+        Some(segment) => id == segment,
+        None => id >= 0 || kpi.population == Whose::Everybody && id == NOBODYS,
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct Between {
     pub restated: Vec<Vec<Flow>>,
     /// The people of the earlier night, by what is known of it now, and of this one: what they add to each sum, as `v0`, `v1` and on.
     pub valued: [DataFrame; 2],
+    /// Who is a customer of the earlier night only by what is known of it now, and the segment; none, if nothing came late.
+    pub late: Option<DataFrame>,
     /// Who is made of other accounts than on the earlier night.
     pub resolved: DataFrame,
     /// Who is in another segment because the model is another, from where and in which; none of nights of which this is not known.
@@ -57,7 +59,11 @@ impl Between {
         };
         let after = night.over(query, &[("people", &after), ("moves", night.input("segment_moves")?)]).await?;
         let (mut earlier, mut found) = (before.clone(), vec![Vec::new(); sums.len()]);
+        let mut late = None;
         if let Some(known) = &known_now {
+            let query = "SELECT c.customer_key, c.segment_id FROM known AS c LEFT ANTI JOIN \
+                 (SELECT customer_key FROM before WHERE segment_id >= 0) AS a ON c.customer_key = a.customer_key";
+            late = Some(night.over(query, &[("known", known), ("before", &before)]).await?);
             let changes: String = (0..sums.len())
                 .map(|at| format!(", coalesce(a.v{at}, 0) AS x{at}, c.v{at} - coalesce(a.v{at}, 0) AS y{at}"))
                 .collect();
@@ -89,7 +95,7 @@ impl Between {
         );
         let each = night.over(&query, &[("a", &earlier), ("b", &after)]).await?;
         let flows = flows(night, &each, sums.len()).await?;
-        Ok(Self { flows, restated: found, valued, resolved, refitted })
+        Ok(Self { flows, restated: found, valued, late, resolved, refitted })
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) async fn restated(
     let values = night.materialised(values, "values_restated").await?;
     let zeros: String = (0..sums.len()).map(|at| format!(", coalesce(v.v{at}, 0) AS v{at}")).collect();
     let query = format!(
-        "SELECT s.customer_key{zeros} FROM segments AS s LEFT JOIN \"values\" AS v ON s.customer_key = v.customer_key"
+        "SELECT s.customer_key, s.segment_id{zeros} FROM segments AS s LEFT JOIN \"values\" AS v ON s.customer_key = v.customer_key"
     );
     Ok(Some(night.over(&query, &[("segments", &segments), ("values", &values)]).await?))
 }

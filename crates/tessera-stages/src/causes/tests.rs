@@ -229,13 +229,13 @@ async fn where_it_changed_is_found_and_all_adds_up() {
     };
     insta::assert_snapshot!(changes(false, "").await, @r"
     segment_id | kpi     | rank | finding    | dimensions                 | contribution | change | bootstrap_share | state
-               | revenue |      | everywhere | []                         | -7.199304    |        |                 | ok
-               | revenue |      | rest       | []                         | -4.800696    |        |                 | ok
+               | revenue |      | everywhere | []                         | -12          |        |                 | ok
+               | revenue |      | rest       | []                         | 0            |        |                 | ok
                | revenue | 1    | where      | [segment=1, category=Toys] | -1590        | -0.231 | 1               | ok
     0          | revenue |      | everywhere | []                         | 0            |        |                 | ok
     0          | revenue |      | rest       | []                         | 0            |        |                 | ok
-    1          | revenue |      | everywhere | []                         | -8.997175    |        |                 | ok
-    1          | revenue |      | rest       | []                         | -3.002825    |        |                 | ok
+    1          | revenue |      | everywhere | []                         | -12          |        |                 | ok
+    1          | revenue |      | rest       | []                         | 0            |        |                 | ok
     1          | revenue | 1    | where      | [category=Toys]            | -1590        | -0.231 | 1               | ok
     ");
     insta::assert_snapshot!(changes(true, "").await, @r"

@@ -9,7 +9,11 @@ use tessera_contract::{Entity, Kind, Measure};
 use tessera_engine::formula::quote;
 
 use super::{FEW, Found, measures::listed};
-use crate::{Night, StageError, rows};
+use crate::{
+    Night, StageError,
+    ages::{self, dated},
+    rows,
+};
 
 /// Days that are looked at.
 const WEEK: i64 = 7;
@@ -43,9 +47,9 @@ impl Weeks {
         let columns: BTreeSet<String> = columns(night, entity).into_iter().chain(amount).collect();
         let columns: String = columns.iter().map(|name| format!("{}, ", quote(name))).collect();
         let query = format!(
-            "SELECT {columns}CAST(days_between(try_date({event}, timezone), DATE '{}') AS BIGINT) - 1 AS age FROM {} \
+            "SELECT {columns}{} AS age FROM {} \
              WHERE {event} >= as_of - INTERVAL '{} days' AND NOT coalesce({}, false){bought}",
-            night.as_of.date(),
+            ages::of_row(night, entity),
             entity.clean_table(),
             WEEK + BEFORE,
             entity.after()
@@ -59,12 +63,6 @@ impl Weeks {
     async fn ask(&self, night: &Night<'_>, query: &str) -> Result<RecordBatch, StageError> {
         rows::collect(night.over(query, &[("recent", &self.rows)]).await?).await
     }
-}
-
-/// The date of a day by its age.
-fn dated(night: &Night<'_>, age: i64) -> String {
-    let days = jiff::Span::new().days(age + 1);
-    night.as_of.date().checked_sub(days).map_or_else(|_| format!("{age} days ago"), |date| date.to_string())
 }
 
 /// Columns that clean rows have from the source, of kinds in which many values are to be expected.

@@ -258,10 +258,11 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
         changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
         if !changes.is_empty() {
             println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
-            let places = match tables.has_column("causes", "cause_id") {
-                true => words::places(
-                    &ask(&words::places_query("rank = 1 AND segment_id IS NULL AND versus = 'previous'")).await?,
-                )?,
+            let first = "rank = 1 AND segment_id IS NULL AND versus = 'previous'";
+            let places = match there("causes") {
+                true => {
+                    words::places(&ask(&words::places_query(first, tables.has_column("causes", "cause_id"))).await?)?
+                }
                 false => Vec::new(),
             };
             for change in changes.iter().take(CHANGES) {

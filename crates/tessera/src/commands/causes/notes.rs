@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use datafusion::arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 use tessera_engine::formula::text;
@@ -36,9 +36,12 @@ pub async fn annotate(context: &Context, id: &str, note: &str, by: Option<String
         return Err(Usage("the note says nothing; say what was done: --note TEXT".to_owned()).into());
     }
     let tables = newest(context).await?;
-    let known = format!("SELECT count(*) FROM cause_episodes WHERE cause_id = {}", text(id));
+    let known = format!(
+        "SELECT count(*) FROM (SELECT cause_id FROM cause_episodes UNION ALL SELECT cause_id FROM causes) WHERE cause_id = {}",
+        text(id)
+    );
     if count(&tables.collect(&known).await?)? == 0 {
-        let problem = format!("no cause `{id}` was found within 400 days; `tessera causes list` has those that were");
+        let problem = format!("the newest night knows no cause `{id}`; `tessera causes list` has those that it knows");
         return Err(Usage(problem).into());
     }
     let note = Note {
@@ -66,8 +69,10 @@ pub async fn notes(context: &Context) -> Result<BTreeMap<String, Vec<Note>>> {
     for path in documents.list(FOLDER).await? {
         let Some(id) = path.split('/').nth(1) else { continue };
         let Some(bytes) = documents.get(&path).await? else { continue };
-        let note = serde_json::from_slice(&bytes).with_context(|| format!("_tessera/{path} is no note"))?;
-        notes.entry(id.to_owned()).or_default().push(note);
+        match serde_json::from_slice(&bytes) {
+            Ok(note) => notes.entry(id.to_owned()).or_default().push(note),
+            Err(error) => tracing::warn!("_tessera/{path} is no note: {error}"),
+        }
     }
     Ok(notes)
 }

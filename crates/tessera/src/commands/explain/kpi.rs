@@ -1,6 +1,6 @@
 //! `explain kpi`: what a KPI is, and why it is another one than on earlier nights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
@@ -148,10 +148,12 @@ impl Of<'_> {
 
     /// Where it happened.
     async fn places(&self, condition: &str) -> Result<()> {
-        if !self.tables.has_column("causes", "cause_id") {
+        if !self.tables.has("causes") {
             return Ok(());
         }
-        let places = words::places(&self.tables.collect(&words::places_query(condition)).await?)?;
+        let places = words::places(
+            &self.tables.collect(&words::places_query(condition, self.tables.has_column("causes", "cause_id"))).await?,
+        )?;
         let mut table = show::plain();
         for place in places.iter().filter(|place| place.is_found() || place.contribution != 0.0) {
             let more = place.change.map_or(String::new(), |change| format!("{:+.1} %", 100.0 * change));
@@ -168,9 +170,11 @@ impl Of<'_> {
             };
             println!("{heading}\n{}", to_the_right(to_the_right(table, 1), 2));
         }
+        let mut told = BTreeSet::new();
         for place in &places {
-            let noted = place.id.as_ref().and_then(|id| self.notes.get(id));
-            noted.into_iter().flatten().for_each(|note| println!("{}, noted {}", place.label(), note.told()));
+            let Some(id) = place.id.as_ref().filter(|id| told.insert(*id)) else { continue };
+            let noted = self.notes.get(id).into_iter().flatten();
+            noted.for_each(|note| println!("{}, noted {}", place.label(), note.told()));
         }
         Ok(())
     }
