@@ -82,28 +82,32 @@ impl<'a> Missing<'a> {
         let known = night.engine.sql(&rows_of(entity, clean), &[("clean", clean)], &words(night)).await?;
         let lag = lag(night, tables, entity).await?;
         let mut missing = Self { night, entity, then, short: BTreeMap::new(), lag, known };
-        let mut changed = Vec::new();
-        for (_, kpi) in kpis.iter().filter(|(_, kpi)| kpi.denominator.is_none()) {
-            changed.push(missing.windows(window_of(kpi))?);
+        let windows: BTreeSet<Option<&str>> =
+            kpis.iter().filter(|(_, kpi)| kpi.denominator.is_none()).map(|(_, kpi)| window_of(kpi)).collect();
+        let mut oldest = None;
+        for window in &windows {
+            let [then, now] = missing.windows(*window)?;
+            // Of all rows, those that came between the nights.
+            let end = if window.is_none() { *then.start() } else { *then.end().max(now.end()) };
+            oldest = oldest.max(Some(end));
         }
-        let apart = i64::from(night.as_of.days() - then.days());
-        let ends = changed.iter().map(|[then, now]| match *then.end() {
-            i64::MAX => apart,
-            end => end.max(*now.end()),
-        });
-        let Some(oldest) = ends.max() else { return Ok(missing) };
+        let Some(oldest) = oldest else { return Ok(missing) };
         let bought = if entity == Entity::Transactions { "NOT is_return" } else { "true" };
         let query = format!(
             "SELECT age, count(*) AS n FROM (SELECT {} AS age FROM rows WHERE {bought} AND {} >= as_of - INTERVAL '{} days') GROUP BY age",
             ages::of_row(night, entity),
             entity.event_time(),
-            oldest + lag + 7 * WEEKS + 1
+            oldest + 7 * WEEKS + 1
         );
         let batch = rows::collect(night.engine.sql(&query, &[("rows", &missing.known)], &words(night)).await?).await?;
         let counts = rows::integers(&batch, "age")?.into_iter().zip(rows::integers(&batch, "n")?);
         let counts = counts.filter_map(|(age, n)| Some((age?, n? as f64))).collect();
         missing.short = short(&counts, lag);
-        missing.short.retain(|age, _| changed.iter().any(|[then, now]| then.contains(age) != now.contains(age)));
+        let mut changed = BTreeSet::new();
+        for window in windows {
+            changed.extend(missing.of_one(window)?.concat());
+        }
+        missing.short.retain(|age, _| changed.contains(age));
         if !missing.short.is_empty() {
             tracing::debug!("rows of {entity} are missing on {} days", missing.short.len());
         }
@@ -127,15 +131,23 @@ impl<'a> Missing<'a> {
         Ok([of(self.then)?, of(night.as_of)?])
     }
 
+    /// The short days of a window that only the earlier night has, and those that only this one has.
+    fn of_one(&self, window: Option<&str>) -> Result<[Vec<i64>; 2], StageError> {
+        let windows = self.windows(window)?;
+        Ok([0, 1].map(|which| {
+            let only = |age: &&i64| windows[which].contains(age) && !windows[1 - which].contains(age);
+            self.short.keys().filter(only).copied().collect()
+        }))
+    }
+
     /// What rows have to be added times so that the days which only one of the two nights has are as usual on it: of the earlier night, and of this
     /// one, by the age of a row.
     pub(super) fn weights(&self, window: Option<&str>) -> Result<[BTreeMap<i64, f64>; 2], StageError> {
-        let windows = self.windows(window)?;
-        Ok([0, 1].map(|night| {
+        Ok(self.of_one(window)?.map(|ages| {
             let mut weights: BTreeMap<i64, f64> = BTreeMap::new();
-            let only = |age: &&i64| windows[night].contains(age) && !windows[1 - night].contains(age);
-            for (age, Short { alike, weight }) in self.short.iter().filter(|(age, _)| only(age)) {
-                *weights.entry(*age).or_default() -= 1.0;
+            for age in ages {
+                let Short { alike, weight } = &self.short[&age];
+                *weights.entry(age).or_default() -= 1.0;
                 alike.iter().for_each(|other| *weights.entry(*other).or_default() += weight);
             }
             weights
@@ -173,9 +185,7 @@ impl<'a> Missing<'a> {
         for (which, people) in people.into_iter().enumerate() {
             let mut runs_of = Vec::new();
             for (_, kpi) in &kpis {
-                let windows = self.windows(window_of(kpi))?;
-                let only = |age: &&i64| windows[which].contains(age) && !windows[1 - which].contains(age);
-                runs_of.push(runs(self.short.keys().filter(only).copied()));
+                runs_of.push(runs(&self.of_one(window_of(kpi))?[which]));
             }
             let ages: BTreeSet<i64> = runs_of.iter().flatten().flatten().copied().collect();
             if ages.is_empty() {
@@ -247,7 +257,9 @@ fn short(counts: &BTreeMap<i64, f64>, newest: i64) -> BTreeMap<i64, Short> {
         let closed = beside.iter().filter(|rows| **rows < NONE * usual).count();
         let none = of(age) < NONE * usual && 4 * closed <= beside.len();
         let few = of(age) < (SHORT * usual).min(usual - SPREADS * deviation);
-        if usual >= FEW && (none || few) {
+        // Before as much came as a rule, nothing lacks.
+        let began = alike.iter().any(|other| *other > age && of(*other) >= SHORT * usual);
+        if usual >= FEW && began && (none || few) {
             found.insert(age, (usual, alike));
         }
     }
@@ -271,16 +283,9 @@ fn short(counts: &BTreeMap<i64, f64>, newest: i64) -> BTreeMap<i64, Short> {
     known.collect()
 }
 
-/// Days in a row.
-fn runs(ages: impl Iterator<Item = i64>) -> Vec<Vec<i64>> {
-    let mut runs: Vec<Vec<i64>> = Vec::new();
-    for age in ages {
-        match runs.last_mut().filter(|run| run.last().is_some_and(|last| last + 1 == age)) {
-            Some(run) => run.push(age),
-            None => runs.push(vec![age]),
-        }
-    }
-    runs
+/// Days in a row, of days in their order.
+fn runs(ages: &[i64]) -> Vec<Vec<i64>> {
+    ages.chunk_by(|age, next| age + 1 == *next).map(<[i64]>::to_vec).collect()
 }
 
 /// `day=2025-12-24`, or `days=2025-12-24/2025-12-26`.
@@ -399,6 +404,8 @@ mod tests {
         assert_eq!(ages(&[(0, 3.0)], 1), Vec::<i64>::new());
         let ten: Vec<(i64, f64)> = (20..30).map(|age| (age, 0.0)).collect();
         assert_eq!(ages(&ten, 0), (20..30).collect::<Vec<_>>());
+        let begins: Vec<(i64, f64)> = (50..60).map(|age| (age, 2.0)).collect();
+        assert_eq!(ages(&begins, 0), Vec::<i64>::new());
         let fewer: Vec<(i64, f64)> = (0..7).map(|age| (age, 0.7 * weeks(&[])[&age])).collect();
         assert_eq!(ages(&fewer, 0), Vec::<i64>::new());
         let Short { weight, alike } = short(&weeks(&[(24, 0.0), (31, 0.0)]), 0)[&31].clone();
@@ -407,7 +414,7 @@ mod tests {
 
     #[test]
     fn days_in_a_row_are_told_together() {
-        assert_eq!(runs([1, 2, 9, 31, 32].into_iter()), [vec![1, 2], vec![9], vec![31, 32]]);
+        assert_eq!(runs(&[1, 2, 9, 31, 32]), [vec![1, 2], vec![9], vec![31, 32]]);
     }
 
     /// Of segments nothing is told where few are behind one of them, and of everybody where they are few.
