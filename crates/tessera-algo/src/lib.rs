@@ -1,11 +1,14 @@
-//! Numbers in, numbers out: clustering, its validity, the intervals of figures, what customers are worth, and who is who.
+//! Numbers in, numbers out: clustering, its validity, the intervals of figures, what customers are worth, who is who,
+//! and why they are where they are.
 //!
 //! Nothing here knows a table, a thread pool of others, a file or a clock. Sums whose order could matter are exact.
 
 pub mod agglomerative;
 pub mod agreement;
 pub mod algorithms;
+pub mod attribution;
 pub mod bootstrap;
+pub mod counterfactual;
 pub mod dbscan;
 pub mod describe;
 pub mod drift;
@@ -25,6 +28,7 @@ pub mod persons;
 pub mod robust;
 pub mod scorecard;
 pub mod stability;
+pub mod tree;
 pub mod validity;
 pub mod value;
 
