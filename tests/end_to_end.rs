@@ -27,11 +27,15 @@ mod night;
 mod owner;
 #[path = "end_to_end/project.rs"]
 mod project;
+#[path = "end_to_end/report.rs"]
+mod report;
 #[path = "end_to_end/retention.rs"]
 mod retention;
 #[path = "end_to_end/segments.rs"]
 mod segments;
 #[path = "end_to_end/sources.rs"]
 mod sources;
+#[path = "end_to_end/stories.rs"]
+mod stories;
 #[path = "end_to_end/value.rs"]
 mod value;

@@ -10,7 +10,7 @@ const SHOP: &str = "[project]\ntimezone = \"Europe/Berlin\"\n[sources.transactio
 
 const PEOPLE: u32 = 300;
 
-fn day(days: u32) -> jiff::civil::Date {
+pub fn day(days: u32) -> jiff::civil::Date {
     jiff::civil::date(2024, 1, 1).checked_add(jiff::Span::new().days(days)).expect("a date")
 }
 
@@ -26,7 +26,7 @@ fn orders(people: impl Iterator<Item = u32>, from: u32, until: u32) -> String {
 }
 
 /// The one value of an answer.
-fn cell(project: &Project, query: &str, further: &[&str]) -> String {
+pub fn cell(project: &Project, query: &str, further: &[&str]) -> String {
     let answer = project.ok(&[&["sql", query, "--format", "csv"], further].concat());
     answer.lines().nth(1).unwrap_or_default().to_owned()
 }

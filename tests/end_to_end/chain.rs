@@ -42,7 +42,7 @@ pub fn rows_apart(project: &Project, as_of: &str, lakes: [&str; 2], tables: &BTr
 
 /// What depends on the nights before: the ledger tells what changed since the parent, figures are held against what is published,
 /// weights of identity are of the night that learned them, a model stays, and segments keep the ids that they had.
-pub const HISTORIC: [&str; 19] = [
+pub const HISTORIC: [&str; 20] = [
     "ledger",
     "causes",
     "cause_episodes",
@@ -62,6 +62,7 @@ pub const HISTORIC: [&str; 19] = [
     "validation",
     "segment_lineage",
     "segment_moves",
+    "segment_rules",
 ];
 
 /// A project whose nights find their own models.

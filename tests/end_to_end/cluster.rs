@@ -113,7 +113,7 @@ fn one_two_and_four_executors_give_the_same_night() {
     let project = generated(1_500, &["--format", "csv"]);
     project.ok(&["run", "--as-of", NIGHT, "--lake", "local"]);
     let expect = project.fingerprints(NIGHT, &["--lake", "local"]);
-    assert_eq!(expect.len(), 38, "{expect:?}");
+    assert_eq!(expect.len(), 39, "{expect:?}");
     project.ok(&["run", "--as-of", NIGHT, "--lake", "inside", "--engine", "in-process"]);
     assert_eq!(project.fingerprints(NIGHT, &["--lake", "inside"]), expect);
     let mut cluster = Cluster::of(&project, 1, 2);

@@ -31,7 +31,7 @@ fn dependencies(package: &str) -> Vec<String> {
 
 #[test]
 fn crates_know_only_what_they_may() {
-    let forbidden: [(&str, &[&str]); 7] = [
+    let forbidden: [(&str, &[&str]); 8] = [
         (
             "tessera-contract",
             &["datafusion", "tokio", "object_store", "tessera-engine", "tessera-lake", "tessera-stages"],
@@ -41,6 +41,7 @@ fn crates_know_only_what_they_may() {
         ("tessera-engine", &["tessera-lake", "tessera-stages", "deltalake-core", "ballista-core", "clap"]),
         ("tessera-stages", &["tessera-lake", "tessera-generator", "deltalake-core", "ballista-core", "clap"]),
         ("tessera-cluster", &["tessera-engine", "tessera-lake", "tessera-stages", "tessera-contract"]),
+        ("tessera-report", &["arrow", "datafusion", "tokio", "tessera-contract", "tessera-lake", "tessera-engine"]),
         ("tessera-generator", &["tessera-contract", "tessera-engine", "tessera-lake", "tessera-stages", "datafusion"]),
     ];
     for (package, banned) in forbidden {

@@ -119,7 +119,7 @@ fn any_partitioning_and_any_order_give_the_same_night() {
         project.fingerprints(night, &["--lake", lake])
     };
     let expect = run("one", &["--set", "engine.partitions=1"]);
-    assert_eq!(expect.len(), 38, "{expect:?}");
+    assert_eq!(expect.len(), 39, "{expect:?}");
     assert_eq!(run("two", &["--set", "engine.partitions=2"]), expect);
     assert_eq!(run("seven", &["--set", "engine.partitions=7", "--set", "engine.memory_limit=256MiB"]), expect);
     shuffle(&project.path("data"));

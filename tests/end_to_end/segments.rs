@@ -1,6 +1,9 @@
 //! Segments from night to night: how long a model stays, and what a bad night does.
 
-use crate::project::{Project, complaint};
+use crate::{
+    night::generated,
+    project::{Project, complaint},
+};
 
 const CLOUDS: &str = "[sources.customers]\nurl = \"people.csv\"\ncolumns = { x = \"x\", y = \"y\" }\ntypes = { x = \"float\", y = \"float\" }\n\
     [features.x]\ncriterion = \"behavioural\"\nover = \"customers\"\nexpression = \"x\"\nunit = \"u\"\ndescription = \"X\"\nactionable = true\n\
@@ -137,4 +140,33 @@ fn a_poisoned_night_is_held_and_the_next_good_one_is_not() {
     project.write("orders/31.csv", day(31, usual));
     project.ok(&["run", "--as-of", "2026-01-01"]);
     project.ok(&["snapshots", "verify"]);
+}
+
+/// The rules are SQL that places everybody, as many elsewhere as is said, and nobody of few is a rule.
+#[test]
+fn rules_say_who_is_where_and_what_that_costs() {
+    let project = generated(1500, &[]);
+    project.ok(&["run", "--as-of", "2026-01-01"]);
+    let one = |query: &str| -> Vec<f64> {
+        let answer = project.ok(&["sql", query, "--as-of", "2026-01-01", "--format", "csv"]);
+        let cells = answer.lines().nth(1).unwrap_or_default().split(',');
+        cells.map(|cell| cell.parse().expect("a number")).collect()
+    };
+    let rules = project.ok(&["segments", "export", "--as", "sql"]);
+    let query = rules.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n");
+    let placed = one(&format!(
+        "SELECT count(*), sum(CASE WHEN p.segment_id = s.segment_id THEN 0 ELSE 1 END), sum(CASE WHEN p.segment_id IS NULL THEN 1 ELSE 0 END) \
+         FROM ({query}) AS p JOIN segments AS s ON s.customer_key = p.customer_key"
+    ));
+    let said = one(
+        "SELECT sum(customers), sum(customers - members), max(elsewhere), min(elsewhere), min(customers), count(*) FROM segment_rules",
+    );
+    let everybody = one("SELECT count(*), count(DISTINCT segment_id) FROM segments");
+    assert_eq!([placed[0], placed[1], placed[2]], [said[0], said[1], 0.0], "{query}");
+    assert!(said[0] == everybody[0] && said[4] >= 5.0 && said[5] <= 2.0 * everybody[1], "{said:?} {everybody:?}");
+    assert!((said[2] - said[1] / said[0]).abs() < 1e-12 && said[2] == said[3] && said[2] < 0.3, "{said:?}");
+    let told = project.ok(&["segments", "export", "--as", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("one document");
+    assert_eq!(told["rules"].as_array().map(|rules| rules.len() as f64), Some(said[5]), "{told}");
+    assert!(project.ok(&["segments", "export", "--as", "rules"]).contains("% of the customers elsewhere"));
 }

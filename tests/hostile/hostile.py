@@ -1,7 +1,7 @@
 """Attacks on the program: hostile.py TESSERA [ATTACK…] [--trials N] [--seed S] [--only SEED].
 
 Attacks: sources (mutated files), formats (other ways of exporting the same, mutated), lakes (damaged files of a lake), sql (queries that want more than to read), figures (what follows from
-published ones of few people), changes (the same of changes of KPIs), kills (nights that end at a random system call). Without one, all of them. A trial that breaks a promise is printed with its seed; `--only` runs it again and keeps
+published ones of few people), changes (the same of changes of KPIs), causes (whom named causes are of), kills (nights that end at a random system call). Without one, all of them. A trial that breaks a promise is printed with its seed; `--only` runs it again and keeps
 its folder."""
 
 import argparse
@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 
+from causes import Causes
 from changes import Changes
 from figures import Figures
 from formats import Formats
@@ -19,13 +20,13 @@ from sql import Window
 from trials import trials
 
 ATTACKS = {
-    "sources": (Shop, 1000), "formats": (Formats, 1000), "lakes": (Lake, 1000), "sql": (Window, 1000), "figures": (Figures, 100), "changes": (Changes, 100), "kills": (Kills, 200),
+    "sources": (Shop, 1000), "formats": (Formats, 1000), "lakes": (Lake, 1000), "sql": (Window, 1000), "figures": (Figures, 100), "changes": (Changes, 100), "causes": (Causes, 40), "kills": (Kills, 200),
 }
 
 parser = argparse.ArgumentParser(usage=__doc__)
 parser.add_argument("tessera")
 parser.add_argument("attacks", nargs="*", choices=[*ATTACKS, []])
-parser.add_argument("--trials", type=int, help="of each attack (1000; 100 nights of figures, 200 kills)")
+parser.add_argument("--trials", type=int, help="of each attack (1000; 100 nights of figures and changes, 40 of causes, 200 kills)")
 parser.add_argument("--share", type=float, default=1.0, help="of these numbers")
 parser.add_argument("--seed", default="1")
 parser.add_argument("--only", metavar="SEED")

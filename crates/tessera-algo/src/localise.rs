@@ -21,13 +21,22 @@ mod significance;
 
 use std::collections::BTreeMap;
 
-use self::{cuboid::Cuboid, noise::Noise, scan::Scan, significance::Test};
+use self::{
+    cuboid::Cuboid,
+    noise::Noise,
+    scan::{Found, Scan},
+    significance::Test,
+};
 use crate::parallel;
 
 /// Conditions that one cause can have.
 const LAYERS: usize = 3;
 /// Sets of elements that a search takes at most.
 const CAUSES: usize = 8;
+/// Times that the levels of strata are known anew from what has no cause, at most.
+const ROUNDS: usize = 3;
+/// The least share of a stratum without a cause that tells its level.
+const KNOWN: f64 = 0.05;
 /// Elements of a cuboid at most: a finer one tells cells apart and names nothing that they share.
 const ELEMENTS: usize = 20_000;
 
@@ -42,6 +51,9 @@ pub struct Cube {
     pub sums: Sums,
     /// By dimension, values that are not named: those that are several together, or nobody's.
     pub unnamed: Vec<Vec<u32>>,
+    /// A dimension whose values have levels of their own, such as segments that people come to and leave because of what they do. Causes are what
+    /// changed otherwise than the rest of its stratum; which strata changed otherwise than the others is told after them.
+    pub strata: Option<usize>,
 }
 
 /// What is compared, of every cell and part.
@@ -62,7 +74,7 @@ pub struct Located {
     pub expected: f64,
     /// What came.
     pub actual: f64,
-    /// The causes, the largest contribution first.
+    /// The causes, the largest contribution first, and after them strata.
     pub findings: Vec<Finding>,
     /// Elements that were looked at.
     pub looked_at: usize,
@@ -73,7 +85,7 @@ pub struct Located {
 pub struct Finding {
     /// Its conditions: dimension and value.
     pub pattern: Vec<(usize, u32)>,
-    /// What its cells were to be by the level of all, without those of findings that were made before it.
+    /// What its cells were to be by the level of all (or of their stratum), without those of findings that were made before it.
     pub expected: f64,
     /// What they are.
     pub actual: f64,
@@ -117,9 +129,24 @@ impl Default for Settings {
     }
 }
 
-/// Finds where the changes of some cubes happened. Whether a finding is one is asked of all cubes together.
+/// Finds where the changes of some cubes happened. Whether a finding is one is asked of all cubes together, and of all strata.
 #[must_use]
 pub fn locate(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Located> {
+    let mut located = search(cubes, settings, threads);
+    let with: Vec<(usize, usize)> =
+        cubes.iter().enumerate().filter_map(|(at, cube)| Some((at, cube.strata?))).collect();
+    let left: Vec<Cube> = with.iter().map(|(at, strata)| cubes[*at].beside(*strata, &located[*at].findings)).collect();
+    for ((at, strata), found) in with.iter().zip(search(&left, settings, threads)) {
+        located[*at].looked_at += found.looked_at;
+        located[*at].findings.extend(found.findings.into_iter().map(|finding| Finding {
+            pattern: finding.pattern.into_iter().map(|(_, value)| (*strata, value)).collect(),
+            ..finding
+        }));
+    }
+    located
+}
+
+fn search(cubes: &[Cube], settings: &Settings, threads: usize) -> Vec<Located> {
     let searched = parallel::map(cubes, threads, |cube| Search::of(cube, settings).candidates(settings));
     let tests: Vec<f64> = searched.iter().flat_map(|candidates| candidates.tests.iter().copied()).collect();
     let mut q_values = significance::adjusted(&tests).into_iter();
@@ -164,7 +191,7 @@ struct Search {
     cells: Cells,
     cuboids: Vec<Cuboid>,
     /// None of cells that cannot be compared.
-    noise: Option<Noise>,
+    found: Option<(Noise, Found)>,
 }
 
 impl Search {
@@ -173,12 +200,41 @@ impl Search {
         let (cells, marks) = (Cells::of(&cube), cube.sums.marks());
         let mut cuboids = Cuboid::all(&cube.dimensions, LAYERS, ELEMENTS);
         cuboid::name(&mut cuboids, &cube, &marks, settings.fewest);
-        let noise = noise::of(&cells, &cuboids);
-        Self { cube, marks, cells, cuboids, noise }
+        let mut search = Self { cube, marks, cells, cuboids, found: None };
+        match search.cube.strata {
+            Some(strata) => search.level(strata),
+            None => search.found = search.causes(),
+        }
+        search
     }
 
     fn scan<'a>(&'a self, noise: &'a Noise) -> Scan<'a> {
         Scan { cuboids: &self.cuboids, variance: &noise.variance, causes: CAUSES }
+    }
+
+    fn causes(&self) -> Option<(Noise, Found)> {
+        let noise = noise::of(&self.cells, &self.cuboids)?;
+        let found = self.scan(&noise).causes(&self.cells.expected, &self.cells.actual);
+        Some((noise, found))
+    }
+
+    /// Expects of every stratum what those of its cells changed by that have no cause, which is known when the causes are.
+    fn level(&mut self, strata: usize) {
+        let whole = self.cells.clone();
+        for cuboid in self.cuboids.iter_mut().filter(|cuboid| cuboid.dimensions == [strata]) {
+            cuboid.named.fill(false);
+        }
+        let mut free = vec![true; whole.len()];
+        for _ in 0..ROUNDS {
+            self.cells = whole.levelled(&self.cube.dimensions[strata], &free);
+            self.found = self.causes();
+            let Some((_, found)) = &self.found else { return };
+            let now: Vec<bool> = (0..free.len()).map(|cell| found.is_free(cell)).collect();
+            if now == free {
+                return;
+            }
+            free = now;
+        }
     }
 
     /// What is found, as far as one cube can say: contributions and the level are settled when it is known what is told.
@@ -192,12 +248,10 @@ impl Search {
             looked_at: 0,
         };
         let mut candidates = Candidates { located, tests: Vec::new(), places: Vec::new() };
-        let Some(noise) = &self.noise else { return candidates };
-        let scan = self.scan(noise);
-        let found = scan.causes(&cells.expected, &cells.actual);
-        let test = Test::of(cells, noise, &found);
+        let Some((noise, found)) = &self.found else { return candidates };
+        let test = Test::of(cells, noise, found);
         candidates.tests = test.of_elements(cuboids);
-        if !significance::unusual(cells, noise, &scan, &found, settings.error) {
+        if !significance::unusual(cells, noise, &self.scan(noise), found, settings.error) {
             return candidates;
         }
         for (at, element) in found.elements().enumerate() {
@@ -224,16 +278,21 @@ impl Search {
 
     /// The share of resamples in which each pattern is found again.
     fn recurrences(&self, resamples: usize) -> BTreeMap<Vec<(usize, u32)>, f64> {
-        let Some(noise) = &self.noise else { return BTreeMap::new() };
-        let scan = self.scan(noise);
-        let found = scan.causes(&self.cells.expected, &self.cells.actual);
-        let shares = significance::recurrences(&self.cells, noise, &scan, &found, resamples);
+        let Some((noise, found)) = &self.found else { return BTreeMap::new() };
+        let shares = significance::recurrences(&self.cells, noise, &self.scan(noise), found, resamples);
         let pattern = |element: cuboid::Element| self.cuboids[element.0].pattern(&self.cube.dimensions, element.1);
         found.elements().map(pattern).zip(shares).collect()
     }
 }
 
 impl Sums {
+    fn each(&self, sums: impl Fn(&Vec<f64>) -> Vec<f64>) -> Self {
+        match self {
+            Self::Sum(nights) => Self::Sum(nights.each_ref().map(sums)),
+            Self::Ratio(nights) => Self::Ratio(nights.each_ref().map(|night| night.each_ref().map(&sums))),
+        }
+    }
+
     /// What has to be of many or of nobody, of every cell and part: what is added to each sum before, after, and otherwise than before.
     fn marks(&self) -> Vec<Vec<bool>> {
         let of = |before: &[f64], after: &[f64]| -> [Vec<bool>; 3] {
@@ -259,13 +318,34 @@ impl Cube {
         order.sort_by_cached_key(key);
         let sums =
             |sums: &Vec<f64>| order.iter().flat_map(|cell| &sums[cell * self.parts..][..self.parts]).copied().collect();
-        let sums = match &self.sums {
-            Sums::Sum(nights) => Sums::Sum(nights.each_ref().map(sums)),
-            Sums::Ratio(nights) => Sums::Ratio(nights.each_ref().map(|night| night.each_ref().map(sums))),
-        };
+        let sums = self.sums.each(sums);
         let dimensions =
             self.dimensions.iter().map(|values| order.iter().map(|cell| values[*cell]).collect()).collect();
-        Self { dimensions, parts: self.parts, sums, unnamed: self.unnamed.clone() }
+        Self { dimensions, sums, unnamed: self.unnamed.clone(), ..*self }
+    }
+
+    /// The strata, each one cell, without the cells of findings.
+    fn beside(&self, strata: usize, findings: &[Finding]) -> Self {
+        let has = |finding: &Finding, cell: usize| {
+            finding.pattern.iter().all(|(dimension, value)| self.dimensions[*dimension][cell] == *value)
+        };
+        let mut cells: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (cell, value) in self.dimensions[strata].iter().enumerate() {
+            if !findings.iter().any(|finding| has(finding, cell)) {
+                cells.entry(*value).or_default().push(cell);
+            }
+        }
+        let sums = |sums: &Vec<f64>| -> Vec<f64> {
+            let of = |cells: &Vec<usize>, part| cells.iter().map(|cell| sums[cell * self.parts + part]).sum();
+            cells.values().flat_map(|cells| (0..self.parts).map(move |part| of(cells, part))).collect()
+        };
+        Self {
+            dimensions: vec![cells.keys().copied().collect()],
+            parts: self.parts,
+            sums: self.sums.each(sums),
+            unnamed: vec![self.unnamed[strata].clone()],
+            strata: None,
+        }
     }
 }
 
@@ -326,6 +406,8 @@ impl Cells {
             Sums::Ratio([[x, y], [u, v]]) => {
                 let [x_all, y_all, u_all, v_all] = [x, y, u, v].map(|values| total(values));
                 let whole = x_all.iter().sum::<f64>() / y_all.iter().sum::<f64>();
+                // Of a ratio to nothing, nothing is expected.
+                let whole = if whole.is_finite() { whole } else { 0.0 };
                 let rates: Vec<f64> =
                     x_all.iter().zip(&y_all).map(|(x, y)| if *y == 0.0 { whole } else { x / y }).collect();
                 let expected: Vec<f64> = rates.iter().zip(&v_all).map(|(rate, v)| rate * v).collect();
@@ -341,6 +423,33 @@ impl Cells {
                 Self { expected, actual: u_all, spread, parts, by_part }
             }
         }
+    }
+
+    /// Cells of which what came of the free ones of their stratum is expected, and of all as much as before.
+    fn levelled(&self, strata: &[u32], free: &[bool]) -> Self {
+        let mut sums: BTreeMap<u32, [f64; 3]> = BTreeMap::new();
+        for (cell, stratum) in strata.iter().enumerate() {
+            let [all, expected, actual] = sums.entry(*stratum).or_default();
+            *all += self.expected[cell];
+            *expected += if free[cell] { self.expected[cell] } else { 0.0 };
+            *actual += if free[cell] { self.actual[cell] } else { 0.0 };
+        }
+        let of = |which: usize| sums.values().map(|sum| sum[which]).sum::<f64>();
+        let usable = |level: &f64| *level > 0.0 && level.is_finite();
+        let whole = Some(of(2) / of(1)).filter(usable).unwrap_or(1.0);
+        let own = |[all, expected, actual]: &[f64; 3]| {
+            Some(actual / expected).filter(|level| usable(level) && *expected > KNOWN * all).unwrap_or(whole)
+        };
+        let levels: BTreeMap<u32, f64> = sums.iter().map(|(stratum, sum)| (*stratum, own(sum))).collect();
+        let before: f64 = sums.iter().map(|(stratum, sum)| levels[stratum] * sum[0]).sum();
+        let by = Some(of(0) / before).filter(usable).unwrap_or(1.0);
+        let mut levelled = self.clone();
+        for (cell, stratum) in strata.iter().enumerate() {
+            let level = by * levels[stratum];
+            levelled.expected[cell] *= level;
+            levelled.by_part[0][cell * self.parts..(cell + 1) * self.parts].iter_mut().for_each(|part| *part *= level);
+        }
+        levelled
     }
 
     fn len(&self) -> usize {

@@ -7,7 +7,7 @@ mod value;
 use self::figures::{cause_episodes, causes, kpi_breakdowns, kpi_changes, kpis};
 use self::segmentation::{
     drift, drift_bins, feature_report, model, model_candidates, segment_lineage, segment_moves, segment_profiles,
-    segments, validation,
+    segment_rules, segments, validation,
 };
 use self::value::{clv_backtest, clv_model, customer_value};
 use crate::{
@@ -43,6 +43,7 @@ pub fn all(project: &Project) -> Vec<Table> {
         segments(),
         segment_lineage(),
         segment_moves(),
+        segment_rules(),
         drift(),
         drift_bins(),
         segment_profiles(),

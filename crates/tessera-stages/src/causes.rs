@@ -83,6 +83,9 @@ pub const STAGE: Stage = Stage {
     run,
 };
 
+/// The comparison with the night four weeks before: of places only, for what no single night shows.
+const MONTH: &str = "month_ago";
+
 fn run<'a>(night: &'a Night<'a>) -> StageFuture<'a> {
     causes(night).boxed()
 }
@@ -100,9 +103,18 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
         let sums = Sums::of(both.iter().map(|(_, kpi)| *kpi));
         let as_of = AsOf::new(*date, &night.project.project.timezone).map_err(|e| StageError::Data(e.to_string()))?;
         let between = Between::of(night, as_of, tables, versus == "previous", &sums.list).await?;
-        Changes::new(versus, as_of, [&then, &now], &sums, &between, k).add(&both, &mut table)?;
-        found::causes(night, (versus, as_of), tables, [&then, &now], (&both, &sums), (&table, &between), &mut found)
+        let mut changes = Vec::new();
+        Changes::new(versus, as_of, [&then, &now], &sums, &between, k).add(&both, &mut changes)?;
+        if versus == MONTH {
+            // Terms of more pairs of nights would tell more of few people, and places are what is asked for.
+            changes.retain(|row| row.state == table::REDEFINED);
+        }
+        found::causes(night, (versus, as_of), tables, [&then, &now], (&both, &sums), (&changes, &between), &mut found)
             .await?;
+        if versus == MONTH {
+            continue;
+        }
+        table.append(&mut changes);
         table.extend(others.into_iter().map(|(name, _)| Row {
             kpi: name.to_owned(),
             versus,
@@ -113,6 +125,7 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
     }
     let mut memory = Memory::of(night).await?;
     memory.add(night.as_of, night.history.first().map(|(date, _)| *date), &mut found);
+    memory.emerging(&mut found);
     let tables = [
         ("kpi_changes", table::frame(night, &table)?),
         ("causes", found::frame(night, &found)?),
@@ -122,6 +135,12 @@ async fn causes(night: &Night<'_>) -> Result<Outcome, StageError> {
     Ok(outputs.collect::<Result<Vec<_>, _>>()?.into())
 }
 
+/// The night four weeks before one: so many of each day of the week lie between them.
+#[must_use]
+pub fn month_before(as_of: AsOf) -> Option<Date> {
+    as_of.date().checked_sub(jiff::Span::new().days(28)).ok()
+}
+
 /// An earlier night with its tables.
 type Earlier = (Date, BTreeMap<String, DataFrame>);
 
@@ -129,8 +148,11 @@ type Earlier = (Date, BTreeMap<String, DataFrame>);
 fn compared<'a>(night: &'a Night<'_>) -> impl Iterator<Item = (&'static str, &'a Earlier)> {
     let dated = |date: Option<Date>| night.history.iter().find(|(earlier, _)| Some(*earlier) == date);
     let [year, baseline] = kpis::compared(night.project, night.as_of).map(dated);
+    let month = dated(month_before(night.as_of));
     let mut all: Vec<(&'static str, &Earlier)> = Vec::new();
-    for (versus, earlier) in [("previous", night.history.first()), ("year_ago", year), ("baseline", baseline)] {
+    for (versus, earlier) in
+        [("previous", night.history.first()), ("year_ago", year), ("baseline", baseline), (MONTH, month)]
+    {
         // Two nights are compared once: told twice, in other terms, they would tell more.
         if let Some(earlier) = earlier.filter(|(date, _)| all.iter().all(|(_, (other, _))| other != date)) {
             all.push((versus, earlier));

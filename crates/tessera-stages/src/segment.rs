@@ -1,8 +1,8 @@
 //! Segment: from features to segments.
 //!
 //! Reads `features`. Writes `feature_report` (what each is like, and whether it is clustered on), `drift` and `drift_bins` (how far each has
-//! gone), `model_candidates` (what was tried on the sample, and why one was chosen), `model`, `segments` (all customers), and, beside the
-//! parent night, `segment_lineage` and `segment_moves`.
+//! gone), `model_candidates` (what was tried on the sample, and why one was chosen), `model`, `segments` (all customers), `segment_rules` (the same in
+//! people's units, as far as a small tree says it), and, beside the parent night, `segment_lineage` and `segment_moves`.
 //!
 //! A night keeps the model of the parent night until drift, its age, a gate or another definition asks for a better one ([`Ends`]). Then every
 //! approach is tried on customers sampled by the hash of their key (`candidates`), and the model in use stays in the field. A chosen
@@ -25,6 +25,7 @@ mod candidates;
 mod carry;
 mod drift;
 mod ends;
+mod explain;
 mod model;
 mod moves;
 mod passes;
@@ -61,6 +62,7 @@ pub const STAGE: Stage = Stage {
         "segments",
         "segment_lineage",
         "segment_moves",
+        "segment_rules",
         "drift",
         "drift_bins",
     ],
@@ -168,6 +170,7 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         _ => None,
     };
     let moves = moves(night, &segments, if same { Some(&segments) } else { before.as_ref() }).await?;
+    let rules = explain::rules(night, &model, &known, &segments).await?;
     let mut order: Vec<usize> = (0..model.ids.len()).collect();
     order.sort_by_key(|at| model.ids[*at]);
     model.reordered(&order);
@@ -178,6 +181,7 @@ async fn segment(night: &Night<'_>) -> Result<Outcome, StageError> {
         Output::table(night, "model", model.frame(night)?)?,
         Output::table(night, "segment_lineage", lineage.frame(night)?)?,
         Output::table(night, "segment_moves", moves)?,
+        Output::table(night, "segment_rules", rules)?,
         Output::table(night, "drift", drift.frame(night, &used)?)?,
         Output::table(night, "drift_bins", frozen.as_ref().unwrap_or(&drift).bins(night)?)?,
     ]);

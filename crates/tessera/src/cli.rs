@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tessera_contract::project::Override;
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
-pub use self::below::{Causes, Explain, Identity, Snapshots, Verdict};
+pub use self::below::{Causes, Explain, Identity, RulesAs, Segments, Snapshots, Verdict};
 
 /// Nightly customer segmentation as a batch job.
 #[derive(Debug, Parser)]
@@ -179,6 +179,33 @@ pub enum Command {
         #[arg(long)]
         future: bool,
     },
+    /// Runs two projects over the same nights, each in a lake of its own, and sets their segments, stability, KPIs and time side by side.
+    #[command(
+        after_help = "Example: tessera compare tessera.toml trial.toml --from 2026-10-01 --to 2026-11-01 --step 7\n\nCustomers are told to be the same by their keys: both projects need one secret (the same folder, or TESSERA_SECRET)."
+    )]
+    Compare {
+        /// The two project files.
+        #[arg(num_args = 2, required = true, value_names = ["A.toml", "B.toml"])]
+        projects: Vec<PathBuf>,
+        /// The first night.
+        #[arg(long, value_name = "DATE")]
+        from: String,
+        /// The last night.
+        #[arg(long, value_name = "DATE")]
+        to: String,
+        /// Days from one night to the next.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+        step: u16,
+        /// Where the two lakes are made; nights that they have are not made again.
+        #[arg(long, default_value = "tessera-compare", value_name = "DIR")]
+        dir: PathBuf,
+        /// One JSON document.
+        #[arg(long)]
+        json: bool,
+        /// Even if a date is still to come.
+        #[arg(long)]
+        future: bool,
+    },
     /// Shows the stages of a night, what they read and write, and which are done. Runs nothing.
     #[command(after_help = "Example: tessera plan --as-of 2026-11-01")]
     Plan {
@@ -256,6 +283,30 @@ pub enum Command {
     Causes {
         #[command(subcommand)]
         command: Causes,
+    },
+    /// Writes the page of a night beside it in the lake: one HTML file that needs nothing else, and holds no personal data. Prints where it is.
+    #[command(after_help = "Example: tessera report --as-of 2026-11-01 --open")]
+    Report {
+        /// The published night of this date, instead of the newest one.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// This snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// Prints it as plain text for mail and chat, and writes nothing.
+        #[arg(long, conflicts_with_all = ["out", "open"])]
+        text: bool,
+        /// Writes it to this file instead.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Opens it in the browser.
+        #[arg(long)]
+        open: bool,
+    },
+    /// Segments for use elsewhere.
+    Segments {
+        #[command(subcommand)]
+        command: Segments,
     },
     /// The audit trail.
     Snapshots {

@@ -3,6 +3,7 @@
 mod causes;
 mod check;
 mod cluster;
+mod compare;
 mod demo;
 mod describe;
 mod explain;
@@ -11,6 +12,8 @@ mod init;
 mod night;
 mod quarantine;
 mod query;
+mod report;
+mod segments;
 mod snapshots;
 mod vacuum;
 mod verify;
@@ -18,8 +21,9 @@ mod verify;
 use anyhow::Result;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, Segments},
     context::Context,
+    errors::Usage,
     reader::Scope,
     runner::Ask,
 };
@@ -39,6 +43,11 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
         Command::Backfill { from, to, step, force, full, future } => {
             night::backfill(&Context::open_for_night(common)?, &from, &to, step, Ask { force, full }, future).await
+        }
+        Command::Compare { projects, from, to, step, dir, json, future } => {
+            let [a, b] = projects.as_slice() else { return Err(Usage("two project files are compared".into()).into()) };
+            let nights = compare::Nights { from: &from, to: &to, step, future };
+            compare::compare(common, [a.clone(), b.clone()], nights, &dir, json).await
         }
         Command::Plan { as_of, stages, full } => {
             night::plan(&Context::open_for_night(common)?, &as_of, stages, full).await
@@ -65,6 +74,13 @@ pub async fn run(cli: Cli) -> Result<()> {
         }
         Command::Identity { command } => identity::run(&Context::open_or_default(common)?, command).await,
         Command::Causes { command } => causes::run(common, command).await,
+        Command::Report { as_of, snapshot, text, out, open } => {
+            let wanted = report::Wanted { as_of, snapshot, text, out, open };
+            report::report(&Context::open_or_default(common)?, &wanted).await
+        }
+        Command::Segments { command: Segments::Export { form, as_of, snapshot } } => {
+            segments::export(&Context::open_or_default(common)?, form, as_of, snapshot).await
+        }
         Command::Snapshots { command } => snapshots::run(&Context::open_or_default(common)?, command).await,
         Command::Explain { command } => explain::run(&Context::open_or_default(common)?, command).await,
         Command::Vacuum { older_than, dry_run } => {

@@ -142,10 +142,12 @@ impl<'a> Run<'a> {
         let mut answers = history.of_night(&night).into_iter().chain(held);
         run.recorded = answers.rfind(|r| !ask.force && same(&r.content)).cloned();
         let between = context.project.privacy.between_nights;
+        let month = tessera_stages::causes::month_before(as_of);
         let compared: Vec<String> = tessera_stages::kpis::compared(&context.project, as_of)
             .into_iter()
             .flatten()
             .chain(tessera_stages::value::looked_back(&context.project, as_of))
+            .chain(month)
             .map(|d| d.to_string())
             .collect();
         run.neighbours = Neighbours::around(&history, &night, run.recorded.is_none(), between, &compared);

@@ -154,7 +154,7 @@ impl Place {
     /// What it is, for people.
     pub fn label(&self) -> String {
         match self.finding.as_str() {
-            "where" => self.conditions(),
+            "where" | "emerging" => self.conditions(),
             // What was missing lacks no longer where its day is out of the window.
             "missing" if self.contribution > 0.0 => format!("rows missing on {}, out of the window now", self.days()),
             "missing" => format!("rows missing on {}", self.days()),
@@ -168,6 +168,11 @@ impl Place {
             "rest" => "further places, each of less".to_owned(),
             other => other.to_owned(),
         }
+    }
+
+    /// How large it is, as a share of what was to be expected.
+    pub fn size(&self) -> f64 {
+        self.change.unwrap_or(0.0).abs()
     }
 
     /// Whether it is something that was found.
@@ -192,7 +197,7 @@ impl Place {
     /// What it is, in a sentence.
     pub fn sentence(&self, unit: &str) -> String {
         let amount = signed(self.contribution, unit);
-        if self.finding != "where" {
+        if !["where", "emerging"].contains(&self.finding.as_str()) {
             let label = self.label();
             let (first, more) = label.split_at(1);
             let share = match self.change {
@@ -210,7 +215,19 @@ impl Place {
         let again = self.recurrence.map_or(String::new(), |share| {
             format!("; found again in {:.0} % of resamples of the customers", 100.0 * share)
         });
-        format!("Most unlike the rest was {}: {amount}{share}{again}{}.", self.conditions(), self.before())
+        let before = self.before();
+        match self.dimensions.as_slice() {
+            _ if self.finding == "emerging" => {
+                format!("Emerging in four weeks, on no night by itself: {}, {amount}{share}{again}.", self.conditions())
+            }
+            [only] if only.starts_with("segment=") => {
+                let who = self.conditions();
+                format!(
+                    "Otherwise than other segments did {who}, whoever came to it or left it: {amount}{share}{again}{before}."
+                )
+            }
+            _ => format!("Most unlike the rest was {}: {amount}{share}{again}{before}.", self.conditions()),
+        }
     }
 }
 
@@ -308,7 +325,7 @@ mod tests {
             dimensions: dimensions.iter().map(|one| (*one).to_owned()).collect(),
             contribution,
             change: (finding != "refit").then_some(-0.49),
-            recurrence: (finding == "where").then_some(0.96),
+            recurrence: ["where", "emerging"].contains(&finding).then_some(0.96),
             since: None,
             occurrences: Some(3.0),
             id: None,
@@ -318,6 +335,8 @@ mod tests {
             place("missing", &["day=2025-08-23"], 87_800.0),
             place("refit", &["moved=in"], 641.16),
             place("where", &["segment=2", "channel=app"], -1590.0),
+            place("where", &["segment=2"], -1590.0),
+            place("emerging", &["channel=app"], -1590.0),
         ];
         let told: Vec<String> = told.iter().map(|place| place.sentence("currency")).collect();
         insta::assert_snapshot!(told.join("\n"), @r"
@@ -325,6 +344,8 @@ mod tests {
         Rows missing on 2025-08-23, out of the window now: +87 800; 49 % of what is usual is missing; found 3 times in a quarter.
         Customers whom the new model places here: +641.16; found 3 times in a quarter.
         Most unlike the rest was segment 2, channel app: −1 590.00, 49.0 % less than was to be expected there; found again in 96 % of resamples of the customers; found 3 times in a quarter.
+        Otherwise than other segments did segment 2, whoever came to it or left it: −1 590.00, 49.0 % less than was to be expected there; found again in 96 % of resamples of the customers; found 3 times in a quarter.
+        Emerging in four weeks, on no night by itself: channel app, −1 590.00, 49.0 % less than was to be expected there; found again in 96 % of resamples of the customers.
         ");
     }
 

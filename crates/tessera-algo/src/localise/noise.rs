@@ -11,6 +11,8 @@ const BORN: f64 = 2.0 / 7.0;
 /// What parts of a cell say of its variance counts as much as their number; what cells of its size say, as so many. Of fewer parts, a cell's own
 /// change would be all that is known of its variance.
 const PRIOR: f64 = 8.0;
+/// Times that what each value says of the variance of its cells is fitted beside the other dimensions.
+const SWEEPS: usize = 3;
 /// Cells whose sampling is known, of which it takes so many to tell what cells differ by beyond it.
 const KNOWN: usize = 10;
 /// The median of a squared standard normal value (χ² of one degree of freedom).
@@ -146,6 +148,30 @@ pub(super) fn by_parts_variance(by_part: &[f64]) -> f64 {
     n / (n - 1.0) * by_part.iter().map(|part| (part - mean).powi(2)).sum::<f64>()
 }
 
+/// What the variance of each cell is to be by its counts and by its values: orders of a segment, or of a category, may be large or small ones, whatever the
+/// others are (fitted by iterative proportional scaling). Given are what the parts of every cell say, with their number, and its counts.
+fn usual(own: &[(f64, f64)], sizes: &[(f64, f64)], cuboids: &[Cuboid]) -> Vec<f64> {
+    let sum = |of: &dyn Fn(usize) -> f64| (0..own.len()).map(of).sum::<f64>();
+    let (variance, counts, parts) = (sum(&|at| own[at].0), sum(&|at| sizes[at].0), sum(&|at| own[at].1));
+    if counts <= 0.0 || parts <= 0.0 {
+        return vec![0.0; own.len()];
+    }
+    let mut usual: Vec<f64> = sizes.iter().map(|(count, _)| count * variance / counts).collect();
+    // What a value says by few parts counts for little.
+    let little = KNOWN as f64 * PRIOR * variance / parts;
+    for _ in 0..SWEEPS {
+        for cuboid in cuboids.iter().filter(|cuboid| cuboid.dimensions.len() == 1) {
+            for element in 0..cuboid.elements as u32 {
+                let cells = || cuboid.cells(element).iter().map(|cell| *cell as usize);
+                let (is, was) = cells().fold((0.0, 0.0), |(is, was), cell| (is + own[cell].0, was + usual[cell]));
+                let by = (is + little) / (was + little);
+                cells().for_each(|cell| usual[cell] *= by);
+            }
+        }
+    }
+    usual
+}
+
 /// From the parts of every cell, and what cells differ by beyond that: b·x², the least under which half of the cells are within what half
 /// of as many normal values may be.
 fn by_parts(cells: &Cells, cuboids: &[Cuboid], level: f64) -> Noise {
@@ -157,14 +183,14 @@ fn by_parts(cells: &Cells, cuboids: &[Cuboid], level: f64) -> Noise {
             (by_parts_variance(&each), each.iter().filter(|deviation| **deviation != 0.0).count() as f64)
         })
         .collect();
-    let counts: f64 = sizes.iter().map(|(count, _)| count).sum();
-    let by_count = if counts > 0.0 { own.iter().map(|(variance, _)| variance).sum::<f64>() / counts } else { 0.0 };
+    let usual = usual(&own, &sizes, cuboids);
     let mut sampling: Vec<f64> = own
         .iter()
         .zip(&sizes)
-        .map(|((variance, n), (count, size))| {
+        .zip(usual)
+        .map(|(((variance, n), (_, size)), usual)| {
             let n = if *n < PRIOR { 0.0 } else { *n };
-            ((n * variance + PRIOR * by_count * count) / (n + PRIOR)).max((LEAST * size).powi(2))
+            ((n * variance + PRIOR * usual) / (n + PRIOR)).max((LEAST * size).powi(2))
         })
         .collect();
     let scale = together(cells, cuboids, (level, &sampling));

@@ -24,7 +24,7 @@ fn has(dimensions: &[Vec<u32>], cell: usize, pattern: &[(usize, u32)]) -> bool {
 
 fn cube(dimensions: Vec<Vec<u32>>, parts: usize, sums: Sums) -> Cube {
     let unnamed = vec![Vec::new(); dimensions.len()];
-    Cube { dimensions, parts, sums, unnamed }
+    Cube { dimensions, parts, sums, unnamed, strata: None }
 }
 
 fn found(cube: &Cube) -> Located {
@@ -60,6 +60,45 @@ fn a_cell_without_dimensions_is_all() {
     let located = found(&cube);
     assert_eq!((located.expected, located.actual, located.level), (10.0, 15.0, 1.5));
     assert_eq!(located.findings, []);
+}
+
+/// Segments that people come to and leave have levels of their own: what happened in all of them is found, and in one, with its size, before a segment
+/// that changed otherwise than the others.
+#[test]
+fn strata_have_levels_of_their_own() {
+    let everywhere: &[(usize, u32)] = &[(1, 2)];
+    let somewhere: &[(usize, u32)] = &[(0, 3), (2, 1)];
+    let levels = [0.7, 0.85, 1.0, 1.0, 1.0, 1.0, 1.15, 1.5];
+    let strata: Vec<(Vec<(usize, u32)>, f64)> =
+        levels.iter().enumerate().map(|(at, level)| (vec![(0, at as u32)], *level)).collect();
+    let mut right = 0;
+    for seed in 0..20 {
+        let mut causes: Vec<(&[(usize, u32)], f64)> = strata.iter().map(|(at, level)| (&at[..], *level)).collect();
+        causes.extend([(everywhere, 0.85), (somewhere, 0.6)]);
+        let (dimensions, sums) = counts(seed, &[8, 5, 4, 3], 1.0, &causes);
+        let is = |cell: usize, pattern: &[(usize, u32)]| has(&dimensions, cell, pattern);
+        // What a cause took, of what would have been there without it.
+        let lost: Vec<f64> = [(everywhere, 0.85), (somewhere, 0.6)]
+            .iter()
+            .map(|(pattern, factor)| {
+                let came = (0..sums[1].len()).filter(|cell| is(*cell, pattern)).map(|cell| sums[1][cell]);
+                came.sum::<f64>() * (1.0 - 1.0 / factor)
+            })
+            .collect();
+        let cube = Cube { strata: Some(0), ..cube(dimensions.clone(), 1, Sums::Sum(sums)) };
+        let located = found(&cube);
+        let told = patterns(&located);
+        let places = told.iter().take_while(|pattern| **pattern != [(0, 0)]).count();
+        right += usize::from(told[..2].contains(&everywhere.to_vec()) && told[..2].contains(&somewhere.to_vec()));
+        assert!(told.iter().all(|pattern| pattern.iter().any(|at| at.0 != 0) || pattern[0].1 != 4), "{told:?}");
+        for (pattern, lost) in [everywhere, somewhere].into_iter().zip(lost) {
+            if let Some(finding) = located.findings.iter().find(|finding| finding.pattern == pattern) {
+                assert!((finding.contribution() / lost - 1.0).abs() < 0.25, "{} {lost} {seed}", finding.contribution());
+            }
+        }
+        assert!(told.contains(&vec![(0, 7)]) && told.contains(&vec![(0, 0)]) && places >= 2, "{seed} {told:?}");
+    }
+    assert!(right >= 18, "{right} of 20");
 }
 
 /// Cells that were nothing before, here and there, are told as no cause and hide none; a value whose cells all were is one.
@@ -192,6 +231,26 @@ fn nights_without_a_change_are_silent() {
     assert!(cells <= 10, "{cells} of 200");
 }
 
+/// Some order for a hundred times what others do: what all of them do otherwise is found, and chance is not.
+#[test]
+fn orders_of_all_sizes_say_as_much() {
+    let of = |seed: u64, factor: f64| {
+        let mut cube = people(seed, SHOPS[0], 64, |values| if values[2] == 1 { factor } else { 1.0 });
+        if let Sums::Sum(nights) = &mut cube.sums {
+            for night in nights {
+                for (spent, kind) in night.chunks_mut(64).zip(&cube.dimensions[0]) {
+                    spent.iter_mut().for_each(|spent| *spent *= 5_f64.powi(*kind as i32));
+                }
+            }
+        }
+        found(&cube)
+    };
+    let loud = (0..200).filter(|seed| !of(*seed, 1.0).findings.is_empty()).count();
+    assert!(loud <= 10, "{loud} of 200");
+    let right = (0..40).filter(|seed| patterns(&of(*seed, 0.75)) == [vec![(2, 1)]]).count();
+    assert!(right >= 30, "{right} of 40");
+}
+
 #[test]
 fn what_people_do_otherwise_in_a_cell_is_found() {
     for seed in 0..10 {
@@ -262,6 +321,28 @@ fn cubes_of_nothing_say_nothing() {
     let ratio = cube(grid(&[2]), 1, Sums::Ratio([[vec![0.0; 2], vec![0.0; 2]], [vec![1.0; 2], vec![2.0; 2]]]));
     assert!(found(&ratio).findings.is_empty());
     assert!(locate(&[], &Settings::default(), 1).is_empty());
+}
+
+/// Strata of a part of which nothing is left, by chance or because a cause has all of it, say nothing wrong.
+#[test]
+fn strata_of_nothing() {
+    for seed in 0..2000_u64 {
+        let mut random = Pcg64::seed_from_u64(seed);
+        let dimensions = grid(&[random.random_range(1..5), random.random_range(1..4), random.random_range(1..3)]);
+        let parts = [1, 2, 40][random.random_range(0..3)];
+        let cells = dimensions[0].len() * parts;
+        let nothing = random.random_range(0.0..1.0);
+        let mut draw = || -> Vec<f64> {
+            let mut one = |_| if random.random_bool(nothing) { 0.0 } else { f64::from(random.random_range(-2..100)) };
+            (0..cells).map(&mut one).collect()
+        };
+        let sums = match seed % 2 {
+            0 => Sums::Sum([draw(), draw()]),
+            _ => Sums::Ratio([[draw(), draw()], [draw(), draw()]]),
+        };
+        let located = found(&Cube { strata: Some(0), ..cube(dimensions, parts, sums) });
+        assert!(located.level.is_finite() && located.findings.iter().all(|f| f.contribution().is_finite()), "{seed}");
+    }
 }
 
 proptest! {

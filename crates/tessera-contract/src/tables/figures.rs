@@ -14,7 +14,11 @@ fn compared(further: Vec<Column>) -> Vec<Column> {
     let mut columns = vec![
         column("segment_id", Kind::Small, "Segment; null for the whole population"),
         column("kpi", Kind::Text, "Name in the catalogue"),
-        column("versus", Kind::Text, "previous, year_ago or baseline: the night that it is compared with"),
+        column(
+            "versus",
+            Kind::Text,
+            "previous, year_ago or baseline: the night that it is compared with; in causes also month_ago, the night four weeks before",
+        ),
         column("versus_as_of", Kind::Date, "That night"),
     ];
     columns.extend(further);
@@ -114,12 +118,12 @@ pub(super) fn causes() -> Table {
             column(
                 "rank",
                 Kind::Small,
-                "The place among the findings of the KPI and segment, from 1 on, by the size of the contribution; null of everywhere, mix, rest and quality",
+                "The place among the findings of the KPI and segment, from 1 on, by the size of the contribution, whole segments last; null of everywhere, mix, rest and quality",
             ),
             column(
                 "finding",
                 Kind::Text,
-                "missing (rows that usual days like these have), restated, identity or refit (what the earlier night did not know, accounts that are part of another customer, moves because the model is another: terms of kpi_changes), where (a combination of values that changed otherwise than the rest), everywhere (what all share, with what is told by itself nowhere), mix (of a ratio: what the shares of its denominator moved), rest (findings beyond causes.most) or quality (a check that the night's rows fail; of no KPI)",
+                "missing (rows that usual days like these have), restated, identity or refit (what the earlier night did not know, accounts that are part of another customer, moves because the model is another: terms of kpi_changes), where (a combination of values that changed otherwise than the rest), emerging (the same of month_ago, where no night of these four weeks found it), everywhere (what all share, with what is told by itself nowhere), mix (of a ratio: what the shares of its denominator moved), rest (findings beyond causes.most) or quality (a check that the night's rows fail; of no KPI)",
             ),
             column(
                 "dimensions",

@@ -250,6 +250,36 @@ pub(super) fn drift_bins() -> Table {
     ))
 }
 
+pub(super) fn segment_rules() -> Table {
+    pseudonymous(table(
+        "segment_rules",
+        "One row per leaf of a small tree that says in people's units who is in which segment (a surrogate, Craven & Shavlik 1996), learned from the sample over the features that are clustered on, without sensitive ones",
+        vec![
+            column("segment_id", Kind::Small, "The segment that whoever fits the rule is placed in"),
+            column(
+                "rule",
+                Kind::Small,
+                "Number of the rule; those of a segment are alternatives, and every customer fits one",
+            ),
+            column("condition", Kind::Text, "The rule, over the columns of `features`, as SQL that people can read"),
+            column("customers", Kind::Integer, "Customers who fit it"),
+            column("members", Kind::Integer, "Those of them who are in the segment"),
+            column("precision", Kind::Float, "members / customers"),
+            column("recall", Kind::Float, "members as a share of everybody in the segment"),
+            column(
+                "elsewhere",
+                Kind::Float,
+                "The price of being simple: the share of all customers whom the tree places in another segment than theirs; the same in every row",
+            ),
+            column(
+                "sql",
+                Kind::Text,
+                "The whole tree as an expression over the columns of `features` that gives the segment, whatever is null; the same in every row",
+            ),
+        ],
+    ))
+}
+
 pub(super) fn segment_profiles() -> Table {
     table(
         "segment_profiles",

@@ -232,6 +232,8 @@ impl<'g, 'a> Asked<'g, 'a> {
                 }
             },
             unnamed,
+            // Whom a segment has follows from what they do, so that most segments have changes of their own.
+            strata: self.segment.is_none().then(|| SEGMENT - self.dimensions().start),
         }
     }
 
@@ -245,19 +247,21 @@ impl<'g, 'a> Asked<'g, 'a> {
         let change = self.told[1] - self.told[0];
         let power = |contribution: f64| (change != 0.0).then(|| contribution / change);
         let first = self.dimensions().start;
-        let mut told: Vec<Row> = Vec::new();
+        // A whole segment comes after the places in it, and in several.
+        let mut told: Vec<(bool, Row)> = Vec::new();
         for first in &self.firsts {
             // Terms are exact where they are told, and what days lack is an estimate.
             let gap = first.finding == "missing";
             let contribution = if gap { short(first.contribution) } else { first.contribution };
-            told.push(Row {
+            let row = Row {
                 finding: Some(first.finding),
                 dimensions: first.dimensions.clone(),
                 contribution: Some(contribution),
                 change: first.change.map(short),
                 power: power(contribution),
                 ..row.clone()
-            });
+            };
+            told.push((false, row));
         }
         for finding in located.findings.iter().take(most) {
             let contribution = short(finding.contribution() / self.by);
@@ -265,7 +269,7 @@ impl<'g, 'a> Asked<'g, 'a> {
                 let at = first + dimension;
                 format!("{}={}", self.grid.dimensions[at], self.grid.values[at][*value as usize])
             };
-            told.push(Row {
+            let row = Row {
                 finding: Some("where"),
                 dimensions: finding.pattern.iter().map(named).collect(),
                 contribution: Some(contribution),
@@ -276,10 +280,12 @@ impl<'g, 'a> Asked<'g, 'a> {
                 q_value: Some(finding.q_value),
                 recurrence: Some(finding.recurrence),
                 ..row.clone()
-            });
+            };
+            told.push((finding.pattern.iter().all(|(dimension, _)| first + dimension == SEGMENT), row));
         }
         let size = |row: &Row| row.contribution.unwrap_or(0.0).abs();
-        told.sort_by(|a, b| size(b).total_cmp(&size(a)));
+        told.sort_by(|(segment, a), (other, b)| segment.cmp(other).then(size(b).total_cmp(&size(a))));
+        let mut told: Vec<Row> = told.into_iter().map(|(_, row)| row).collect();
         (1..).zip(&mut told).for_each(|(rank, row)| row.rank = Some(rank));
         let untold: f64 = located.findings.iter().skip(most).map(|finding| finding.contribution() / self.by).sum();
         let mut others = vec![("rest", short(untold))];

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use tessera_contract::AsOf;
 use tessera_engine::formula::stamp;
 
-use super::found::Row;
+use super::{MONTH, found::Row};
 use crate::{Night, StageError, rows};
 
 /// Days in which a finding that begins again is told to have come before.
@@ -113,6 +113,16 @@ impl Memory {
         }
         for episodes in self.0.values_mut() {
             episodes.retain(|episode| episode.until > tonight - KEPT);
+        }
+    }
+
+    /// Calls what happened in four weeks and was found on no night of them by what it is: a small effect in one direction, told before it is large.
+    pub(super) fn emerging(&self, table: &mut [Row]) {
+        for row in table.iter_mut().filter(|row| row.versus == MONTH && row.finding == Some("where")) {
+            let episodes = key(row).and_then(|key| self.0.get(&key));
+            if !episodes.is_some_and(|episodes| episodes.iter().any(|episode| episode.until > row.days)) {
+                row.finding = Some("emerging");
+            }
         }
     }
 

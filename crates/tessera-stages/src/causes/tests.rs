@@ -249,13 +249,14 @@ async fn where_it_changed_is_found_and_all_adds_up() {
     ");
     // More people than there are behind it are asked for.
     insta::assert_snapshot!(changes(false, "[privacy]\nk = 120\n").await, @r"
-    segment_id | kpi     | rank | finding    | dimensions | contribution | change | bootstrap_share | state
-               | revenue |      | everywhere | []         | -1602        |        |                 | ok
-               | revenue |      | rest       | []         | 0            |        |                 | ok
-    0          | revenue |      | everywhere | []         | 0            |        |                 | ok
-    0          | revenue |      | rest       | []         | 0            |        |                 | ok
-    1          | revenue |      | everywhere | []         | -1602        |        |                 | ok
-    1          | revenue |      | rest       | []         | 0            |        |                 | ok
+    segment_id | kpi     | rank | finding    | dimensions      | contribution | change | bootstrap_share | state
+               | revenue |      | everywhere | []              | 18           |        |                 | ok
+               | revenue |      | rest       | []              | 0            |        |                 | ok
+               | revenue | 1    | where      | [category=Toys] | -1620        | -0.118 | 1               | ok
+    0          | revenue |      | everywhere | []              | 0            |        |                 | ok
+    0          | revenue |      | rest       | []              | 0            |        |                 | ok
+    1          | revenue |      | everywhere | []              | -1602        |        |                 | ok
+    1          | revenue |      | rest       | []              | 0            |        |                 | ok
     ");
     // What rows are said to add up to is not what the KPI is.
     let other = "[kpis.revenue.rows]\nover = \"transactions\"\nwindow = \"30 days\"\nnumerator = \"amount\"\n";

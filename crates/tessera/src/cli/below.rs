@@ -40,6 +40,10 @@ pub enum Causes {
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
     },
+    /// Proposes changes of the project file: features that would tell whom recurring causes concern, features that say what another one does, and more
+    /// segments where a part of one goes its own way. Prints a diff, and changes nothing.
+    #[command(after_help = "Example: tessera causes propose > proposal.diff")]
+    Propose,
     /// Finds where a change happened in CSV files of your own: the search of the stage `causes`, over cells that you give.
     ///
     /// Every line is a cell: what two columns say before (or as forecast) and after, and all other columns are its dimensions. Columns of the same
@@ -61,6 +65,35 @@ pub enum Causes {
         /// One JSON document per file and line.
         #[arg(long)]
         json: bool,
+    },
+}
+
+/// How rules are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RulesAs {
+    /// A query over the columns of `features` that gives everybody a segment.
+    Sql,
+    /// A line a rule, for people.
+    Rules,
+    /// One JSON document.
+    Json,
+}
+
+/// `tessera segments …`
+#[derive(Debug, Subcommand)]
+pub enum Segments {
+    /// Who is in which segment, in people's units: a small tree that stands for the model, and says whom it places elsewhere.
+    #[command(after_help = "Example: tessera segments export --as sql > segments.sql")]
+    Export {
+        /// The form.
+        #[arg(long = "as", value_enum, default_value_t = RulesAs::Sql)]
+        form: RulesAs,
+        /// As on the published night of this date, instead of the newest one.
+        #[arg(long, value_name = "DATE", conflicts_with = "snapshot")]
+        as_of: Option<String>,
+        /// As in this snapshot, published or held.
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
     },
 }
 

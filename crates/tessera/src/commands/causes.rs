@@ -1,6 +1,7 @@
 //! `causes`: what was found on nights, what people noted of it, and the search over cells that somebody gives.
 
 pub mod notes;
+mod propose;
 
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,7 @@ pub async fn run(common: &Common, command: Causes) -> Result<()> {
         Causes::Locate { files, before, after, part, json } => {
             search(&files, &Columns { before: &before, after: &after, part: part.as_deref() }, json)
         }
+        Causes::Propose => propose::propose(common).await,
         Causes::List { json } => notes::list(&Context::open_or_default(common)?, json).await,
         Causes::Annotate { cause, note, by } => {
             notes::annotate(&Context::open_or_default(common)?, &cause, &note, by).await
@@ -162,7 +164,7 @@ impl Cells {
         Ok(Self {
             dimensions: dimensions.iter().map(|at| header[*at].clone()).collect(),
             values,
-            cube: Cube { dimensions: codes, parts, sums, unnamed },
+            cube: Cube { dimensions: codes, parts, sums, unnamed, strata: None },
         })
     }
 

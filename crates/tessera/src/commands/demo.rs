@@ -8,7 +8,7 @@ use tessera_generator::{Format, Shop};
 
 use crate::{
     cli::{Common, Files},
-    commands::{night, query},
+    commands::{night, query, report},
     context::Context,
     errors::Usage,
     progress::Phase,
@@ -39,11 +39,14 @@ pub async fn demo(common: &Common, customers: u64, dir: &Path) -> Result<()> {
             night::Outcome::Published(snapshot) | night::Outcome::Already(snapshot) => snapshot,
         });
     }
-    if let Some(snapshot) = last {
-        query::summary(&context, &snapshot).await?;
+    if let Some(snapshot) = &last {
+        query::summary(&context, snapshot).await?;
     }
     println!("\nKPIs of everybody, night by night");
     query::nights(&context).await?;
+    if let Some(snapshot) = &last {
+        println!("\nThe report of the night, for the browser\n  {}", report::write(&context, snapshot).await?);
+    }
     let tessera = program();
     let options = match &common.lake {
         Some(lake) => format!("--project {} --lake {lake}", file.display()),

@@ -103,14 +103,8 @@ pub async fn stage(context: &Context, name: &str, date: &str, future: bool) -> R
 
 /// Night after night, each going on from the one before. A held night does not stop the next ones; it decides the exit code.
 pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, ask: Ask, future: bool) -> Result<()> {
-    let (first, last) = (context.night(from)?, tonight(context, to, future)?);
-    if last < first {
-        return Err(Usage(format!("--to {to} is before --from {from}")).into());
-    }
-    let mut date = first.date();
     let mut held = None;
-    while date <= last.date() {
-        let as_of = AsOf::new(date, &context.project.project.timezone)?;
+    for as_of in dates(context, from, to, step, future)? {
         match night(context, as_of, ask).await {
             Ok(Outcome::Published(snapshot)) => println!("{as_of} published {}", snapshot.snapshot_id),
             Ok(Outcome::Already(snapshot)) => println!("{as_of} already    {}", snapshot.snapshot_id),
@@ -120,10 +114,26 @@ pub async fn backfill(context: &Context, from: &str, to: &str, step: u16, ask: A
             }
             Err(error) => return Err(error.context(format!("night of {as_of}"))),
         }
-        let Ok(next) = date.checked_add(i64::from(step).days()) else { bail!("the calendar ends at {date}") };
-        date = next;
     }
     held.map_or(Ok(()), Err)
+}
+
+/// The nights from one date to another.
+pub fn dates(context: &Context, from: &str, to: &str, step: u16, future: bool) -> Result<Vec<AsOf>> {
+    let (first, last) = (context.night(from)?, tonight(context, to, future)?);
+    if last < first {
+        return Err(Usage(format!("--to {to} is before --from {from}")).into());
+    }
+    let mut nights = vec![first];
+    let mut date = first.date();
+    loop {
+        let Ok(next) = date.checked_add(i64::from(step).days()) else { bail!("the calendar ends at {date}") };
+        if next > last.date() {
+            return Ok(nights);
+        }
+        nights.push(AsOf::new(next, &context.project.project.timezone)?);
+        date = next;
+    }
 }
 
 /// The stages and what would be done.

@@ -178,6 +178,8 @@ pub async fn so_far(run: &Run<'_>) -> Result<()> {
 
 /// So many changes are told.
 const CHANGES: usize = 5;
+/// So much of what emerges.
+const EMERGING: usize = 3;
 
 /// What the tables say that are there.
 async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
@@ -250,11 +252,10 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
     }
     if there("kpi_changes") {
         let query = words::query("segment_id IS NULL AND versus = 'previous'");
-        let headline = |change: &words::Change| {
-            context.project.enabled_kpis().any(|(name, kpi)| name == change.kpi && context.project.headline(kpi))
-        };
+        let headline =
+            |of: &str| context.project.enabled_kpis().any(|(name, kpi)| name == of && context.project.headline(kpi));
         let mut changes = words::changes(&ask(&query).await?, &context.project)?;
-        changes.retain(|change| headline(change) && change.size() > 0.0);
+        changes.retain(|change| headline(&change.kpi) && change.size() > 0.0);
         changes.sort_by(|a, b| b.size().total_cmp(&a.size()));
         if !changes.is_empty() {
             println!("\nWhat changed most, and by whom (`tessera explain kpi NAME --segment ID` shows all terms)");
@@ -270,6 +271,16 @@ async fn sections(context: &Context, found: Vec<Found>) -> Result<()> {
                 if let Some(place) = places.iter().find(|place| place.kpi == change.kpi) {
                     println!("    {}", place.sentence(&change.unit));
                 }
+            }
+        }
+        if there("causes") {
+            let emerging = "finding = 'emerging' AND segment_id IS NULL";
+            let mut places =
+                words::places(&ask(&words::places_query(emerging, tables.has_column("causes", "cause_id"))).await?)?;
+            places.sort_by(|a, b| b.size().total_cmp(&a.size()));
+            for place in places.iter().filter(|place| headline(&place.kpi)).take(EMERGING) {
+                let unit = context.project.kpis.get(&place.kpi).map(|kpi| kpi.unit.as_str()).unwrap_or_default();
+                println!("  {}: {}", place.kpi.replace('_', " "), place.sentence(unit));
             }
         }
     }

@@ -53,6 +53,7 @@ async fn under(lease: &Lease, context: &Context, older_than_hours: u32, dry_run:
     };
     let named = |r: &&SnapshotRecord| matches!(r.content.state, SnapshotState::Published | SnapshotState::Held);
     let stay: Vec<&SnapshotRecord> = history.records().iter().filter(named).filter(|r| !gone_for_long(r)).collect();
+    let pages: BTreeSet<String> = stay.iter().map(|r| format!("_tessera/reports/{}.html", r.snapshot_id)).collect();
     let mut recorded: BTreeSet<String> = stay.iter().flat_map(|r| r.content.stages.values().cloned()).collect();
     let records = files_of_records(lake, &recorded).await?;
     let mut kept_folders: Vec<String> = Vec::new();
@@ -97,6 +98,8 @@ async fn under(lease: &Lease, context: &Context, older_than_hours: u32, dry_run:
         let asked = versions.remove(&table).unwrap_or_default();
         gone.extend(lake.spare_log(&table, &asked).await?.into_iter().filter(|o| o.modified <= before));
     }
+    let reports = lake.objects("_tessera/reports").await?.into_iter();
+    gone.extend(reports.filter(|o| o.modified <= before && !pages.contains(&o.path)));
     let mut documents = lake.objects("_tessera/stages").await?;
     documents.extend(lake.objects("_tessera/runs").await?);
     let mut unfinished: BTreeSet<String> = BTreeSet::new();

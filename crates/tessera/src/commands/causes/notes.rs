@@ -125,7 +125,8 @@ impl Note {
     }
 }
 
-async fn newest(context: &Context) -> Result<Tables> {
+/// The tables of the newest night.
+pub async fn newest(context: &Context) -> Result<Tables> {
     let history = context.lake.registry().history().await?;
     let newest = history.newest().ok_or_else(|| Usage("no night is published yet".to_owned()))?;
     let tables = Tables::open(context, &Scope::Snapshot(newest.snapshot_id.clone()), false).await?;

@@ -64,6 +64,7 @@ pub(super) async fn explain(
     for (versus, called) in VERSUS {
         told |= of.since(versus, called).await?;
     }
+    told |= of.emerging().await?;
     if !told {
         println!("\nThere is no earlier night to compare it with.");
     }
@@ -144,6 +145,21 @@ impl Of<'_> {
             println!("Every segment went the other way (Simpson's paradox): their shares changed.");
         }
         Ok(true)
+    }
+
+    /// What no single night shows.
+    async fn emerging(&self) -> Result<bool> {
+        if !self.tables.has("causes") {
+            return Ok(false);
+        }
+        let condition = format!("{} AND finding = 'emerging'", self.condition("month_ago"));
+        let query = words::places_query(&condition, self.tables.has_column("causes", "cause_id"));
+        let places = words::places(&self.tables.collect(&query).await?)?;
+        if !places.is_empty() {
+            println!();
+        }
+        places.iter().for_each(|place| println!("{}", place.sentence(&self.kpi.unit)));
+        Ok(!places.is_empty())
     }
 
     /// Where it happened.
