@@ -20,13 +20,13 @@ from sql import Window
 from trials import trials
 
 ATTACKS = {
-    "sources": (Shop, 1000), "formats": (Formats, 1000), "lakes": (Lake, 1000), "sql": (Window, 1000), "figures": (Figures, 100), "changes": (Changes, 100), "causes": (Causes, 40), "kills": (Kills, 200),
+    "sources": (Shop, 1000), "formats": (Formats, 1000), "lakes": (Lake, 1000), "sql": (Window, 1000), "figures": (Figures, 100), "changes": (Changes, 100), "causes": (Causes, 20), "kills": (Kills, 200),
 }
 
 parser = argparse.ArgumentParser(usage=__doc__)
 parser.add_argument("tessera")
 parser.add_argument("attacks", nargs="*", choices=[*ATTACKS, []])
-parser.add_argument("--trials", type=int, help="of each attack (1000; 100 nights of figures and changes, 40 of causes, 200 kills)")
+parser.add_argument("--trials", type=int, help="of each attack (1000; 100 nights of figures and changes, 20 of causes, 200 kills)")
 parser.add_argument("--share", type=float, default=1.0, help="of these numbers")
 parser.add_argument("--seed", default="1")
 parser.add_argument("--only", metavar="SEED")
